@@ -1,0 +1,51 @@
+"""unstuck: find out why a neural network does not train, and prove the fix.
+
+Names are loaded when they are first used, so that `import unstuck` is quick and imports no framework.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from unstuck import wiring
+
+if TYPE_CHECKING:
+    from unstuck import datasets, nn
+    from unstuck.diagnose.diagnosis import Diagnosis, diagnose
+    from unstuck.errors import UnstuckError
+    from unstuck.trace.recording import Recording
+
+__version__ = "0.1.0"
+
+__all__ = ["Diagnosis", "Recording", "UnstuckError", "__version__", "datasets", "diagnose", "nn"]
+
+_HOMES = {
+    "Diagnosis": "unstuck.diagnose.diagnosis",
+    "Recording": "unstuck.trace.recording",
+    "UnstuckError": "unstuck.errors",
+}
+_MODULES = ("datasets", "nn", "study", "prove", "cases", "report")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"unstuck.{name}")
+    msg = f"module 'unstuck' has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def _diagnose(*args: Any, **kwargs: Any) -> Any:
+    from unstuck.diagnose.diagnosis import diagnose
+
+    return diagnose(*args, **kwargs)
+
+
+def _record_training(*args: Any, **kwargs: Any) -> Any:
+    from unstuck.sources.engine import record_training
+
+    return record_training(*args, **kwargs)
+
+
+wiring.provide("diagnose", _diagnose)
+wiring.provide("record_training", _record_training)

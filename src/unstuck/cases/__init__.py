@@ -1,0 +1,1 @@
+"""The built-in cases. They return data and print nothing."""

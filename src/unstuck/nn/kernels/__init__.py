@@ -1,0 +1,1 @@
+"""Kernels: the arithmetic of the engine, compiled once for all networks and shapes."""

@@ -1,0 +1,87 @@
+# pyright: basic
+# Numba ships no types; everything that touches it is unknown to the type checker.
+"""Losses: the value over one chunk's valid lanes, and the gradient with respect to the scores z.
+
+    squared          sum_o (z_o - t_o)**2                          2 (z_o - t_o)
+    cross entropy    log sum_j e**z_j - z_t       (t a class)       softmax(z)_o - [o = t]
+    binary           -sum_o t log z + (1 - t) log(1 - z)           (z - t) / (z (1 - z))
+    binary, logits   sum_o max(z,0) - z t + log(1 + e**-|z|)       sigmoid(z) - t
+
+Sums over outputs, not means; the caller's `scale` holds what the gradient is divided by. As in torch, the
+binary loss bounds its logarithms at -100 and its denominator at 1e-12.
+"""
+
+import math
+
+from unstuck.nn.kernels.functions import exp, sigmoid
+from unstuck.nn.kernels.jit import kernel
+from unstuck.nn.kernels.softmax import highest
+from unstuck.nn.kernels.table import BINARY, BINARY_LOGITS, CROSS_ENTROPY, SQUARED
+from unstuck.nn.kernels.vectors import equal, less, like, load, select, splat, store
+
+
+@kernel
+def loss_value(kind, memory, scores, targets, outputs, lanes, valid):
+    """Sum of the loss over the first `valid` lanes, in float64 and in a fixed order."""
+    total = 0.0
+    for lane in range(valid):
+        if kind == CROSS_ENTROPY:
+            top = float(memory[scores + lane])
+            for o in range(1, outputs):
+                z = float(memory[scores + o * lanes + lane])
+                if z > top or z != z:
+                    top = z
+            mass = 0.0
+            for o in range(outputs):
+                mass += math.exp(float(memory[scores + o * lanes + lane]) - top)
+            label = int(memory[targets + lane])
+            total += math.log(mass) + top - float(memory[scores + label * lanes + lane])
+            continue
+        for o in range(outputs):
+            z = float(memory[scores + o * lanes + lane])
+            t = float(memory[targets + o * lanes + lane])
+            if kind == SQUARED:
+                total += (z - t) * (z - t)
+            elif kind == BINARY:
+                # max(.., -100) written so that NaN stays NaN
+                yes = math.log(z) if z > 0.0 or z != z else -100.0
+                no = math.log(1.0 - z) if z < 1.0 or z != z else -100.0
+                total -= t * (max(yes, -100.0)) + (1.0 - t) * (max(no, -100.0))
+            else:
+                total += (max(z, 0.0)) - z * t + math.log1p(math.exp(-abs(z)))
+    return total
+
+
+@kernel
+def loss_gradient(kind, memory, scores, targets, deltas, outputs, lanes, valid, scale):
+    """Write the gradient with respect to the scores; 0 in the lanes that hold no sample."""
+    factor, one = splat(memory, scale), splat(memory, 1.0)
+    if kind == CROSS_ENTROPY:
+        top = highest(memory, scores, lanes, outputs)
+        total = splat(memory, 0.0)
+        for o in range(outputs):
+            e = exp(load(memory, scores + o * lanes) - top)
+            store(memory, deltas + o * lanes, e)
+            total = total + e
+        label = load(memory, targets)
+        for o in range(outputs):
+            p = load(memory, deltas + o * lanes) / total
+            p = select(equal(label, splat(memory, float(o))), p - one, p)
+            store(memory, deltas + o * lanes, p * factor)
+    else:
+        for o in range(outputs):
+            z, t = load(memory, scores + o * lanes), load(memory, targets + o * lanes)
+            if kind == SQUARED:
+                d = (z - t) + (z - t)
+            elif kind == BINARY_LOGITS:
+                d = sigmoid(z) - t
+            else:
+                d = z - t
+                spread = z * (one - z)
+                bound = like(z, 1e-12)
+                d = d / select(less(spread, bound), bound, spread)
+            store(memory, deltas + o * lanes, d * factor)
+    if valid < lanes:
+        for o in range(outputs):
+            for lane in range(valid, lanes):
+                memory[deltas + o * lanes + lane] = 0.0

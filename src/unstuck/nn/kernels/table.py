@@ -1,0 +1,45 @@
+"""The program table: one row of int64 for each operation on one chunk of samples.
+
+A network is not compiled; it is written down as rows that say which kernel runs on which buffers, with all
+lengths and strides as numbers. One compiled interpreter (`machine.py`) runs the rows of any network, so a
+new shape costs no compilation. Offsets count numbers (not bytes) in three flat arrays: `params` (one
+member's parameters), `gradients` (same layout) and `memory` (activations and their gradients for one chunk,
+each number being a vector of W lanes = samples).
+
+Every row starts with its operation's code. `constants[row]` is the one float an operation may need.
+"""
+
+from typing import Final
+
+WIDTH: Final = 32
+"""Numbers in a row."""
+
+# codes of operations
+CONTRACT: Final = 1
+CORRELATE: Final = 2
+BIAS: Final = 3
+FORWARD: Final = 4
+BACKWARD: Final = 5
+POOL: Final = 6
+POOL_BACK: Final = 7
+SOFTMAX: Final = 8
+SOFTMAX_BACK: Final = 9
+CLEAR: Final = 10
+
+# kinds of element-wise functions (fields 1 of FORWARD and BACKWARD)
+COPY: Final = 0
+SIGMOID: Final = 1
+TANH: Final = 2
+RELU: Final = 3
+LEAKY: Final = 4
+
+# kinds of pooling
+MAXIMUM: Final = 0
+AVERAGE: Final = 1
+
+# kinds of losses
+NO_LOSS: Final = -1
+SQUARED: Final = 0
+CROSS_ENTROPY: Final = 1
+BINARY: Final = 2
+BINARY_LOGITS: Final = 3

@@ -1,0 +1,341 @@
+# pyright: basic
+# Numba and llvmlite ship no types; everything that touches them is unknown to the type checker.
+"""Explicit SIMD inside Numba: a vector type <W x float> and the few operations that the kernels need.
+
+A vector holds one number for each of W *lanes*. Lanes are samples (mini-batches); weights are scalars that
+are spread over all lanes. W is 16 for float32 and 8 for float64 with AVX-512, half of it with AVX2, and a
+quarter elsewhere. Operations have no fast-math flags: a lane's result does not depend on its neighbours,
+and sums are made in the order in which they are written.
+"""
+
+import operator
+import os
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import extending, types
+from numba.core import cgutils
+from numba.extending import models, overload, register_model
+
+_FEATURES = llvmlite.binding.get_host_cpu_features()
+BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx2") else 16
+if "UNSTUCK_VECTOR_BYTES" in os.environ:  # pin a study to the narrowest width of its machines
+    BYTES = min(BYTES, max(16, int(os.environ["UNSTUCK_VECTOR_BYTES"])))
+
+intrinsic: Any = extending.intrinsic  # calls of intrinsics lack the context that Numba adds
+
+INT = ir.IntType(64)
+
+
+def lanes(itemsize: int) -> int:
+    """Numbers in a vector: 16 float32 or 8 float64 with AVX-512."""
+    return BYTES // itemsize
+
+
+class Vector(types.Type):
+    """Numba's type of a vector of floats."""
+
+    def __init__(self, scalar):
+        self.scalar = scalar
+        self.width = lanes(scalar.bitwidth // 8)
+        super().__init__(name=f"Vector({scalar} x {self.width})")
+
+    @property
+    def llvm(self):
+        """LLVM's type."""
+        return ir.VectorType(ir.FloatType() if self.scalar is types.float32 else ir.DoubleType(), self.width)
+
+    @property
+    def integers(self):
+        """LLVM's type of as many integers of the same size."""
+        return ir.VectorType(ir.IntType(self.scalar.bitwidth), self.width)
+
+
+class Mask(types.Type):
+    """Numba's type of one truth value a lane."""
+
+    def __init__(self, width):
+        self.width = width
+        super().__init__(name=f"Mask({width})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, fe_type):
+        super().__init__(manager, fe_type, fe_type.llvm)
+
+
+@register_model(Mask)
+class _MaskModel(models.PrimitiveModel):
+    def __init__(self, manager, fe_type):
+        super().__init__(manager, fe_type, ir.VectorType(ir.IntType(1), fe_type.width))
+
+
+VECTORS = {types.float32: Vector(types.float32), types.float64: Vector(types.float64)}
+
+
+def spread(builder, kind, number):
+    """Emit the vector that holds `number` in every lane."""
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+    order = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
+    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), order)
+
+
+def address(context, builder, array_type, array, index):
+    """Emit the address of `array[index]` of a flat contiguous array, without wrap-around of negatives."""
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+
+
+def load_vector(builder, kind, pointer):
+    """Emit an unaligned load."""
+    return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=4)
+
+
+def store_vector(builder, kind, value, pointer):
+    """Emit an unaligned store."""
+    builder.store(value, builder.bitcast(pointer, kind.as_pointer()), align=4)
+
+
+def fused(builder, kind, x, y, z):
+    """Emit x*y + z with one rounding."""
+    name = f"llvm.fma.v{kind.count}f{32 if isinstance(kind.element, ir.FloatType) else 64}"
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
+    return builder.call(function, [x, y, z])
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """W consecutive numbers of a flat array from `index` on."""
+    vector = VECTORS[array.dtype]
+
+    def emit(context, builder, signature, args):
+        return load_vector(builder, vector.llvm, address(context, builder, signature.args[0], *args))
+
+    return vector(array, types.int64), emit
+
+
+@intrinsic
+def store(typingctx, array, index, value):
+    """Write W consecutive numbers."""
+
+    def emit(context, builder, signature, args):
+        pointer = address(context, builder, signature.args[0], args[0], args[1])
+        store_vector(builder, value.llvm, args[2], pointer)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value), emit
+
+
+@intrinsic
+def at(typingctx, array, index):
+    """`array[index]` without the test for negative indices."""
+
+    def emit(context, builder, signature, args):
+        return builder.load(address(context, builder, signature.args[0], *args))
+
+    return array.dtype(array, types.int64), emit
+
+
+@intrinsic
+def put(typingctx, array, index, value):
+    """`array[index] = value` without the test for negative indices."""
+
+    def emit(context, builder, signature, args):
+        builder.store(args[2], address(context, builder, signature.args[0], args[0], args[1]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, array.dtype), emit
+
+
+@intrinsic
+def splat(typingctx, array, number):
+    """The vector of the array's type with `number` in every lane (a float64, rounded to the type)."""
+    vector = VECTORS[array.dtype]
+
+    def emit(context, builder, signature, args):
+        value = args[1]
+        if vector.scalar is types.float32:
+            value = builder.fptrunc(value, ir.FloatType())
+        return spread(builder, vector.llvm, value)
+
+    return vector(array, types.float64), emit
+
+
+@intrinsic
+def like(typingctx, vector, number):
+    """A vector of the same type as `vector` with the float64 `number` in every lane."""
+
+    def emit(context, builder, signature, args):
+        value = args[1] if vector.scalar is types.float64 else builder.fptrunc(args[1], ir.FloatType())
+        return spread(builder, vector.llvm, value)
+
+    return vector(vector, types.float64), emit
+
+
+@intrinsic
+def fma(typingctx, x, y, z):
+    """x*y + z, rounded once."""
+
+    def emit(context, builder, signature, args):
+        return fused(builder, x.llvm, *args)
+
+    return x(x, x, x), emit
+
+
+def _binary(emitter):
+    @intrinsic
+    def operation(typingctx, x, y):
+        def emit(context, builder, signature, args):
+            return getattr(builder, emitter)(*args)
+
+        return x(x, x), emit
+
+    return operation
+
+
+def _comparison(relation, *, ordered=True):
+    @intrinsic
+    def operation(typingctx, x, y):
+        def emit(context, builder, signature, args):
+            compare = builder.fcmp_ordered if ordered else builder.fcmp_unordered
+            return compare(relation, *args)
+
+        return Mask(x.width)(x, x), emit
+
+    return operation
+
+
+_add, _sub, _mul, _div = (_binary(name) for name in ("fadd", "fsub", "fmul", "fdiv"))
+greater, less, equal = (_comparison(relation) for relation in (">", "<", "=="))
+different = _comparison("!=", ordered=False)
+"""True also where either side is NaN, as in IEEE 754."""
+
+
+def _operator(symbol, function):
+    @overload(symbol)
+    def implementation(a, b):
+        if isinstance(a, Vector) and isinstance(b, Vector):
+            return lambda a, b: function(a, b)  # noqa: PLW0108  Numba wants an implementation of its own
+        return None
+
+
+for _symbol, _function in (
+    (operator.add, _add),
+    (operator.sub, _sub),
+    (operator.mul, _mul),
+    (operator.truediv, _div),
+):
+    _operator(_symbol, _function)
+
+
+@intrinsic
+def select(typingctx, mask, x, y):
+    """X where the mask is true, else y."""
+
+    def emit(context, builder, signature, args):
+        return builder.select(*args)
+
+    return x(mask, x, x), emit
+
+
+@intrinsic
+def either(typingctx, first, second):
+    """Lane-wise `or` of two masks."""
+
+    def emit(context, builder, signature, args):
+        return builder.or_(*args)
+
+    return first(first, first), emit
+
+
+@intrinsic
+def scale_by_power(typingctx, x, magic):
+    """X * 2**n, where `magic` = n + 1.5 * 2**(mantissa bits): the integer n stands in its lowest bits."""
+
+    def emit(context, builder, signature, args):
+        integers = x.integers
+        shift = ir.Constant(integers, [23 if x.scalar is types.float32 else 52] * x.width)
+        moved = builder.shl(builder.bitcast(args[1], integers), shift)
+        return builder.bitcast(builder.add(builder.bitcast(args[0], integers), moved), x.llvm)
+
+    return x(x, x), emit
+
+
+def lane_sums(builder, vectors):
+    """Emit the sum over lanes of each vector: a list of as many scalars, by a tree of fixed order.
+
+    Vectors are added pairwise, even lanes to odd lanes, so that one shuffle serves two of them; that costs
+    about three instructions a sum instead of seven.
+    """
+    width = vectors[0].type.count
+    if len(vectors) > width:
+        return lane_sums(builder, vectors[:width]) + lane_sums(builder, vectors[width:])
+    pile = list(vectors)
+    while len(pile) > 1:
+        if len(pile) % 2:
+            pile.append(pile[-1])
+        pile = [_fold(builder, pile[i], pile[i + 1]) for i in range(0, len(pile), 2)]
+    folded = pile[0]
+    groups = 1
+    while groups < len(vectors):
+        groups *= 2
+    while folded.type.count > groups:
+        folded = _fold(builder, folded, None)
+    return [builder.extract_element(folded, ir.Constant(ir.IntType(32), i)) for i in range(len(vectors))]
+
+
+def _fold(builder, x, y):
+    count = x.type.count
+    total = count if y is not None else count // 2
+    other = y if y is not None else ir.Constant(x.type, ir.Undefined)
+    order = ir.VectorType(ir.IntType(32), total)
+    even = builder.shuffle_vector(x, other, ir.Constant(order, [2 * i for i in range(total)]))
+    odd = builder.shuffle_vector(x, other, ir.Constant(order, [2 * i + 1 for i in range(total)]))
+    return builder.fadd(even, odd)
+
+
+@intrinsic
+def lane_sum(typingctx, x):
+    """Sum over the lanes of one vector, in a fixed order."""
+
+    def emit(context, builder, signature, args):
+        return lane_sums(builder, [args[0]])[0]
+
+    return x.scalar(x), emit
+
+
+@intrinsic
+def flush_denormals(typingctx):
+    """Set flush-to-zero for this thread and return the state before (x86; elsewhere nothing happens)."""
+
+    def emit(context, builder, signature, args):
+        slot = cgutils.alloca_once_value(builder, ir.Constant(ir.IntType(32), 0))
+        if _FEATURES.get("sse2"):
+            pointer = builder.bitcast(slot, ir.IntType(8).as_pointer())
+            kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
+            read = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse.stmxcsr")
+            write = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse.ldmxcsr")
+            builder.call(read, [pointer])
+            before = builder.load(slot)
+            builder.store(builder.or_(before, ir.Constant(ir.IntType(32), 0x8040)), slot)
+            builder.call(write, [pointer])
+            return before
+        return builder.load(slot)
+
+    return types.uint32(), emit
+
+
+@intrinsic
+def restore_denormals(typingctx, state):
+    """Put back what `flush_denormals` returned."""
+
+    def emit(context, builder, signature, args):
+        if _FEATURES.get("sse2"):
+            slot = cgutils.alloca_once_value(builder, args[0])
+            kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
+            write = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse.ldmxcsr")
+            builder.call(write, [builder.bitcast(slot, ir.IntType(8).as_pointer())])
+        return context.get_dummy_value()
+
+    return types.void(types.uint32), emit

@@ -1,0 +1,84 @@
+"""Linear: every output is a weighted sum of all inputs."""
+
+from dataclasses import dataclass
+
+from unstuck.errors import ShapeError
+from unstuck.nn.kernels import table as codes
+from unstuck.nn.layers.layer import Gradient, Layer, Places, positive
+from unstuck.nn.program import Buffer, Shape, Writer
+
+
+@dataclass(frozen=True)
+class Linear(Layer):
+    """y = W x + b.
+
+    Args:
+        in_features: numbers in one sample of the input.
+        out_features: units.
+        bias: whether there is a b.
+
+    Shapes: input (N, in_features), output (N, out_features), weight (out_features, in_features),
+    bias (out_features,).
+
+    Raises:
+        UnstuckError: a size is not a whole number of at least 1.
+    """
+
+    in_features: int
+    out_features: int
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        positive("Linear", "in_features", self.in_features)
+        positive("Linear", "out_features", self.out_features)
+
+    def parameters(self) -> dict[str, Shape]:
+        weight: dict[str, Shape] = {"weight": (self.out_features, self.in_features)}
+        return weight | {"bias": (self.out_features,)} if self.bias else weight
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if shape != (self.in_features,):
+            hint = " (put a Flatten before it)" if len(shape) == 3 else ""
+            msg = f"Linear needs samples of shape ({self.in_features},), got {shape}{hint}"
+            raise ShapeError(msg)
+        return (self.out_features,)
+
+    def write_forward(self, writer: Writer, places: Places, x: Buffer, y: Buffer) -> None:
+        lanes = writer.lanes
+        writer.row(
+            codes.CONTRACT,
+            *(places["weight"], places.get("bias", 0), x.offset, y.offset),
+            *(self.out_features, 1, 1, 0, 0),
+            *(1, 1, self.in_features),
+            *(0, 0, 1),
+            *(0, 0, lanes),
+            *(self.in_features, int(self.bias), 0),
+            *(lanes, 0),
+        )
+
+    def write_backward(
+        self, writer: Writer, places: Places, x: Buffer, y: Buffer, dy: Gradient, dx: Gradient | None
+    ) -> None:
+        del y
+        lanes, d = writer.lanes, dy.view
+        writer.row(
+            codes.CORRELATE,
+            *(d.offset, x.offset, places["weight"], self.out_features, self.in_features),
+            *(1, 1),
+            *(0, 0, 0, 0),
+            *(1, 1, 0, 0, 0, 0),
+            *(lanes, lanes, self.in_features, 1),
+        )
+        if self.bias:
+            writer.row(codes.BIAS, d.offset, places["bias"], self.out_features, 1, 1, lanes, 0, 0)
+        if dx is not None:
+            writer.row(
+                codes.CONTRACT,
+                *(places["weight"], 0, d.offset, dx.view.offset),
+                *(self.in_features, 1, 1, 0, 0),
+                *(1, 1, self.out_features),
+                *(0, 0, self.in_features),
+                *(0, 0, lanes),
+                *(1, 0, 0),
+                *(lanes, 0),
+            )

@@ -1,0 +1,71 @@
+"""Where each parameter stands in a network's flat array."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unstuck.nn.initialise import ParameterSpec
+
+ALIGNMENT = 64
+"""Bytes: a cache line, and the widest vector."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Parameters one after another, each starting at a vector's boundary, in PyTorch's layout and order.
+
+    The first `pad` numbers are 0 for ever: a layer without bias reads its bias there.
+    """
+
+    specs: tuple[ParameterSpec, ...]
+    pad: int
+    """Numbers in 64 bytes of the parameters' type: 16 for float32, 8 for float64."""
+
+    @cached_property
+    def offsets(self) -> dict[str, int]:
+        """Name to first number."""
+        place, offsets = self.pad, dict[str, int]()
+        for spec in self.specs:
+            offsets[spec.name] = place
+            place += self.padded(spec)
+        return offsets
+
+    @property
+    def size(self) -> int:
+        """Numbers in the whole array (a multiple of `pad`)."""
+        return self.pad + sum(self.padded(spec) for spec in self.specs)
+
+    def padded(self, spec: ParameterSpec) -> int:
+        """Numbers that a parameter takes, rounded up to a vector."""
+        return -(-int(np.prod(spec.shape)) // self.pad) * self.pad
+
+    def views(self, flat: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
+        """The parameters of one flat array (or of many: leading axes stay) by name; no copies."""
+        return {
+            spec.name: flat[..., start : start + int(np.prod(spec.shape))].reshape(
+                flat.shape[:-1] + spec.shape
+            )
+            for spec, start in ((spec, self.offsets[spec.name]) for spec in self.specs)
+        }
+
+    def segments(self, frozen: frozenset[str] = frozenset()) -> NDArray[np.int64]:
+        """(tensors, 3): offset, padded length, and whether it is trained (not in `frozen`)."""
+        rows = [
+            (
+                self.offsets[spec.name],
+                self.padded(spec),
+                int(spec.name not in frozen and spec.layer not in frozen),
+            )
+            for spec in self.specs
+        ]
+        return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+
+def aligned(shape: int | tuple[int, ...], dtype: np.dtype[np.floating]) -> NDArray[np.floating]:
+    """Zeros that start at a cache line."""
+    count = int(np.prod(shape))
+    raw = np.zeros(count * dtype.itemsize + ALIGNMENT, dtype=np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + count * dtype.itemsize].view(dtype).reshape(shape)

@@ -1,0 +1,287 @@
+"""Sequential: a chain of layers with one flat array of parameters."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from unstuck.errors import DataError, ShapeError, UnstuckError
+from unstuck.nn.initialise import Initialisation, ParameterSpec, plan
+from unstuck.nn.layers.layer import Layer
+from unstuck.nn.layout import ALIGNMENT, Layout, aligned
+from unstuck.nn.losses import Loss
+from unstuck.nn.program import Program, Shape
+from unstuck.trace.structure import INPUT, Node, Structure
+
+Array = NDArray[np.floating]
+
+
+class Sequential:
+    """Layers one after another.
+
+    Args:
+        layers: the layers in order, named "0", "1", ... as in PyTorch; or one mapping from names to layers.
+            A Sequential among them is unfolded, its layers named "outer.inner".
+
+    Raises:
+        UnstuckError: something that is not a layer, or no layer at all.
+
+    Example:
+        >>> import numpy as np
+        >>> from unstuck import nn
+        >>> net = nn.Sequential({"fc": nn.Linear(2, 3), "act": nn.Sigmoid()}).init(seed=0)
+        >>> net.forward(np.zeros((5, 2), np.float32)).shape
+        (5, 3)
+    """
+
+    def __init__(self, *layers: "Layer | Sequential | Mapping[str, Layer | Sequential]") -> None:
+        named: Mapping[str, Any] = (
+            layers[0]
+            if len(layers) == 1 and isinstance(layers[0], Mapping)
+            else {str(i): layer for i, layer in enumerate(layers)}
+        )
+        self.layers: dict[str, Layer] = {}
+        for name, layer in named.items():
+            if isinstance(layer, Sequential):
+                self.layers |= {f"{name}.{inner}": part for inner, part in layer.layers.items()}
+            elif isinstance(layer, Layer):
+                self.layers[name] = layer
+            else:
+                msg = f"layer {name!r}: expected a layer such as nn.Linear(3, 4), found {layer!r}"
+                raise UnstuckError(msg)
+        if not self.layers:
+            msg = "a network needs at least one layer, found none"
+            raise UnstuckError(msg)
+        self._flat: Array | None = None
+        self._programs: dict[tuple[Shape, np.dtype[np.floating]], Program] = {}
+
+    @cached_property
+    def specs(self) -> tuple[ParameterSpec, ...]:
+        """All parameters in order, as initialisations see them."""
+        return tuple(
+            ParameterSpec.weight(name, shape)
+            if short == "weight"
+            else ParameterSpec.bias(name, layer.parameters()["weight"])
+            for name, layer in self.layers.items()
+            for short, shape in layer.parameters().items()
+        )
+
+    def layout(self, dtype: np.dtype[np.floating]) -> Layout:
+        """Where parameters of this number type stand."""
+        return Layout(self.specs, ALIGNMENT // dtype.itemsize)
+
+    def init(self, seed: int = 0, init: object = None, dtype: type[np.floating] = np.float32) -> Self:
+        """Draw all weights and biases.
+
+        Args:
+            seed: a whole number from 0 to 2**64 - 1. The same seed gives the same bits.
+            init: what `nn.Initialisation.of` reads: None (PyTorch's default), "glorot", a dict, ...
+            dtype: float32 to train, float64 to check.
+
+        Returns:
+            The network itself.
+
+        Raises:
+            UnstuckError: an unknown scheme or layer, a bad seed, another number type.
+        """
+        kind = np.dtype(dtype)
+        if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
+            msg = f"init: dtype must be float32 or float64, found {kind}"
+            raise UnstuckError(msg)
+        values = plan(self.specs, Initialisation.of(init)).draw(seed)
+        self._flat = aligned(self.layout(kind).size, kind)
+        for name, view in self.parameters.items():
+            view[...] = values[name]
+        return self
+
+    @property
+    def initialised(self) -> bool:
+        """Whether the network has weights."""
+        return self._flat is not None
+
+    @property
+    def flat(self) -> Array:
+        """All parameters in one array (see `layout`).
+
+        Raises:
+            UnstuckError: the network has no weights yet.
+        """
+        if self._flat is None:
+            msg = "the network has no weights yet: call net.init(seed=0) first"
+            raise UnstuckError(msg)
+        return self._flat
+
+    @property
+    def dtype(self) -> np.dtype[np.floating]:
+        """Number type of the parameters."""
+        return self.flat.dtype
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """The weights and biases by PyTorch's names; writing to an array changes the network."""
+        return self.layout(self.dtype).views(self.flat)
+
+    def load(self, values: Mapping[str, ArrayLike], dtype: type[np.floating] | None = None) -> Self:
+        """Set all parameters from arrays by name.
+
+        Raises:
+            UnstuckError: a name is missing or unknown.
+            ShapeError: an array has another shape.
+        """
+        missing = [spec.name for spec in self.specs if spec.name not in values]
+        unknown = [name for name in values if name not in {spec.name for spec in self.specs}]
+        if missing or unknown:
+            msg = f"parameters do not fit: missing {missing or 'none'}, unknown {unknown or 'none'}"
+            raise UnstuckError(msg)
+        kind = np.dtype(dtype or (np.float32 if self._flat is None else self.dtype.type))
+        flat = aligned(self.layout(kind).size, kind)
+        for name, view in self.layout(kind).views(flat).items():
+            value = np.asarray(values[name])
+            if value.shape != view.shape:
+                msg = f"parameter {name!r} needs shape {view.shape}, got {value.shape}"
+                raise ShapeError(msg)
+            view[...] = value
+        self._flat = flat
+        return self
+
+    def copy(self) -> "Sequential":
+        """The same layers with parameters of their own."""
+        twin = Sequential(dict(self.layers))
+        if self._flat is not None:
+            twin.load(self.parameters, self.dtype.type)
+        return twin
+
+    def program(self, input_shape: Shape, dtype: np.dtype[np.floating]) -> Program:
+        """The network written down for samples of this shape.
+
+        Raises:
+            ShapeError: a layer does not fit; names it, the shape it got and the shape it needs.
+        """
+        from unstuck.nn.compiler import compile_network
+
+        key = (input_shape, dtype)
+        if key not in self._programs:
+            self._programs[key] = compile_network(self.layers, self.layout(dtype), input_shape)
+        return self._programs[key]
+
+    def structure(self, input_shape: Shape, loss: str | None = None) -> Structure:
+        """The network as a graph, for traces."""
+        from unstuck.nn.compiler import output_shapes
+
+        shapes = output_shapes(self.layers, input_shape)
+        nodes, before = list[Node](), INPUT
+        for name, layer in self.layers.items():
+            nodes.append(
+                Node(
+                    name=name,
+                    type=layer.type,
+                    inputs=(before,),
+                    shape=shapes[name],
+                    parameters=layer.parameters(),
+                    options=layer.options(),
+                )
+            )
+            before = name
+        return Structure(nodes=tuple(nodes), loss=loss, input_shape=input_shape)
+
+    def forward(self, x: ArrayLike) -> Array:
+        """Outputs of the network.
+
+        Args:
+            x: (N, C, H, W) images or (N, features); converted to the parameters' number type.
+
+        Returns:
+            (N, ...) of the same number type.
+
+        Raises:
+            ShapeError: the samples do not fit a layer.
+            DataError: NaN or infinite inputs.
+        """
+        return self.activations(x, only=next(reversed(self.layers)))[next(reversed(self.layers))]
+
+    def activations(self, x: ArrayLike, only: str | None = None) -> dict[str, Array]:
+        """Output of every layer (or of the one named), by name: (N, ...)."""
+        from unstuck.nn.runner import Runner
+
+        inputs = checked_inputs(x, self.dtype)
+        program = self.program(inputs.shape[1:], self.dtype)
+        runner = Runner(program, self.layout(self.dtype), self.dtype)
+        samples = as_samples(inputs)
+        values = (
+            runner.activations(self.flat, samples)
+            if only is None
+            else {only: runner.forward(self.flat, samples, program.outputs[only])}
+        )
+        return {name: value.reshape(-1, *program.shapes[name]) for name, value in values.items()}
+
+    def loss_and_grads(self, x: ArrayLike, target: ArrayLike, loss: Loss) -> tuple[float, dict[str, Array]]:
+        """Mean loss over the samples, and its gradient with respect to every parameter.
+
+        Args:
+            x: (N, C, H, W) or (N, features).
+            target: what `loss` expects.
+            loss: for example `nn.CrossEntropyLoss()`.
+
+        Returns:
+            The loss, and {"0.weight": array, ...} with PyTorch's names and shapes.
+
+        Raises:
+            ShapeError, DataError: inputs or targets that do not fit.
+        """
+        from unstuck.nn.runner import Runner
+
+        inputs = checked_inputs(x, self.dtype)
+        program = self.program(inputs.shape[1:], self.dtype)
+        layout = self.layout(self.dtype)
+        runner = Runner(program, layout, self.dtype)
+        value = runner.gradient(self.flat, as_samples(inputs, target, loss, program), loss)
+        return value, {name: view.copy() for name, view in layout.views(runner.gradients).items()}
+
+    def __repr__(self) -> str:
+        """As PyTorch prints it: one layer a line."""
+        lines = [f"  ({name}): {layer!r}" for name, layer in self.layers.items()]
+        return "\n".join(["Sequential(", *lines, ")"])
+
+
+def checked_inputs(x: ArrayLike, dtype: np.dtype[np.floating]) -> Array:
+    """Inputs in the number type asked for.
+
+    Raises:
+        ShapeError: no samples, or samples that are neither features nor images.
+        DataError: NaN or infinite numbers.
+    """
+    inputs = np.asarray(x)
+    if inputs.dtype.kind not in "fiub":
+        msg = f"inputs must be numbers, found an array of {inputs.dtype}"
+        raise DataError(msg)
+    if inputs.ndim not in (2, 4) or inputs.shape[0] == 0:
+        msg = (
+            f"inputs must be (N, features) or (N, C, H, W) with at least one sample, got shape {inputs.shape}"
+        )
+        raise ShapeError(msg)
+    inputs = np.ascontiguousarray(inputs, dtype=dtype)
+    if not np.isfinite(inputs).all():
+        bad = ~np.isfinite(inputs)
+        first = np.unravel_index(int(np.argmax(bad)), bad.shape)
+        msg = (
+            f"inputs contain {int(bad.sum())} NaN or infinite numbers, the first at {tuple(map(int, first))}"
+        )
+        raise DataError(msg)
+    return inputs
+
+
+def as_samples(
+    inputs: Array, target: ArrayLike | None = None, loss: Loss | None = None, program: Program | None = None
+) -> Any:
+    """Inputs and targets, checked, as the interpreter reads them (`runner.Samples`)."""
+    from unstuck.nn.runner import Samples
+
+    count = inputs.shape[0]
+    if target is None or loss is None or program is None:
+        return Samples(inputs.reshape(-1), np.zeros(1, inputs.dtype), 1, count)
+    output = program.shapes[next(reversed(program.shapes))]
+    targets = loss.prepare(np.asarray(target), output, count)
+    flat = np.ascontiguousarray(targets, dtype=inputs.dtype).reshape(-1)
+    return Samples(inputs.reshape(-1), flat, targets.shape[1], count)

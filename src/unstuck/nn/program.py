@@ -1,0 +1,169 @@
+"""Writing a network down as a table of operations (see `kernels/table.py`)."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unstuck.nn.kernels import table as codes
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A view of the chunk memory: an activation or its gradient, (channels, lines, positions) of vectors."""
+
+    offset: int
+    channels: int
+    lines: int
+    positions: int
+    strides: tuple[int, int, int]
+    """Numbers from one channel, line and position to the next."""
+
+    @property
+    def compact(self) -> bool:
+        """Whether nothing lies between its vectors."""
+        c, y, x = self.strides
+        return y == x * self.positions and c == y * self.lines
+
+    @property
+    def lengths(self) -> tuple[int, int, int]:
+        """Channels, lines, positions."""
+        return self.channels, self.lines, self.positions
+
+    @property
+    def place(self) -> tuple[int, ...]:
+        """The seven numbers by which samples are gathered and scattered."""
+        return (self.offset, *self.lengths, *self.strides)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network for one input shape and number type: what the interpreter runs."""
+
+    table: NDArray[np.int64]
+    constants: NDArray[np.float64]
+    forward_rows: int
+    memory_size: int
+    input: Buffer
+    outputs: dict[str, Buffer]
+    """Each layer's output, by the layer's name."""
+    shapes: dict[str, Shape]
+    """Shape of one sample of each layer's output."""
+    scores: Buffer
+    deltas: Buffer
+    """Compact copies of the last output and of its gradient: where the loss reads and writes."""
+    targets: int
+    """Where in memory the targets go."""
+    lanes: int
+
+
+@dataclass
+class Writer:
+    """Collects rows and memory while layers write themselves down."""
+
+    lanes: int
+    rows: list[tuple[list[int], float]] = field(default_factory=list[tuple[list[int], float]])
+    size: int = 0
+
+    def allocate(self, shape: Shape, border: tuple[int, int] = (0, 0)) -> Buffer:
+        """Room for a value of this shape, with zeros around each channel where a convolution pads it."""
+        channels, lines, positions = as_image(shape)
+        by, bx = border
+        breadth = positions + 2 * bx
+        area = (lines + 2 * by) * breadth
+        start = self._take(channels * area)
+        strides = (area * self.lanes, breadth * self.lanes, self.lanes)
+        return Buffer(start + by * strides[1] + bx * strides[2], channels, lines, positions, strides)
+
+    def allocate_spread(
+        self, shape: Shape, step: tuple[int, int], before: tuple[int, int], extent: tuple[int, int]
+    ) -> tuple[Buffer, Buffer]:
+        """Room for the gradient of a convolution's output, its positions `step` apart with zeros between.
+
+        Returns the view of the positions themselves and the view of the whole (`extent` lines and positions),
+        whose place (`before`) is the first position. Read backwards, a convolution with stride or padding is
+        then a plain one.
+        """
+        channels, lines, positions = as_image(shape)
+        strides = (extent[0] * extent[1] * self.lanes, extent[1] * self.lanes, self.lanes)
+        start = self._take(channels * extent[0] * extent[1])
+        first = start + before[0] * strides[1] + before[1] * strides[2]
+        inner = (strides[0], strides[1] * step[0], strides[2] * step[1])
+        return (
+            Buffer(first, channels, lines, positions, inner),
+            Buffer(start, channels, extent[0], extent[1], strides),
+        )
+
+    def _take(self, vectors: int) -> int:
+        start = self.size
+        # three vectors of distance keep buffers from lying at equal places of different 4 kB pages
+        self.size += (vectors + 3) * self.lanes
+        return start
+
+    def row(self, code: int, *numbers: int, constant: float = 0.0) -> None:
+        """Append one operation."""
+        filled = [code, *numbers]
+        if len(filled) > codes.WIDTH:
+            msg = f"a row of {len(filled)} numbers does not fit the table's width of {codes.WIDTH}"
+            raise AssertionError(msg)
+        self.rows.append((filled + [0] * (codes.WIDTH - len(filled)), constant))
+
+    def elementwise(self, kind: int, source: Buffer, target: Buffer, constant: float = 0.0) -> None:
+        """Target = f(source)."""
+        source, target = _flattened(source, target)
+        self.row(
+            codes.FORWARD,
+            kind,
+            source.offset,
+            target.offset,
+            *target.lengths,
+            *source.strides,
+            *target.strides,
+            constant=constant,
+        )
+
+    def elementwise_back(
+        self, kind: int, output: Buffer, delta: Buffer, result: Buffer, constant: float = 0.0
+    ) -> None:
+        """Result = f'(.) * delta, from the output of f."""
+        output, delta, result = _flattened(output, delta, result)
+        self.row(
+            codes.BACKWARD,
+            kind,
+            output.offset,
+            delta.offset,
+            result.offset,
+            *output.lengths,
+            *output.strides,
+            *delta.strides,
+            *result.strides,
+            constant=constant,
+        )
+
+    def copied(self, source: Buffer) -> Buffer:
+        """The buffer itself when it is compact, else a compact copy of it."""
+        if source.compact:
+            return source
+        target = self.allocate(source.lengths)
+        self.elementwise(codes.COPY, source, target)
+        return target
+
+
+def _flattened(*buffers: Buffer) -> tuple[Buffer, ...]:
+    """The same buffers as one long line of positions each, if all are compact."""
+    if not all(buffer.compact for buffer in buffers):
+        return buffers
+    first = buffers[0]
+    count = first.channels * first.lines * first.positions
+    line = (count * first.strides[2], count * first.strides[2], first.strides[2])
+    return tuple(replace(b, channels=1, lines=1, positions=count, strides=line) for b in buffers)
+
+
+def as_image(shape: Shape) -> tuple[int, int, int]:
+    """(channels, lines, positions) of a sample: features are channels of one position."""
+    if len(shape) == 1:
+        return shape[0], 1, 1
+    channels, lines, positions = shape
+    return channels, lines, positions

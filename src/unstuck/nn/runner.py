@@ -1,0 +1,204 @@
+"""Runs a program: owns the memory of one thread and hands everything to the compiled interpreter."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unstuck.nn.kernels import machine, table
+from unstuck.nn.layout import Layout, aligned
+from unstuck.nn.losses import Loss
+from unstuck.nn.optimisers import SGD
+from unstuck.nn.program import Buffer, Program
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs and targets as the interpreter reads them: flat, in the network's number type."""
+
+    inputs: Array
+    targets: Array
+    target_size: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a training needs besides its network and data."""
+
+    optimizer: SGD
+    batch_size: int
+    loss_scale: float
+    shuffle: bool
+    segments: NDArray[np.int64]
+
+
+class Runner:
+    """One thread's memory for one program. Not to be used by two threads at once."""
+
+    def __init__(self, program: Program, layout: Layout, dtype: np.dtype[np.floating]) -> None:
+        self.program = program
+        self.layout = layout
+        self.dtype = dtype
+        self.memory = aligned(program.memory_size, dtype)
+        self.gradients = aligned(layout.size, dtype)
+
+    def forward(self, params: Array, samples: Samples, read: Buffer) -> Array:
+        """Evaluate all samples; the values of the buffer `read`: (N, channels, lines, positions)."""
+        out = np.zeros((samples.count, *read.lengths), dtype=self.dtype)
+        self._execute(machine.EVALUATE, params, samples, None, np.arange(samples.count), read=read, out=out)
+        return out
+
+    def activations(self, params: Array, samples: Samples) -> dict[str, Array]:
+        """Output of every layer for all samples: (N, channels, lines, positions) by the layer's name."""
+        program, lanes = self.program, self.program.lanes
+        out = {
+            name: np.empty((samples.count, *buffer.lengths), dtype=self.dtype)
+            for name, buffer in program.outputs.items()
+        }
+        for first in range(0, samples.count, lanes):
+            order = np.arange(first, min(first + lanes, samples.count))
+            self._execute(machine.EVALUATE, params, samples, None, order)
+            for name, buffer in program.outputs.items():
+                out[name][order] = self._view(buffer)[..., : order.size].transpose(3, 0, 1, 2)
+        return out
+
+    def _view(self, buffer: Buffer) -> Array:
+        """A buffer of the last chunk as an array (channels, lines, positions, lanes)."""
+        strides = [step * self.dtype.itemsize for step in (*buffer.strides, 1)]
+        shape = (*buffer.lengths, self.program.lanes)
+        return np.lib.stride_tricks.as_strided(self.memory[buffer.offset :], shape, strides, writeable=False)
+
+    def loss(self, params: Array, samples: Samples, loss: Loss) -> float:
+        """Mean loss over all samples."""
+        total = self._execute(machine.EVALUATE, params, samples, loss, np.arange(samples.count))
+        return float(total[0]) / self._divisor(loss, samples.count)
+
+    def gradient(
+        self, params: Array, samples: Samples, loss: Loss, order: NDArray[np.int64] | None = None
+    ) -> float:
+        """Mean loss over the samples of `order` (default: all); its gradient is left in `self.gradients`."""
+        order = np.arange(samples.count) if order is None else order
+        total = self._execute(machine.ACCUMULATE, params, samples, loss, order)
+        return float(total[0]) / self._divisor(loss, order.size)
+
+    def train(
+        self,
+        params: Array,
+        velocity: Array,
+        samples: Samples,
+        loss: Loss,
+        schedule: Schedule,
+        seed: int,
+        steps: tuple[int, int],
+    ) -> NDArray[np.float64]:
+        """Run the steps from steps[0] to before steps[1]; changes `params` and `velocity` in place.
+
+        Returns:
+            Mean loss of each step's batch before its update; fewer than asked for when a loss was not finite,
+            which then is the last.
+        """
+        job = np.zeros(machine.JOB_FIELDS, dtype=np.int64)
+        job[machine.BATCH] = schedule.batch_size
+        job[machine.FIRST_STEP], job[machine.LAST_STEP] = steps
+        job[machine.SHUFFLE] = schedule.shuffle
+        losses = np.zeros(steps[1] - steps[0])
+        made = self._call(
+            machine.TRAIN,
+            job,
+            np.array([schedule.optimizer.lr, schedule.optimizer.momentum, schedule.loss_scale]),
+            seed,
+            schedule.segments,
+            params,
+            velocity,
+            samples,
+            loss,
+            np.arange(samples.count),
+            losses,
+        )
+        per_epoch = -(-samples.count // schedule.batch_size)
+        place = np.arange(steps[0], steps[0] + made) % per_epoch
+        sizes = np.minimum(schedule.batch_size, samples.count - place * schedule.batch_size)
+        return losses[:made] / (sizes * self._divisor(loss, 1))
+
+    def _divisor(self, loss: Loss, count: int) -> float:
+        outputs = int(np.prod(self.program.scores.lengths))
+        return float(count * (outputs if loss.per_output else 1))
+
+    def _execute(
+        self,
+        task: int,
+        params: Array,
+        samples: Samples,
+        loss: Loss | None,
+        order: NDArray[np.int64],
+        read: Buffer | None = None,
+        out: Array | None = None,
+    ) -> NDArray[np.float64]:
+        job = np.zeros(machine.JOB_FIELDS, dtype=np.int64)
+        job[machine.LAST_STEP] = 1 if order.size else 0
+        losses = np.zeros(1)
+        rates = np.array([0.0, 0.0, 1.0])
+        segments = self.layout.segments()
+        self._call(
+            task, job, rates, 0, segments, params, self.gradients, samples, loss, order, losses, read, out
+        )
+        return losses
+
+    def _call(
+        self,
+        task: int,
+        job: NDArray[np.int64],
+        rates: NDArray[np.float64],
+        seed: int,
+        segments: NDArray[np.int64],
+        params: Array,
+        velocity: Array,
+        samples: Samples,
+        loss: Loss | None,
+        order: NDArray[np.int64],
+        losses: NDArray[np.float64],
+        read: Buffer | None = None,
+        out: Array | None = None,
+    ) -> int:
+        program = self.program
+        outputs = int(np.prod(program.scores.lengths))
+        job[machine.FORWARD_ROWS] = program.forward_rows
+        job[machine.ROWS] = program.constants.size
+        job[machine.LOSS] = table.NO_LOSS if loss is None else loss.kind
+        job[machine.OUTPUTS] = outputs
+        job[machine.SCORES] = program.scores.offset
+        job[machine.DELTAS] = program.deltas.offset
+        job[machine.TARGETS] = program.targets
+        job[machine.TASK] = task
+        step = program.lanes
+        places = np.array(
+            [
+                program.input.place,
+                (program.targets, samples.target_size, 1, 1, step, step, step),
+                (read or program.scores).place,
+            ],
+            dtype=np.int64,
+        )
+        return int(
+            machine.execute(
+                job,
+                rates,
+                np.uint64(seed),
+                segments,
+                params,
+                velocity,
+                self.gradients,
+                self.memory,
+                program.table,
+                program.constants,
+                places,
+                samples.inputs,
+                samples.targets,
+                order,
+                losses,
+                np.zeros(0, dtype=self.dtype) if out is None else out.reshape(-1),
+            )
+        )

@@ -1,0 +1,152 @@
+"""One network in training: its weights, its place in the schedule, and what it can be asked on the way."""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unstuck.nn.layout import aligned
+from unstuck.nn.network import Sequential
+from unstuck.nn.optimisers import SGD
+from unstuck.nn.runner import Runner
+from unstuck.nn.training import Training
+from unstuck.trace.baseline import accuracy, baseline_loss, class_labels
+
+Outcome = Literal["success", "diverged", "dead", "stuck"]
+Array = NDArray[np.floating]
+
+TEST_EVERY = 10
+"""Epochs between two tests of a criterion of success."""
+
+
+class Session:
+    """A training in progress. `advance` runs updates; everything else looks and changes nothing."""
+
+    def __init__(self, training: Training, seed: int, params: Array, runner: Runner | None = None) -> None:
+        self.training = training
+        self.seed = seed
+        self.params = params
+        self.velocity = aligned(params.size, params.dtype)
+        self.runner = runner or Runner(training.program, training.layout, params.dtype)
+        self.step = 0
+        self.losses = list[float]()
+        """Loss of every step's batch, before its update."""
+        self.diverged = False
+
+    @property
+    def last_step(self) -> int:
+        """Updates in the whole training."""
+        return self.training.epochs * self.training.steps_per_epoch
+
+    @property
+    def epochs(self) -> int:
+        """Epochs begun (all of them whole, unless the training diverged)."""
+        return -(-self.step // self.training.steps_per_epoch)
+
+    @property
+    def epoch_losses(self) -> NDArray[np.float64]:
+        """(epochs,): mean loss over the samples of each epoch, each before its batch's update."""
+        training = self.training
+        steps = np.arange(self.step)
+        sizes = np.minimum(
+            training.batch, training.samples.count - steps % training.steps_per_epoch * training.batch
+        )
+        epoch = steps // training.steps_per_epoch
+        weighted = np.bincount(epoch, np.array(self.losses) * sizes)
+        return weighted / np.bincount(epoch, sizes)
+
+    def fork(self, optimizer: SGD) -> "Session":
+        """A copy that goes on from here with another optimiser; the original is not touched."""
+        twin = Session(
+            replace(self.training, optimizer=optimizer), self.seed, self.params.copy(), self.runner
+        )
+        twin.velocity[...] = self.velocity
+        twin.step = self.step
+        return twin
+
+    def advance(self, to_step: int) -> None:
+        """Train up to before the given step, or until the loss is not finite."""
+        if self.diverged or to_step <= self.step:
+            return
+        losses = self.runner.train(
+            self.params,
+            self.velocity,
+            self.training.samples,
+            self.training.loss,
+            self.training.schedule,
+            self.seed,
+            (self.step, to_step),
+        )
+        self.diverged = losses.size > 0 and not np.isfinite(losses[-1])
+        self.losses += losses.tolist()
+        self.step += losses.size
+
+    def advance_epochs(self, epochs: int) -> None:
+        """Train that many more epochs, at most to the end."""
+        self.advance(min(self.step + epochs * self.training.steps_per_epoch, self.last_step))
+
+    def full_loss(self) -> float:
+        """Mean loss over all training samples at the present weights."""
+        return self.runner.loss(self.params, self.training.samples, self.training.loss)
+
+    def outputs(self) -> Array:
+        """Outputs of the network for all training samples, (N, outputs)."""
+        program = self.training.program
+        out = self.runner.forward(self.params, self.training.samples, program.scores)
+        return out.reshape(out.shape[0], -1)
+
+    def accuracy(self) -> float | None:
+        """Share of training samples classified right; None when the targets are no classes."""
+        labels = class_labels(self.training.targets)
+        return None if labels is None else accuracy(self.outputs(), labels, self.training.loss.type)
+
+    def succeeded(self, final_loss: float) -> bool:
+        """Whether the training's criterion holds at the present weights."""
+        training = self.training
+        if not np.isfinite(final_loss):
+            return False
+        if training.success is None:
+            constant = baseline_loss(training.loss.type, training.targets, self._outputs)
+            return constant is not None and final_loss < constant / 2
+        values = {"loss": final_loss}
+        if "mse" in training.success:
+            targets = training.samples.targets.reshape(training.samples.count, -1)
+            if targets.shape[1] != self._outputs:
+                targets = np.eye(self._outputs)[targets[:, 0].astype(np.int64)]
+            values["mse"] = float(np.mean((self.outputs().astype(np.float64) - targets) ** 2))
+        if training.success.get("accuracy") is not None:
+            right = self.accuracy()
+            if right is None or right < training.success["accuracy"]:
+                return False
+        return all(values[key] <= bound for key, bound in training.success.items() if key != "accuracy")
+
+    def outcome(self, final_loss: float) -> Outcome:
+        """How the training ended."""
+        if self.diverged or not np.isfinite(final_loss) or not np.isfinite(self.params).all():
+            return "diverged"
+        if self.succeeded(final_loss):
+            return "success"
+        return "dead" if self._dead() else "stuck"
+
+    def network(self) -> Sequential:
+        """The network with a copy of the present weights."""
+        layers = self.training.network.layers
+        return Sequential(dict(layers)).load(self.training.layout.views(self.params), self.params.dtype.type)
+
+    @property
+    def _outputs(self) -> int:
+        return int(np.prod(self.training.program.scores.lengths))
+
+    def _dead(self) -> bool:
+        """Whether an output is, or all units of a layer are, inactive on all data."""
+        training, program = self.training, self.training.program
+        names = list(training.network.layers)
+        for name, layer in training.network.layers.items():
+            if layer.type != "ReLU":
+                continue
+            out = self.runner.forward(self.params, training.samples, program.outputs[name])
+            silent = (out == 0).all(axis=(0, 2, 3))
+            if silent.all() or (name == names[-1] and silent.any()):
+                return True
+        return False

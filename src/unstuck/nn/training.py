@@ -1,0 +1,163 @@
+"""A training as a value: everything that determines it except its seed; and how to run it."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from unstuck import wiring
+from unstuck.errors import UnstuckError
+from unstuck.nn.initialise import Initialisation
+from unstuck.nn.layout import Layout
+from unstuck.nn.losses import Loss
+from unstuck.nn.network import Sequential, as_samples, checked_inputs
+from unstuck.nn.optimisers import SGD
+from unstuck.nn.program import Program
+from unstuck.nn.runner import Samples, Schedule
+
+Progress = Callable[[float], None]
+"""Called with the share that is done, 0..1, from the calling thread."""
+
+CRITERIA = ("loss", "mse", "accuracy")
+
+
+@dataclass(frozen=True)
+class Training:
+    """A network, its data and how it is trained. Immutable: `dataclasses.replace` makes a changed one.
+
+    Args:
+        network: its layers; weights it may have are ignored by `run(seeds=...)`.
+        data: (inputs, targets): inputs (N, C, H, W) or (N, features); targets as the loss expects.
+        loss: for example `nn.CrossEntropyLoss()`.
+        optimizer: for example `nn.SGD(lr=0.1)`.
+        batch_size: samples in a batch; 0 for all of them. The last batch of an epoch may be smaller.
+        epochs: passes over the data.
+        init: what `Initialisation.of` reads; None: PyTorch's default.
+        shuffle: another order of the samples in every epoch, drawn from the seed; else the order given.
+        loss_scale: factor of the gradient (not of the loss that is reported).
+        frozen: names of layers or parameters that are not trained.
+        success: {"loss": at most, "mse": at most, "accuracy": at least}, all on the training data, tested
+            every 10 epochs and at the end; training stops when they hold. None: success is a final loss below
+            half of that of the best constant prediction, and training runs to its end.
+
+    Raises:
+        UnstuckError: a number out of range or an unknown key of `success`.
+        ShapeError, DataError: data that do not fit the network or the loss.
+    """
+
+    network: Sequential
+    data: tuple[ArrayLike, ArrayLike]
+    loss: Loss
+    optimizer: SGD
+    batch_size: int = 32
+    epochs: int = 10
+    init: object = None
+    shuffle: bool = True
+    loss_scale: float = 1.0
+    frozen: Sequence[str] = ()
+    success: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  callers may pass anything
+            msg = f"epochs must be a whole number of at least 1, found {self.epochs!r}"
+            raise UnstuckError(msg)
+        if isinstance(self.batch_size, bool) or not isinstance(self.batch_size, int) or self.batch_size < 0:  # pyright: ignore[reportUnnecessaryIsInstance]  callers may pass anything
+            msg = f"batch_size must be a whole number, 0 for all samples, found {self.batch_size!r}"
+            raise UnstuckError(msg)
+        if not (math.isfinite(self.loss_scale) and self.loss_scale > 0):
+            msg = f"loss_scale must be a finite number above 0, found {self.loss_scale!r}"
+            raise UnstuckError(msg)
+        for key in self.success or {}:
+            if key not in CRITERIA:
+                msg = f"success: unknown key {key!r}, expected some of {', '.join(CRITERIA)}"
+                raise UnstuckError(msg)
+        names = {spec.name for spec in self.network.specs} | {spec.layer for spec in self.network.specs}
+        for name in self.frozen:
+            if name not in names:
+                msg = f"frozen: no layer or parameter {name!r}; there are {', '.join(sorted(names))}"
+                raise UnstuckError(msg)
+        if self.batch_size > self.samples.count:
+            msg = (
+                f"batch_size {self.batch_size} is larger than the {self.samples.count} samples (0 means all)"
+            )
+            raise UnstuckError(msg)
+
+    @cached_property
+    def dtype(self) -> np.dtype[np.floating]:
+        """Number type: that of the network's weights, float32 when it has none."""
+        return self.network.dtype if self.network.initialised else np.dtype(np.float32)
+
+    @cached_property
+    def inputs(self) -> NDArray[np.floating]:
+        """The inputs, checked, (N, ...)."""
+        return checked_inputs(self.data[0], self.dtype)
+
+    @cached_property
+    def targets(self) -> NDArray[np.floating | np.integer]:
+        """The targets as they were given, (N, ...)."""
+        return np.asarray(self.data[1])
+
+    @cached_property
+    def program(self) -> Program:
+        """The network written down for these inputs."""
+        return self.network.program(self.inputs.shape[1:], self.dtype)
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The data as the interpreter reads them."""
+        return as_samples(self.inputs, self.targets, self.loss, self.program)
+
+    @property
+    def layout(self) -> Layout:
+        """Where the parameters stand."""
+        return self.network.layout(self.dtype)
+
+    @property
+    def batch(self) -> int:
+        """Samples in a full batch."""
+        return self.batch_size or self.samples.count
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates in an epoch."""
+        return -(-self.samples.count // self.batch)
+
+    @property
+    def initialisation(self) -> Initialisation:
+        """How weights and biases start."""
+        return Initialisation.of(self.init)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """What the interpreter needs to know of the optimiser and the batches."""
+        segments = self.layout.segments(frozenset(self.frozen))
+        return Schedule(self.optimizer, self.batch, self.loss_scale, self.shuffle, segments)
+
+    def run(
+        self,
+        seed: int | None = None,
+        *,
+        seeds: Sequence[int] | None = None,
+        record: bool = False,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> Any:
+        """Train one network (`seed`) or one for each of `seeds`.
+
+        Returns:
+            A `fit.FitResult` for one network, a `fit.EnsembleResult` for several.
+        """
+        from unstuck.nn.fit import run_ensemble, run_single
+
+        if seeds is not None:
+            if record or seed is not None:
+                msg = "run: give either seed (which may be recorded) or seeds, not both"
+                raise UnstuckError(msg)
+            return run_ensemble(self, seeds, threads=threads, progress=progress)
+        if record:
+            return wiring.call("record_training", self, 0 if seed is None else seed, progress=progress)
+        return run_single(self, 0 if seed is None else seed, progress=progress)

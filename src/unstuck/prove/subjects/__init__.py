@@ -1,0 +1,1 @@
+"""How each kind of subject takes a treatment."""

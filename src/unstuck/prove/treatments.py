@@ -1,0 +1,65 @@
+"""Which treatments a trial tries: what the findings propose, each with the one of its nearest rival cause."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from unstuck.diagnose.finding import Finding
+from unstuck.diagnose.remedies import Kind, parse
+
+_USUAL_RIVAL: dict[Kind, str] = {
+    "init": "lr*10",
+    "lr": "init=glorot",
+    "activation": "init=glorot",
+    "data": "lr*10",
+    "insert": "init=glorot",
+    "loss": "lr*10",
+    "order": "lr*0.1",
+}
+"""Where only one cause was found: what the next best guess would try. A bad start and badly scaled data look
+like steps too small, steps too small and a bad activation like a bad start, bad order like large steps."""
+
+
+class Proposal(NamedTuple):
+    """A treatment, the code of the finding that it answers, and the rival that it must be told from."""
+
+    treatment: str
+    code: str
+    rival: str | None
+
+
+def choose(findings: Sequence[Finding]) -> tuple[Proposal, ...]:
+    """The treatments of all findings, most likely cause first, each proposed once.
+
+    The rival of a treatment is the first treatment of another kind that another finding proposes; if no other
+    finding has one, that of the cause which is most often confused with this one. So a verdict can say that
+    this cause was it, and not that one.
+
+    Args:
+        findings: root causes, in the order of the diagnosis.
+
+    Returns:
+        One proposal a treatment, for the first finding that proposes it.
+
+    Raises:
+        UnstuckError: a treatment that cannot be read.
+
+    Example:
+        >>> from unstuck.diagnose.finding import TreatmentRef
+        >>> zero = Finding("INI001", "zero-weights", "error", "fc1", 0, 0.99, "",
+        ...                treatments=(TreatmentRef("init=glorot", "draw the weights"),))
+        >>> choose([zero])
+        (Proposal(treatment='init=glorot', code='INI001', rival='lr*10'),)
+    """
+    proposals: dict[str, Proposal] = {}
+    for finding in findings:
+        others = [other for other in findings if other.code != finding.code]
+        for treatment in (reference.id for reference in finding.treatments):
+            if treatment not in proposals:
+                proposals[treatment] = Proposal(treatment, finding.code, _rival(treatment, others))
+    return tuple(proposals.values())
+
+
+def _rival(treatment: str, others: Iterable[Finding]) -> str | None:
+    kind = parse(treatment).kind
+    proposed = (reference.id for finding in others for reference in finding.treatments)
+    return next((rival for rival in proposed if parse(rival).kind != kind), _USUAL_RIVAL.get(kind))

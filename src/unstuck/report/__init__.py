@@ -1,0 +1,1 @@
+"""Reports: the terminal, a page, JSON and the formats of other tools."""

@@ -1,0 +1,1 @@
+"""Sources: what fills a trace. The engine's own, for now."""

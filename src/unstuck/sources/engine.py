@@ -1,0 +1,201 @@
+"""Records a training of our own engine: what the recorder measures changes no number of the training."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unstuck.nn import random
+from unstuck.nn.fit import FitResult, finish, start
+from unstuck.nn.runner import Samples
+from unstuck.nn.session import TEST_EVERY, Session
+from unstuck.nn.training import Progress, Training
+from unstuck.sources.allocation import Allocation, allocate
+from unstuck.trace.baseline import class_labels
+from unstuck.trace.meta import Meta
+from unstuck.trace.meter import Meter
+from unstuck.trace.recording import Recording
+
+Array = NDArray[np.floating]
+
+WATCHED = 512
+"""Samples of the training set, the same throughout, on which outputs and the full loss are measured."""
+SNAPSHOTS = 96
+"""Points of the path along which the change of the loss is allocated, at most."""
+SNAPSHOT_BYTES = 64 << 20
+PROBE_STEPS = 150
+"""Updates of each learning-rate probe, at most."""
+LEAST_CHANGE = 2e-3
+"""A change of the loss smaller than this share of it is not divided into shares."""
+
+
+def measured_steps(last: int) -> list[int]:
+    """The steps that are measured in full: the first four, about eight for every factor of ten, the last.
+
+    Example:
+        >>> measured_steps(100)
+        [0, 1, 2, 3, 4, 5, 7, 10, 13, 18, 24, 32, 42, 56, 75, 99]
+    """
+    spaced = np.unique(np.round(10 ** np.arange(0.0, np.log10(max(last, 2)), 0.125)).astype(int))
+    return sorted({0, 1, 2, 3, *(int(s) for s in spaced), last - 1} & set(range(last)))
+
+
+def record_training(training: Training, seed: int, progress: Progress | None = None) -> FitResult:
+    """Train one network as `Training.run(seed)` does, bit for bit, and measure it on the way."""
+    session = start(training, seed)
+    watch = _Watch(session)
+    every = max(
+        1, -(-session.last_step // SNAPSHOTS), -(-session.last_step * session.params.nbytes // SNAPSHOT_BYTES)
+    )
+    measured = set(measured_steps(session.last_step))
+    path = [session.params.copy()]
+    stops = sorted(measured | set(range(every, session.last_step, every)) | {session.last_step})
+    test = TEST_EVERY * training.steps_per_epoch
+    while session.step < session.last_step and not session.diverged:
+        if session.step in measured:
+            watch.step()
+        else:
+            session.advance(next(stop for stop in stops if stop > session.step))
+        if session.step % every == 0 or session.step == session.last_step:
+            path.append(session.params.copy())
+        if progress is not None:
+            progress(0.8 * session.step / session.last_step)
+        if (
+            training.success is not None
+            and session.step % test == 0
+            and session.succeeded(session.full_loss())
+        ):
+            break
+    if not np.array_equal(path[-1], session.params):
+        path.append(session.params.copy())
+    watch.end(path)
+    if progress is not None:
+        progress(1.0)
+    return finish(session, watch.recording)
+
+
+class _Watch:
+    """Measures a session."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        training = session.training
+        self.labels = class_labels(training.targets)
+        outputs = int(np.prod(training.program.scores.lengths))
+        classifies = self.labels is not None and outputs > 1
+        self.recording = Recording(
+            training.network.structure(training.inputs.shape[1:], training.loss.type),
+            Meta(
+                kind="engine",
+                name="network of our own",
+                loss=training.loss.type,
+                optimizer=training.optimizer.type,
+                optimizer_options=training.optimizer.options(),
+                task="classification" if classifies or training.loss.type != "MSELoss" else "regression",
+                n_classes=outputs if classifies else None,
+            ),
+        )
+        self.meter = Meter(self.recording)
+        self.sample = self._choose(training)
+
+    def _choose(self, training: Training) -> Samples:
+        """The samples that are watched: a fixed choice of the training set."""
+        samples = training.samples
+        count = min(WATCHED, samples.count)
+        spots = random.uniform(0, random.DATA, np.arange(samples.count))
+        self.chosen = np.sort(np.argsort(spots, kind="stable")[:count])
+        inputs = samples.inputs.reshape(samples.count, -1)[self.chosen]
+        targets = samples.targets.reshape(samples.count, -1)[self.chosen]
+        return Samples(inputs.reshape(-1), targets.reshape(-1), samples.target_size, count)
+
+    def step(self) -> None:
+        """Measure the step that comes next, and make it."""
+        session, step = self.session, self.session.step
+        training = session.training
+        look = self._look(step)
+        before = session.params.copy()
+        views = training.layout.views
+        session.advance(step + 1)
+        gradients = session.runner.gradients.copy()
+        self.meter.step(
+            step,
+            lr=training.optimizer.lr,
+            params=views(before),
+            grads=views(gradients),
+            activations=look,
+            inputs=training.inputs[self.chosen],
+            targets=training.targets[self.chosen],
+        )
+        self.meter.updated(step, views(session.params))
+
+    def _look(self, step: int) -> dict[str, Array]:
+        """Outputs on the watched samples, and the loss there."""
+        session = self.session
+        program, training = session.training.program, session.training
+        self.recording.add(
+            step, "", "full_loss", session.runner.loss(session.params, self.sample, training.loss)
+        )
+        values = session.runner.activations(session.params, self.sample)
+        return {name: value.reshape(-1, *program.shapes[name]) for name, value in values.items()}
+
+    def end(self, path: list[Array]) -> None:
+        """Measure the trained network, its losses, where the loss went, and the probes."""
+        session, recording = self.session, self.recording
+        for step, loss in enumerate(session.losses):
+            recording.add(step, "", "loss", loss)
+        recording.steps = session.step
+        last = session.step
+        outputs = self._look(last)
+        self.meter.step(last, activations=outputs, targets=session.training.targets[self.chosen])
+        recording.steps = session.step
+        if not session.diverged:
+            self._allocate(path, last)
+        self._probe(path[0], last)
+        recording.steps = session.step
+        recording.meta.complete = True
+
+    def _allocate(self, path: list[Array], last: int) -> None:
+        session, layout = self.session, self.session.training.layout
+        runner, loss = session.runner, session.training.loss
+
+        def at(point: Array) -> tuple[float, Array]:
+            return runner.gradient(point, self.sample, loss), runner.gradients.copy()
+
+        tensors = {
+            spec.name: slice(layout.offsets[spec.name], layout.offsets[spec.name] + layout.padded(spec))
+            for spec in layout.specs
+        }
+        allocation = allocate(path, at, tensors)
+        add = self.recording.add
+        add(last, "", "loss_change", allocation.change)
+        add(last, "", "loss_change_error", allocation.error if np.isfinite(allocation.error) else None)
+        defined = abs(allocation.change) > LEAST_CHANGE * abs(self.recording.first("full_loss") or 0.0)
+        for layer, part in self._by_layer(allocation).items():
+            add(last, layer, "loss_part", part)
+            add(last, layer, "loss_share", part / allocation.change if defined else None)
+
+    def _by_layer(self, allocation: Allocation) -> dict[str, float]:
+        """Weights and biases together, except that the output's bias has a row of its own."""
+        output = self.recording.structure.output
+        parts = dict[str, float]()
+        for spec in self.session.training.layout.specs:
+            own = spec.kind == "bias" and output is not None and spec.layer == output.name
+            row = spec.name if own else spec.layer
+            parts[row] = parts.get(row, 0.0) + allocation.parts[spec.name]
+        return parts
+
+    def _probe(self, first: Array, last: int) -> None:
+        """Go on from the end (from the start, if the training diverged) at three learning rates."""
+        session, training = self.session, self.session.training
+        origin = session
+        if session.diverged:
+            origin = Session(training, session.seed, first.copy(), session.runner)
+        steps = min(PROBE_STEPS, session.last_step)
+        values = {"probe.steps": float(steps)}
+        for name, factor in (("start", 0.0), ("same", 1.0), ("low", 0.1), ("high", 10.0)):
+            twin = origin.fork(replace(training.optimizer, lr=training.optimizer.lr * factor))
+            if factor:
+                twin.advance(twin.step + steps)
+            loss = session.runner.loss(twin.params, self.sample, training.loss)
+            values[f"probe.{name}"] = np.inf if twin.diverged else loss
+        self.recording.add_row(last, "", values)

@@ -1,0 +1,1 @@
+"""The trace: what was measured of a training, and the network's structure. Imports no framework."""

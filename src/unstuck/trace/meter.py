@@ -1,0 +1,144 @@
+"""Turns the arrays of a training step into rows of a trace."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from unstuck.trace import baseline, measure
+from unstuck.trace.grouping import BIAS, WEIGHT, row_name
+from unstuck.trace.measure import Array
+from unstuck.trace.meta import Meta
+from unstuck.trace.structure import Structure
+
+Arrays = Mapping[str, Array]
+
+
+class Sink(Protocol):
+    """What a meter writes to: a recording."""
+
+    structure: Structure
+    meta: Meta
+
+    def add_row(self, step: int, layer: str, values: Mapping[str, float | None]) -> None:
+        """Adds one row for each quantity."""
+        ...
+
+
+class Meter:
+    """Keeps the first weights, the latest weights and gradients, and writes what they show.
+
+    The arrays that are passed in are only read; what is needed later is copied.
+    """
+
+    def __init__(self, recording: Sink) -> None:
+        """A meter that has seen nothing yet.
+
+        Args:
+            recording: where the rows go; its structure tells the type of each operation.
+        """
+        self._recording = recording
+        self._start: dict[str, Array] = {}
+        self._before: dict[str, Array] = {}
+        self._grads: dict[str, Array] = {}
+        self._seen_data = False
+
+    def step(
+        self,
+        step: int,
+        *,
+        loss: float | None = None,
+        params: Arrays | None = None,
+        grads: Mapping[str, Array | None] | None = None,
+        activations: Arrays | None = None,
+        lr: float | None = None,
+        inputs: Array | None = None,
+        targets: Array | None = None,
+        outputs: Array | None = None,
+    ) -> None:
+        """Measures one step, after its backward pass and before its update.
+
+        Args:
+            step: number of the step.
+            loss: of the step's batch.
+            params: "<layer>.weight", "<layer>.bias" to array; axis 0 of a weight counts the units.
+            grads: the same names; None for a parameter that got no gradient, which is recorded as null.
+            activations: operation to its output, (N, units) or (N, units, *positions).
+            lr: learning rate.
+            inputs: (N, ...), measured the first time they are given.
+            targets: (N,) or (N, outputs).
+            outputs: the network's last output; without it, the output of the last operation.
+        """
+        add = self._recording.add_row
+        network = {"loss": loss, "lr": lr}
+        add(step, "", {name: value for name, value in network.items() if value is not None})
+        if inputs is not None and not self._seen_data:
+            self._first_data(step, inputs, targets)
+        if params is not None:
+            self._weights(step, params, grads or {})
+        for name, output in (activations or {}).items():
+            node = self._recording.structure.node(name)
+            add(step, name, measure.output_stats(output, node.type if node else ""))
+        last = self._last(activations) if outputs is None else outputs
+        if last is not None:
+            self._predictions(step, last, targets)
+
+    def updated(self, step: int, params: Arrays) -> None:
+        """Measures the update of `step`, given the weights right after it."""
+        for name, before in self._before.items():
+            after = params.get(name)
+            if after is not None and after.shape == before.shape:
+                values = measure.update_stats(before, after, self._start[name])
+                self._recording.add_row(step, row_name(name), values)
+        self._before = {}
+
+    def _weights(self, step: int, params: Arrays, grads: Mapping[str, Array | None]) -> None:
+        for name, weight in params.items():
+            grad = grads.get(name)
+            values = measure.tensor_stats(weight, grad)
+            if name.endswith(WEIGHT):
+                bias_name = name.removesuffix(WEIGHT) + BIAS
+                values |= measure.unit_stats(weight, params.get(bias_name), grad, grads.get(bias_name))
+            if name in grads and grad is None:
+                values |= {"grad_norm": None, "zero_grad": None}
+            self._recording.add_row(step, row_name(name), values)
+            if name not in self._start:
+                self._start[name] = np.array(weight)
+        self._before = {name: np.array(weight) for name, weight in params.items()}
+        self._compare_gradients(step, {name: grad for name, grad in grads.items() if grad is not None})
+
+    def _compare_gradients(self, step: int, grads: Arrays) -> None:
+        if not grads:
+            return
+        pairs = [
+            (grad, self._grads[name])
+            for name, grad in grads.items()
+            if name in self._grads and self._grads[name].shape == grad.shape
+        ]
+        if pairs:
+            self._recording.add_row(step, "", {"grad_cosine": measure.grad_cosine(pairs)})
+        self._grads = {name: np.array(grad) for name, grad in grads.items()}
+
+    def _last(self, activations: Arrays | None) -> Array | None:
+        """The output of the operation nearest the loss."""
+        if not activations:
+            return None
+        nodes = self._recording.structure.nodes
+        if not nodes:
+            return list(activations.values())[-1]
+        return activations.get(nodes[-1].name)
+
+    def _predictions(self, step: int, outputs: Array, targets: Array | None) -> None:
+        meta, structure = self._recording.meta, self._recording.structure
+        values = baseline.prediction_stats(
+            outputs, targets=targets, loss_name=meta.loss or structure.loss, task=meta.task
+        )
+        self._recording.add_row(step, "", values)
+
+    def _first_data(self, step: int, inputs: Array, targets: Array | None) -> None:
+        self._seen_data = True
+        values = measure.data_stats(inputs)
+        labels = None if targets is None else baseline.class_labels(targets)
+        if labels is not None and self._recording.meta.task != "regression":
+            values["data.majority"] = baseline.majority(labels)
+        self._recording.add_row(step, "", values)

@@ -1,0 +1,95 @@
+"""What a trace can hold: every quantity's name, where it is measured, and what it means.
+
+A row of a trace is (step, layer, quantity, value). Step k is measured at the k-th update: after the
+backward pass and before the weights change; step 0 sees the initial weights. `update_*`, `drift` describe
+the update of that step as soon as it is known. Layer "" is the network as a whole; a bias that is told
+apart has the layer name "<layer>.bias". A value may be null: undefined (a ratio to zero), with the
+absolute number beside it. NaN and Inf mean that this is what was measured.
+"""
+
+from typing import Final
+
+import msgspec
+
+
+class Quantity(msgspec.Struct, frozen=True):
+    """A measurement: its name, whose it is ("network", "weights", "outputs") and its meaning."""
+
+    name: str
+    of: str
+    meaning: str
+
+
+_ALL: Final = (
+    # the network as a whole
+    Quantity("loss", "network", "loss of the step's batch, before the update"),
+    Quantity("lr", "network", "learning rate of the step"),
+    Quantity("full_loss", "network", "loss over a fixed sample of the training set, same weights as `loss`"),
+    Quantity("accuracy", "network", "share of that sample classified right (argmax; ties count as wrong)"),
+    Quantity("baseline_loss", "network", "loss of the best constant prediction on that sample"),
+    Quantity("grad_cosine", "network", "cosine between this gradient and that of the measured step before"),
+    Quantity(
+        "output_variation", "network", "variance of outputs over inputs / their mean square (0: constant)"
+    ),
+    Quantity("predicted_classes", "network", "number of different classes predicted on the sample"),
+    Quantity("loss_change", "network", "full_loss at the end minus at the start of the allocated path"),
+    Quantity("loss_change_error", "network", "|sum of allocated changes - true change| / |true change|"),
+    # data, at step 0
+    Quantity("data.min", "network", "smallest input"),
+    Quantity("data.max", "network", "largest input"),
+    Quantity("data.mean", "network", "mean of the inputs"),
+    Quantity("data.std", "network", "standard deviation of the inputs"),
+    Quantity("data.nonfinite", "network", "share of inputs that are NaN or infinite"),
+    Quantity("data.majority", "network", "share of the commonest class"),
+    # probes: short continuations on a copy
+    Quantity("probe.steps", "network", "number of updates each learning-rate probe ran"),
+    Quantity("probe.start", "network", "full_loss where the probes started"),
+    Quantity("probe.same", "network", "full_loss after the probe at the run's own learning rate"),
+    Quantity("probe.low", "network", "full_loss after the probe at a tenth of it"),
+    Quantity("probe.high", "network", "full_loss after the probe at ten times it"),
+    # per weight layer
+    Quantity("weight_norm", "weights", "Euclidean norm of the weight tensor"),
+    Quantity("grad_norm", "weights", "norm of the loss's gradient with respect to it"),
+    Quantity("update_norm", "weights", "norm of this step's change of it"),
+    Quantity("update_ratio", "weights", "update_norm / weight_norm; null for zero weights"),
+    Quantity("drift", "weights", "|W_t - W_0| / |W_0|; null when it started at zero"),
+    Quantity("drift_norm", "weights", "|W_t - W_0|"),
+    Quantity("zero_grad", "weights", "share of entries whose gradient is exactly 0"),
+    Quantity("nonfinite", "weights", "share of weight or gradient entries that are NaN or infinite"),
+    Quantity(
+        "unit_spread",
+        "weights",
+        "largest distance of a unit's (weights, bias) from the first unit's / largest norm",
+    ),
+    Quantity("grad_spread", "weights", "the same of the units' gradients; null when all are zero"),
+    Quantity("distinct_units", "weights", "number of different units (weights and bias, to 1e-6 relative)"),
+    Quantity("loss_share", "weights", "this tensor's part of the change of the training loss (sums to 1)"),
+    Quantity("loss_part", "weights", "the same in units of the loss (negative: it lowered the loss)"),
+    # per operation that has an output, over the samples of the batch (and positions, for images)
+    Quantity("act_mean", "outputs", "mean over everything"),
+    Quantity("act_rms", "outputs", "root mean square over everything"),
+    Quantity(
+        "act_std", "outputs", "standard deviation over samples (and positions), root-mean-squared over units"
+    ),
+    Quantity(
+        "act_variation", "outputs", "variance over samples / mean square: share that depends on the input"
+    ),
+    Quantity("input_cosine", "outputs", "mean cosine between the outputs for two different samples"),
+    Quantity(
+        "dead", "outputs", "share of units that are exactly 0 on every sample and position (ReLU family)"
+    ),
+    Quantity("zero", "outputs", "share of single outputs that are exactly 0 (ReLU family)"),
+    Quantity(
+        "saturated", "outputs", "share of outputs whose slope is below 5 % of the largest (Sigmoid, Tanh)"
+    ),
+    Quantity("slope", "outputs", "mean |f'| / max |f'| (Sigmoid, Tanh)"),
+    Quantity(
+        "effective_rank", "outputs", "exp(entropy of the singular values of centred outputs); 0: constant"
+    ),
+    Quantity(
+        "distinct_outputs", "outputs", "units with different outputs over the batch (centred cosine < 1-1e-6)"
+    ),
+    Quantity("units", "outputs", "number of units (channels or features)"),
+)
+
+QUANTITIES: Final[dict[str, Quantity]] = {quantity.name: quantity for quantity in _ALL}

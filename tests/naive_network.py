@@ -1,0 +1,127 @@
+"""Whole networks and their training as plain loops, on the operations of `naive.py`."""
+
+import numpy as np
+
+import naive
+from unstuck import nn
+
+
+def forward(net, params, x):
+    """Output of every layer, by name, after the input itself under the name ""."""
+    values = {"": np.asarray(x, np.float64)}
+    for name, layer in net.layers.items():
+        x = values[next(reversed(values))]
+        w, b = params.get(f"{name}.weight"), params.get(f"{name}.bias")
+        match layer:
+            case nn.Linear():
+                y = naive.linear(x, w, b)
+            case nn.Conv2d():
+                y = naive.conv2d(x, w, b, layer.stride, layer.padding)
+            case nn.MaxPool2d():
+                y = naive.max_pool(x, layer.kernel_size, layer.stride, layer.padding)
+            case nn.AvgPool2d():
+                y = naive.avg_pool(x, layer.kernel_size, layer.stride, layer.padding)
+            case nn.Flatten():
+                y = np.array([[number for channel in image for line in channel for number in line] for image in x])
+            case nn.Softmax():
+                y = naive.softmax(x)
+            case _:
+                y = naive.each(function(layer)[0], x)
+        values[name] = y
+    return values
+
+
+def function(layer):
+    """An element-wise layer's function and its slope."""
+    match layer:
+        case nn.Sigmoid():
+            return naive.sigmoid, naive.sigmoid_slope
+        case nn.Tanh():
+            return np.tanh, naive.tanh_slope
+        case nn.ReLU():
+            return naive.relu, naive.relu_slope
+        case nn.LeakyReLU(negative_slope=slope):
+            return lambda x: naive.leaky(x, slope), lambda x: naive.leaky_slope(x, slope)
+    raise AssertionError(layer)
+
+
+def loss_and_grads(net, params, x, target, loss):
+    """Mean loss and the gradient of every parameter."""
+    params = {name: np.asarray(value, np.float64) for name, value in params.items()}
+    values = forward(net, params, x)
+    outputs = list(values.values())
+    value, d = loss_of(loss, outputs[-1], target)
+    grads = {}
+    for index in reversed(range(len(net.layers))):
+        name, layer = list(net.layers.items())[index]
+        x, y = outputs[index], outputs[index + 1]
+        d = d.reshape(y.shape)
+        match layer:
+            case nn.Linear() | nn.Conv2d():
+                w = params[f"{name}.weight"]
+                if isinstance(layer, nn.Linear):
+                    dx, dw, db = naive.linear_back(x, w, d)
+                else:
+                    dx, dw, db = naive.conv2d_back(x, w, d, layer.stride, layer.padding)
+                grads[f"{name}.weight"] = dw
+                if layer.bias:
+                    grads[f"{name}.bias"] = db
+            case nn.MaxPool2d():
+                dx = naive.max_pool_back(x, d, layer.kernel_size, layer.stride, layer.padding)
+            case nn.AvgPool2d():
+                dx = naive.avg_pool_back(x, d, layer.kernel_size, layer.stride, layer.padding)
+            case nn.Flatten():
+                dx = d.reshape(x.shape)
+            case nn.Softmax():
+                dx = naive.softmax_back(x, d)
+            case _:
+                dx = naive.each(lambda x, d, slope=function(layer)[1]: slope(x) * d, x, d)
+        d = dx
+    return value, grads
+
+
+def loss_of(loss, outputs, target):
+    """Mean loss and the gradient of the outputs; classes become one-hot except for cross-entropy."""
+    target = np.asarray(target)
+    flat = outputs.reshape(len(outputs), -1)
+    match loss:
+        case nn.CrossEntropyLoss():
+            return naive.cross_entropy(flat, target)
+        case nn.MSELoss():
+            compare = naive.mse
+        case nn.BCELoss():
+            compare = naive.bce
+        case nn.BCEWithLogitsLoss():
+            compare = naive.bce_logits
+        case _:
+            raise AssertionError(loss)
+    if target.ndim == 1 and flat.shape[1] > 1:
+        target = np.eye(flat.shape[1])[target]
+    return compare(flat, target.reshape(flat.shape).astype(np.float64))
+
+
+def train(training, params, seed=0):
+    """Parameters after a training, and the mean loss of each epoch."""
+    net, (x, target) = training.network, training.data
+    params = {name: np.asarray(value, np.float64) for name, value in params.items()}
+    velocity = {name: np.zeros(value.shape) for name, value in params.items()}
+    losses = []
+    for epoch in range(training.epochs):
+        order = naive.shuffled(len(x), seed, epoch) if training.shuffle else list(range(len(x)))
+        total = 0.0
+        for start in range(0, len(x), training.batch):
+            batch = order[start : start + training.batch]
+            loss, grads = loss_and_grads(net, params, x[batch], target[batch], training.loss)
+            total += loss * len(batch)
+            for name, gradient in grads.items():
+                if name in training.frozen or name.rpartition(".")[0] in training.frozen:
+                    continue
+                params[name], velocity[name] = naive.sgd(
+                    params[name],
+                    velocity[name],
+                    training.loss_scale * gradient,
+                    training.optimizer.lr,
+                    training.optimizer.momentum,
+                )
+        losses.append(total / len(x))
+    return params, np.array(losses)

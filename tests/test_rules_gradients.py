@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from small_network import Network, blobs, train
+
+from unstuck.diagnose.bounds import load_bounds
+from unstuck.diagnose.diagnosis import diagnose
+from unstuck.diagnose.registry import NotChecked
+from unstuck.diagnose.rules.gradients import no_gradient, vanishing_gradient
+
+BOUNDS = load_bounds()
+X, T = blobs()
+DEEP = (4, 16, 16, 16, 16, 3)
+
+
+def told(findings):
+    return [(finding.code, finding.severity, finding.layer) for finding in findings]
+
+
+# ---- GRD001 vanishing-gradient
+
+
+def test_a_deep_sigmoid_network_by_glorot_loses_its_gradient():
+    run = train(Network(DEEP, output="Sigmoid"), X, T, lr=1, steps=60, classes=True)
+    assert told(vanishing_gradient(run, BOUNDS)) == [("GRD001", "error", "fc1")]
+    assert [f.code for f in diagnose(run).findings] == ["GRD001"]
+    run = train(Network(DEEP, output="Sigmoid", init={0: 4.0}), X, T, lr=4, steps=60, classes=True)
+    assert vanishing_gradient(run, BOUNDS) == []
+
+
+def test_an_exact_zero_is_no_vanishing_gradient():
+    run = train(Network((4, 8, 8, 8, 3), init={4: 0.0}), X, T, lr=0.5, steps=30, classes=True)
+    assert vanishing_gradient(run, BOUNDS) == []
+
+
+def test_two_layers_are_no_depth():
+    with pytest.raises(NotChecked, match="three"):
+        vanishing_gradient(train(Network((4, 8, 3)), X, T, lr=0.5, steps=3, classes=True), BOUNDS)
+
+
+def test_a_rate_that_is_too_low_is_no_vanishing_gradient():
+    widths = (4, *[16] * 6, 3)
+    run = train(Network(widths, "ReLU", init={0: np.sqrt(2.0)}), X, T, lr=1e-6, steps=25, classes=True)
+    assert vanishing_gradient(run, BOUNDS) == []
+
+
+# ---- GRD003 no-gradient
+
+
+def test_a_cut_graph_leaves_a_layer_without_gradient():
+    run = train(Network((4, 8, 8, 3)), X, T, lr=0.5, steps=60, classes=True, cut=1)
+    assert told(no_gradient(run, BOUNDS)) == [("GRD003", "error", "fc1")]
+    run = train(Network((4, 8, 8, 3)), X, T, lr=0.5, steps=60, classes=True)
+    assert no_gradient(run, BOUNDS) == []
+
+
+def test_behind_zero_layers_the_gradient_is_zero_for_as_many_steps_as_there_are():
+    run = train(Network((4, 8, 8, 8, 3), init={3: 0.0, 4: 0.0}), X, T, lr=0.5, steps=30, classes=True)
+    found = no_gradient(run, BOUNDS)
+    assert told(found) == [("GRD003", "info", f"fc{i}") for i in (1, 2, 3)]
+    assert ["until step 2" in f.summary for f in found] == [True, True, False]
+
+
+def test_a_frozen_layer_needs_no_gradient():
+    run = train(Network((4, 8, 8, 3), frozen=(1,)), X, T, lr=0.5, steps=20, classes=True, cut=1)
+    assert no_gradient(run, BOUNDS) == []
+
+
+def test_a_sample_of_zeros_is_no_missing_gradient():
+    points, labels = np.array([[0.0], [0.3], [0.6], [1.0]]), np.eye(2)[[0, 1, 0, 1]]
+    network = Network((1, 8, 2), "ReLU", "Sigmoid", init={0: 2.0})
+    run = train(network, points, labels, lr=0.5, steps=200, batch=1, classes=True)
+    assert run.first("grad_norm", "fc1") == 0  # the first sample is the 0, and it comes round again
+    assert no_gradient(run, BOUNDS) == []
+
+
+def test_nothing_left_to_learn_is_no_missing_gradient():
+    network = Network((4, 8, 3), "ReLU")
+    x = X[:4]
+    t = network.forward(x)[-1] + np.array([[1.0], [-1.0], [1.0], [-1.0]])
+    run = train(network, x, t, lr=0.05, steps=30)
+    for step in range(20, 30):
+        run.add(step, "fc1", "grad_norm", 0.0)
+        run.add(step, "fc2", "grad_norm", 0.0)
+        run.add(step, "fc1", "drift_norm", 1.0)
+        run.add(step, "fc2", "drift_norm", 1.0)
+        run.add(step, "", "full_loss", 0.0)
+    assert no_gradient(run, BOUNDS) == []
