@@ -52,7 +52,7 @@ def compile_network(layers: dict[str, Layer], layout: Layout, input_shape: Shape
     last = gradients[-1]
     deltas = writer.allocate(before[-1])
     if last is not None:
-        if last.view.compact:
+        if writer.compact(last.view):
             deltas = last.view
         else:
             writer.elementwise(codes.COPY, deltas, last.view)
@@ -94,7 +94,7 @@ def _gradients(writer: Writer, chain: list[Layer], before: list[Shape]) -> list[
             gradients.append(None)
             continue
         previous = gradients[-1]
-        if isinstance(layer, Flatten) and previous is not None and previous.view.compact:
+        if isinstance(layer, Flatten) and previous is not None and writer.compact(previous.view):
             view = _as_features(previous.view)
             gradients.append(Gradient(view, view))
         else:

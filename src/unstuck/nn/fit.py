@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unstuck.errors import UnstuckError
+from unstuck.nn import random
 from unstuck.nn.initialise import plan
 from unstuck.nn.layout import aligned
 from unstuck.nn.losses import Loss
@@ -192,9 +193,9 @@ def run_ensemble(  # noqa: C901  one loop over members; cut up, it would hide wh
     training: Training, seeds: Sequence[int], threads: int | None = None, progress: Progress | None = None
 ) -> EnsembleResult:
     """Train one member for each seed, several at a time; a member's numbers do not depend on the others."""
-    keys = np.array([int(seed) for seed in seeds], dtype=np.uint64)
+    keys = random.seed_array(seeds)
     layout = training.layout
-    drawn = plan(training.network.specs, training.initialisation).draw_many([int(k) for k in keys])
+    drawn = plan(training.network.specs, training.initialisation).draw_many(keys)
     params = aligned((len(keys), layout.size), training.dtype)
     for name, view in layout.views(params).items():
         view[...] = drawn[name]

@@ -280,7 +280,7 @@ def as_samples(
 
     count = inputs.shape[0]
     if target is None or loss is None or program is None:
-        return Samples(inputs.reshape(-1), np.zeros(1, inputs.dtype), 1, count)
+        return Samples(inputs.reshape(-1), np.zeros(count, inputs.dtype), 1, count)
     output = program.shapes[next(reversed(program.shapes))]
     targets = loss.prepare(np.asarray(target), output, count)
     flat = np.ascontiguousarray(targets, dtype=inputs.dtype).reshape(-1)

@@ -22,12 +22,6 @@ class Buffer:
     """Numbers from one channel, line and position to the next."""
 
     @property
-    def compact(self) -> bool:
-        """Whether nothing lies between its vectors."""
-        c, y, x = self.strides
-        return y == x * self.positions and c == y * self.lines
-
-    @property
     def lengths(self) -> tuple[int, int, int]:
         """Channels, lines, positions."""
         return self.channels, self.lines, self.positions
@@ -112,7 +106,7 @@ class Writer:
 
     def elementwise(self, kind: int, source: Buffer, target: Buffer, constant: float = 0.0) -> None:
         """Target = f(source)."""
-        source, target = _flattened(source, target)
+        source, target = self._flattened(source, target)
         self.row(
             codes.FORWARD,
             kind,
@@ -128,7 +122,7 @@ class Writer:
         self, kind: int, output: Buffer, delta: Buffer, result: Buffer, constant: float = 0.0
     ) -> None:
         """Result = f'(.) * delta, from the output of f."""
-        output, delta, result = _flattened(output, delta, result)
+        output, delta, result = self._flattened(output, delta, result)
         self.row(
             codes.BACKWARD,
             kind,
@@ -142,23 +136,29 @@ class Writer:
             constant=constant,
         )
 
+    def _flattened(self, *buffers: Buffer) -> tuple[Buffer, ...]:
+        """The same buffers as one long line of positions each, if all are compact."""
+        if not all(self.compact(buffer) for buffer in buffers):
+            return buffers
+        first = buffers[0]
+        count = first.channels * first.lines * first.positions
+        line = (count * first.strides[2], count * first.strides[2], first.strides[2])
+        return tuple(replace(b, channels=1, lines=1, positions=count, strides=line) for b in buffers)
+
+    def compact(self, buffer: Buffer) -> bool:
+        """Whether nothing lies between the buffer's vectors."""
+        channel, line, position = buffer.strides
+        return (
+            position == self.lanes and line == position * buffer.positions and channel == line * buffer.lines
+        )
+
     def copied(self, source: Buffer) -> Buffer:
         """The buffer itself when it is compact, else a compact copy of it."""
-        if source.compact:
+        if self.compact(source):
             return source
         target = self.allocate(source.lengths)
         self.elementwise(codes.COPY, source, target)
         return target
-
-
-def _flattened(*buffers: Buffer) -> tuple[Buffer, ...]:
-    """The same buffers as one long line of positions each, if all are compact."""
-    if not all(buffer.compact for buffer in buffers):
-        return buffers
-    first = buffers[0]
-    count = first.channels * first.lines * first.positions
-    line = (count * first.strides[2], count * first.strides[2], first.strides[2])
-    return tuple(replace(b, channels=1, lines=1, positions=count, strides=line) for b in buffers)
 
 
 def as_image(shape: Shape) -> tuple[int, int, int]:

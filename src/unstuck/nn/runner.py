@@ -23,6 +23,12 @@ class Samples:
     target_size: int
     count: int
 
+    def take(self, indices: NDArray[np.intp]) -> "Samples":
+        """Some of the samples, in the order of `indices`."""
+        inputs = self.inputs.reshape(self.count, -1)[indices].reshape(-1)
+        targets = self.targets.reshape(self.count, -1)[indices].reshape(-1)
+        return Samples(inputs, targets, self.target_size, len(indices))
+
 
 @dataclass(frozen=True)
 class Schedule:

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unstuck.nn import random
 from unstuck.nn.layout import aligned
 from unstuck.nn.network import Sequential
 from unstuck.nn.optimisers import SGD
@@ -25,7 +26,7 @@ class Session:
 
     def __init__(self, training: Training, seed: int, params: Array, runner: Runner | None = None) -> None:
         self.training = training
-        self.seed = seed
+        self.seed = int(random.seed_array(seed))
         self.params = params
         self.velocity = aligned(params.size, params.dtype)
         self.runner = runner or Runner(training.program, training.layout, params.dtype)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.floating]
 LossAndGradient = Callable[[Array], tuple[float, Array]]
 
-TOLERANCE = 2e-3
+TOLERANCE = 1e-2
 """Error allowed over the whole path, as a share of the whole change of the loss."""
 DEPTH = 5
 """A piece is halved at most so often: 32 parts."""

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from unstuck.nn import random
 from unstuck.nn.fit import FitResult, finish, start
-from unstuck.nn.runner import Samples
 from unstuck.nn.session import TEST_EVERY, Session
 from unstuck.nn.training import Progress, Training
 from unstuck.sources.allocation import Allocation, allocate
@@ -18,9 +17,11 @@ from unstuck.trace.recording import Recording
 
 Array = NDArray[np.floating]
 
-WATCHED = 512
-"""Samples of the training set, the same throughout, on which outputs and the full loss are measured."""
-SNAPSHOTS = 96
+WATCHED = 360
+"""Samples of the training set, the same throughout, on which the full loss and its parts are measured."""
+LOOKED_AT = 128
+"""So many of them are enough for the statistics of layers' outputs."""
+SNAPSHOTS = 64
 """Points of the path along which the change of the loss is allocated, at most."""
 SNAPSHOT_BYTES = 64 << 20
 PROBE_STEPS = 150
@@ -34,7 +35,7 @@ def measured_steps(last: int) -> list[int]:
 
     Example:
         >>> measured_steps(100)
-        [0, 1, 2, 3, 4, 5, 7, 10, 13, 18, 24, 32, 42, 56, 75, 99]
+        [0, 1, 2, 3, 4, 6, 7, 10, 13, 18, 24, 32, 42, 56, 75, 99]
     """
     spaced = np.unique(np.round(10 ** np.arange(0.0, np.log10(max(last, 2)), 0.125)).astype(int))
     return sorted({0, 1, 2, 3, *(int(s) for s in spaced), last - 1} & set(range(last)))
@@ -96,17 +97,10 @@ class _Watch:
             ),
         )
         self.meter = Meter(self.recording)
-        self.sample = self._choose(training)
-
-    def _choose(self, training: Training) -> Samples:
-        """The samples that are watched: a fixed choice of the training set."""
-        samples = training.samples
-        count = min(WATCHED, samples.count)
-        spots = random.uniform(0, random.DATA, np.arange(samples.count))
-        self.chosen = np.sort(np.argsort(spots, kind="stable")[:count])
-        inputs = samples.inputs.reshape(samples.count, -1)[self.chosen]
-        targets = samples.targets.reshape(samples.count, -1)[self.chosen]
-        return Samples(inputs.reshape(-1), targets.reshape(-1), samples.target_size, count)
+        spots = random.uniform(0, random.DATA, np.arange(training.samples.count))
+        self.chosen = np.argsort(spots, kind="stable")[:WATCHED]
+        self.sample = training.samples.take(self.chosen)
+        self.few = training.samples.take(self.chosen[:LOOKED_AT])
 
     def step(self) -> None:
         """Measure the step that comes next, and make it."""
@@ -125,6 +119,7 @@ class _Watch:
             activations=look,
             inputs=training.inputs[self.chosen],
             targets=training.targets[self.chosen],
+            outputs=self._outputs(before),
         )
         self.meter.updated(step, views(session.params))
 
@@ -135,8 +130,14 @@ class _Watch:
         self.recording.add(
             step, "", "full_loss", session.runner.loss(session.params, self.sample, training.loss)
         )
-        values = session.runner.activations(session.params, self.sample)
+        values = session.runner.activations(session.params, self.few)
         return {name: value.reshape(-1, *program.shapes[name]) for name, value in values.items()}
+
+    def _outputs(self, params: Array) -> Array:
+        """The network's outputs on all watched samples."""
+        program = self.session.training.program
+        out = self.session.runner.forward(params, self.sample, program.scores)
+        return out.reshape(-1, *program.shapes[next(reversed(program.shapes))])
 
     def end(self, path: list[Array]) -> None:
         """Measure the trained network, its losses, where the loss went, and the probes."""
@@ -146,7 +147,12 @@ class _Watch:
         recording.steps = session.step
         last = session.step
         outputs = self._look(last)
-        self.meter.step(last, activations=outputs, targets=session.training.targets[self.chosen])
+        self.meter.step(
+            last,
+            activations=outputs,
+            targets=session.training.targets[self.chosen],
+            outputs=self._outputs(session.params),
+        )
         recording.steps = session.step
         if not session.diverged:
             self._allocate(path, last)

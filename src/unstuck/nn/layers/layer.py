@@ -96,7 +96,7 @@ def pair(layer: str, name: str, value: int | tuple[int, int], least: int) -> tup
     Raises:
         UnstuckError: it is something else.
     """
-    both = (value, value) if isinstance(value, int) else tuple(value)
+    both = tuple(value) if isinstance(value, tuple | list) else (value, value)  # pyright: ignore[reportUnnecessaryIsInstance]  callers may pass anything
     if len(both) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < least for v in both):  # pyright: ignore[reportUnnecessaryIsInstance]  callers may pass anything
         msg = f"{layer}: {name} must be one or two whole numbers of at least {least}, found {value!r}"
         raise UnstuckError(msg)
