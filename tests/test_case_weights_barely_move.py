@@ -57,7 +57,7 @@ def test_final_losses_of_the_readings(material, key, low, high):
 
 def test_freezing_the_convolution_of_the_shallow_reading_costs_most_of_what_was_learned(material):
     frozen = half_sum(material[1]["V0"], frozen=("conv1",))
-    assert 0.36 < frozen.min()
+    assert frozen.min() > 0.36
     assert frozen.max() < 0.40
 
 
@@ -73,7 +73,7 @@ def test_four_times_glorot_learns_and_plain_glorot_does_not(material):
     plain = half_sum(training, init="glorot")
     large = half_sum(training, init={"weights": {"scheme": "glorot", "gain": 4.0}, "bias": "zeros"})
     assert plain.min() > 0.44
-    assert 0.13 < large.min()
+    assert large.min() > 0.13
     assert np.median(large) < 0.26
 
 
@@ -203,7 +203,7 @@ def test_a_well_set_network_on_the_same_digits_is_healthy():
 
 
 def test_unknown_case_and_data_are_named():
-    with pytest.raises(UnstuckError, match="unknown case 'weights'.*weights-barely-move"):
+    with pytest.raises(UnstuckError, match=r"unknown case .weights..*weights-barely-move"):
         run_case("weights")
     with pytest.raises(UnstuckError, match="imagenet"):
         run_case("weights-barely-move", data="imagenet")

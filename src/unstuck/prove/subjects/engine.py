@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,7 +58,7 @@ class EngineSubject:
         ]
         return f"{' and '.join(bounds)} on its training data"
 
-    @cached_property
+    @property
     def sham(self) -> Sham:
         """Another shuffling and another order of draws, as far as this training has either."""
         _, changed = reshuffle(self.training)
