@@ -34,6 +34,17 @@ _ALL: Final = (
     Quantity("predicted_classes", "network", "number of different classes predicted on the sample"),
     Quantity("loss_change", "network", "full_loss at the end minus at the start of the allocated path"),
     Quantity("loss_change_error", "network", "|sum of allocated changes - true change| / |true change|"),
+    Quantity("grad_uncleared", "network", "1 if the last step's gradients were still there, else 0"),
+    Quantity("loss_finite", "network", "1 if the loss is a finite number, else 0"),
+    Quantity("clip_ratio", "network", "gradient norm that the optimiser saw / norm after the backward pass"),
+    Quantity("repeat.batch", "network", "1 if the batch equals that of the measured step before, else 0"),
+    Quantity("output.min", "network", "smallest number that enters the loss as prediction"),
+    Quantity("output.max", "network", "largest of them"),
+    Quantity("output.row_sum", "network", "mean over samples of their sum over axis 1"),
+    Quantity("target.min", "network", "smallest target"),
+    Quantity("target.max", "network", "largest target"),
+    Quantity("target.mean", "network", "mean of the targets"),
+    Quantity("target.std", "network", "standard deviation of the targets"),
     # data, at step 0
     Quantity("data.min", "network", "smallest input"),
     Quantity("data.max", "network", "largest input"),
@@ -65,6 +76,7 @@ _ALL: Final = (
     Quantity("distinct_units", "weights", "number of different units (weights and bias, to 1e-6 relative)"),
     Quantity("loss_share", "weights", "this tensor's part of the change of the training loss (sums to 1)"),
     Quantity("loss_part", "weights", "the same in units of the loss (negative: it lowered the loss)"),
+    Quantity("remade", "weights", "1 if the parameters are other objects than at the step before, else 0"),
     # per operation that has an output, over the samples of the batch (and positions, for images)
     Quantity("act_mean", "outputs", "mean over everything"),
     Quantity("act_rms", "outputs", "root mean square over everything"),
@@ -90,6 +102,7 @@ _ALL: Final = (
         "distinct_outputs", "outputs", "units with different outputs over the batch (centred cosine < 1-1e-6)"
     ),
     Quantity("units", "outputs", "number of units (channels or features)"),
+    Quantity("origin.nonfinite", "outputs", "step at which the first NaN or infinity was born here"),
 )
 
 QUANTITIES: Final[dict[str, Quantity]] = {quantity.name: quantity for quantity in _ALL}

@@ -34,6 +34,11 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         default_factory=dict[str, int | float | str | bool]
     )
     trainable: bool = True
+    """Whether its parameters are meant to be trained (requires_grad, in PyTorch)."""
+    optimised: bool | None = None
+    """Whether an optimiser holds its parameters; None where that is not known."""
+    connected: bool = True
+    """Whether a gradient can reach it from the loss."""
     location: Location | None = None
 
     @property
@@ -52,11 +57,26 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return size if shape else 0
 
 
+class LossFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the loss was given, where the source saw it."""
+
+    input: str = ""
+    """Name of the operation whose output it takes."""
+    input_shape: tuple[int, ...] = ()
+    """With the batch axis."""
+    target_shape: tuple[int, ...] = ()
+    target_dtype: str = ""
+    """Such as "int64" or "float32"."""
+    reduction: str = ""
+    """One of mean, sum, none; empty where unknown."""
+
+
 class Structure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All operations in the order in which data flows through them, and the loss at their end."""
 
     nodes: tuple[Node, ...] = ()
     loss: str | None = None
+    loss_facts: LossFacts | None = None
     input_shape: tuple[int, ...] = ()
 
     def node(self, name: str) -> Node | None:
