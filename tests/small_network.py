@@ -1,4 +1,4 @@
-"""A dense network of a few lines of NumPy, recorded by `Recording.step` as anybody's own training loop would be.
+"""A dense network of a few lines of NumPy, recorded by `Recording.step` as any own training loop would be.
 
 It shares nothing with the engine: what the rules say of it does not depend on the engine's kernels.
 """
@@ -100,7 +100,9 @@ def train(
         cut: layers up to this one get no gradient, as behind a detached tensor.
     """
     constant = float(np.mean((targets - targets.mean(axis=0)) ** 2))
-    meta = Meta(loss="MSELoss", task="classification" if classes else "regression", n_classes=targets.shape[1])
+    meta = Meta(
+        loss="MSELoss", task="classification" if classes else "regression", n_classes=targets.shape[1]
+    )
     run = Recording(network.structure, meta)
     size = batch or len(inputs)
     for step in range(steps):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from small_network import Network, blobs, train
 
+from small_network import Network, blobs, train
 from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import diagnose
 from unstuck.diagnose.registry import NotChecked

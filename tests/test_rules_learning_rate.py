@@ -1,8 +1,8 @@
 import math
 
 import pytest
-from small_network import Network, blobs, train
 
+from small_network import Network, blobs, train
 from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import diagnose
 from unstuck.diagnose.registry import NotChecked
@@ -22,7 +22,7 @@ def told(findings):
 
 
 def probed(network, lr, steps, length=20, at=None):
-    """A training with paired probes: the same network again, at its own, a tenth of and ten times the rate."""
+    """A training with paired probes: the same network at its own rate, a tenth of and ten times it."""
     run = train(network(), X, T, lr=lr, steps=steps, classes=True)
     at = steps - 1 if at is None else at
     run.add(at, "", "probe.steps", length)

@@ -220,7 +220,7 @@ def _try(plan: Plan, reading: Reading, seeds: int, progress: Callable[[float], N
     extra = [name for name in _canonical(plan.treatments) if name not in known]
     trial = Trial.of(subject, [*proposals, *(Proposal(name, "", None) for name in extra)], range(seeds))
     result: TrialResult = trial.run(lambda _arm, done, total: progress(done / max(total, 1)))
-    diagnosis = reading.diagnosis.with_verdicts(result.verdicts)
+    diagnosis = reading.diagnosis.with_verdicts(result.verdicts, decisive=result.decisive)
     return replace(reading, diagnosis=diagnosis, trial=result)
 
 

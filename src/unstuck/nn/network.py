@@ -1,6 +1,6 @@
 """Sequential: a chain of layers with one flat array of parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
 
@@ -166,8 +166,8 @@ class Sequential:
             self._programs[key] = compile_network(self.layers, self.layout(dtype), input_shape)
         return self._programs[key]
 
-    def structure(self, input_shape: Shape, loss: str | None = None) -> Structure:
-        """The network as a graph, for traces."""
+    def structure(self, input_shape: Shape, loss: str | None = None, frozen: Sequence[str] = ()) -> Structure:
+        """The network as a graph, for traces; layers named in `frozen` are not trained."""
         from unstuck.nn.compiler import output_shapes
 
         shapes = output_shapes(self.layers, input_shape)
@@ -181,6 +181,7 @@ class Sequential:
                     shape=shapes[name],
                     parameters=layer.parameters(),
                     options=layer.options(),
+                    trainable=name not in frozen,
                 )
             )
             before = name

@@ -75,6 +75,16 @@ def record_training(training: Training, seed: int, progress: Progress | None = N
     return finish(session, watch.recording)
 
 
+def _goal(training: Training) -> str | None:
+    """The training's own criterion of success, as a diagnosis reads it."""
+    parts = [
+        f"{key}{'>=' if key == 'accuracy' else '<='}{bound:g}"
+        for key, bound in (training.success or {}).items()
+        if key != "mse" or training.loss.type == "MSELoss"
+    ]
+    return ", ".join(parts).replace("mse", "loss") or None
+
+
 class _Watch:
     """Measures a session."""
 
@@ -85,7 +95,7 @@ class _Watch:
         outputs = int(np.prod(training.program.scores.lengths))
         classifies = self.labels is not None and outputs > 1
         self.recording = Recording(
-            training.network.structure(training.inputs.shape[1:], training.loss.type),
+            training.network.structure(training.inputs.shape[1:], training.loss.type, training.frozen),
             Meta(
                 kind="engine",
                 name="network of our own",
@@ -94,6 +104,7 @@ class _Watch:
                 optimizer_options=training.optimizer.options(),
                 task="classification" if classifies or training.loss.type != "MSELoss" else "regression",
                 n_classes=outputs if classifies else None,
+                goal=_goal(training),
             ),
         )
         self.meter = Meter(self.recording)
@@ -156,7 +167,9 @@ class _Watch:
         recording.steps = session.step
         if not session.diverged:
             self._allocate(path, last)
-        self._probe(path[0], last)
+        self._probe(0, Session(session.training, session.seed, path[0].copy(), session.runner))
+        if not session.diverged:
+            self._probe(last, session)
         recording.steps = session.step
         recording.meta.complete = True
 
@@ -190,12 +203,9 @@ class _Watch:
             parts[row] = parts.get(row, 0.0) + allocation.parts[spec.name]
         return parts
 
-    def _probe(self, first: Array, last: int) -> None:
-        """Go on from the end (from the start, if the training diverged) at three learning rates."""
+    def _probe(self, step: int, origin: Session) -> None:
+        """Go on from some weights, on copies, with the same batches at three learning rates."""
         session, training = self.session, self.session.training
-        origin = session
-        if session.diverged:
-            origin = Session(training, session.seed, first.copy(), session.runner)
         steps = min(PROBE_STEPS, session.last_step)
         values = {"probe.steps": float(steps)}
         for name, factor in (("start", 0.0), ("same", 1.0), ("low", 0.1), ("high", 10.0)):
@@ -204,4 +214,4 @@ class _Watch:
                 twin.advance(twin.step + steps)
             loss = session.runner.loss(twin.params, self.sample, training.loss)
             values[f"probe.{name}"] = np.inf if twin.diverged else loss
-        self.recording.add_row(last, "", values)
+        self.recording.add_row(step, "", values)

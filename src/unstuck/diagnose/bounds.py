@@ -1,0 +1,83 @@
+"""The numbers that rules compare measurements with, read from `bounds.toml` beside this file."""
+
+from functools import lru_cache
+from importlib import resources
+
+import msgspec
+
+
+class OutcomeBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a training counts as learning; losses relative to the best constant prediction's."""
+
+    learned: float
+    well_learned: float
+    solved: float
+    exploded: float
+    few_steps: int
+
+
+class UnitBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When units of a layer count as copies of each other."""
+
+    equal: float
+    gradient: float
+    tiled: float
+
+
+class SignalBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the signal fades on its way through the layers."""
+
+    factor: float
+    total: float
+    tiny: float
+    fades: float
+    collapsed: float
+    saturated: float
+    slope: float
+
+
+class GradientBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the gradient fades on its way back."""
+
+    total: float
+    factor: float
+    moves: float
+
+
+class OutputBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the network gives a constant answer."""
+
+    rests: float
+    constant: float
+
+
+class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the probes of the learning rate must show."""
+
+    gain: float
+    times: float
+    slow: float
+    lazy: float
+
+
+class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All bounds. They are provisional: not calibrated yet.
+
+    Example:
+        >>> load_bounds().outcome.well_learned
+        0.5
+    """
+
+    outcome: OutcomeBounds
+    units: UnitBounds
+    signal: SignalBounds
+    gradient: GradientBounds
+    output: OutputBounds
+    rate: RateBounds
+
+
+@lru_cache(maxsize=1)
+def load_bounds() -> Bounds:
+    """The bounds that ship with the package."""
+    text = (resources.files("unstuck.diagnose") / "bounds.toml").read_text(encoding="utf-8")
+    return msgspec.toml.decode(text, type=Bounds)

@@ -1,0 +1,84 @@
+"""What several rules ask of a trace: which layers count, what was zero at the start, a typical value."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from unstuck.diagnose.finding import Evidence
+from unstuck.trace.recording import Recording
+from unstuck.trace.structure import NORMALISING, Node
+
+
+def weight_layers(trace: Recording) -> list[Node]:
+    """Layers that multiply their input by a matrix or kernel, from input to output.
+
+    Scales of normalisations are left out: their weight is a vector, for which neither units nor a signal's
+    spread mean anything.
+    """
+    return [
+        node
+        for node in trace.structure.layers
+        if node.type not in NORMALISING and len(node.parameters["weight"]) >= 2
+    ]
+
+
+def activation_place(trace: Recording, node: Node) -> str:
+    """Where to measure what a layer passes on: its activation's output, else its own.
+
+    Arrays logged by somebody's own code have operations of unknown type; the first of them after a layer
+    counts as its activation.
+    """
+    activation = trace.structure.activation(node.name)
+    if activation is None:
+        after = next(trace.structure.after(node.name), None)
+        activation = after if after is not None and after.type == "Output" else None
+    return activation.name if activation is not None and trace.has("act_std", activation.name) else node.name
+
+
+def position(trace: Recording, layer: str | None) -> int:
+    """Place of an operation (or of its bias) on the way from input to output; -1 for the whole network."""
+    if layer is None:
+        return -1
+    names = [node.name for node in trace.structure.nodes]
+    owner = layer if layer in names else layer.rsplit(".", 1)[0]
+    return names.index(owner) if owner in names else len(names)
+
+
+def is_zero(trace: Recording, node: Node) -> bool:
+    """Whether all weights of a layer were exactly 0 at the first measurement."""
+    return trace.first("weight_norm", node.name) == 0
+
+
+def typical(trace: Recording, quantity: str, layer: str = "") -> float:
+    """Median over the measured steps of what is finite; NaN when nothing is."""
+    values = trace.series(quantity, layer).values
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else math.nan
+
+
+def first_step(trace: Recording, quantity: str, layer: str, holds: Callable[[float], bool]) -> int | None:
+    """The first measured step at which a quantity has a property; None when it never has."""
+    series = trace.series(quantity, layer)
+    return next(
+        (int(step) for step, value in zip(series.steps, series.values, strict=True) if holds(float(value))),
+        None,
+    )
+
+
+def per_layer(first: float, last: float, layers: int) -> float:
+    """Geometric mean of the factor from one of `layers` layers to the next; NaN for nothing to compare."""
+    if layers < 2 or not (first > 0 and last > 0 and math.isfinite(first) and math.isfinite(last)):
+        return math.nan
+    return (last / first) ** (1 / (layers - 1))
+
+
+def saw(trace: Recording, quantity: str, layer: str = "") -> Evidence:
+    """The last measured value as evidence without a bound."""
+    return Evidence(quantity, trace.last(quantity, layer), layer=layer or None)
+
+
+def names(nodes: list[Node]) -> str:
+    """Names of layers in a sentence: "a", "a and b", "a, b and c"."""
+    words = [node.name for node in nodes]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""

@@ -1,0 +1,145 @@
+"""Does it learn? The loss at the end against that of the best constant prediction, or the user's own goal."""
+
+import math
+import re
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from unstuck.diagnose.bounds import OutcomeBounds
+from unstuck.trace.recording import Recording, Series
+
+Word = Literal["learned", "not learned", "diverged", "unknown"]
+
+_GOAL = re.compile(r"([a-z_]+)\s*(<=|>=|<|>)\s*([-+0-9.eE]+)")
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a training ended, as far as its trace tells. Losses are NaN where they were not measured."""
+
+    word: Word
+    start: float = math.nan
+    final: float = math.nan
+    baseline: float = math.nan
+    because: str = ""
+    """What leads to the word, in a sentence."""
+
+    @property
+    def fraction(self) -> float:
+        """Final loss / loss of the best constant prediction; NaN when undefined."""
+        return self.final / self.baseline if self.baseline > 0 else math.nan
+
+
+def outcome(trace: Recording, bounds: OutcomeBounds) -> Outcome:
+    """Judge a training by its loss, never by the fall of the loss alone.
+
+    Falling to the loss of the best constant prediction is not learning: with squared error a network that
+    only learns the classes' frequencies loses two thirds of its loss that way.
+
+    Args:
+        trace: what was measured.
+        bounds: when a loss counts as clearly below the constant prediction's.
+
+    Returns:
+        The word and the losses that gave it. "unknown" when there is no loss, no constant prediction to
+        compare with, or too few updates to expect anything.
+    """
+    start, final = _losses(trace)
+    baseline = constant_loss(trace)
+    word, because = _judge(trace, Outcome("unknown", start, final, baseline), bounds)
+    return Outcome(word, start, final, baseline, because)
+
+
+def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Word, str]:
+    final, baseline = ended.final, ended.baseline
+    met = _goal_met(trace)
+    compared = f"the loss ended at {final:.3g}, the best constant prediction has {baseline:.3g}"
+    if _diverged(trace, ended, bounds):
+        return "diverged", f"the loss ended at {final:.3g}"
+    if met is not None:
+        return "learned", f"the goal {met} was met"
+    if math.isnan(final) or math.isnan(baseline):
+        missing = "no loss was measured" if math.isnan(final) else "the best constant prediction is not known"
+        return "unknown", missing
+    if final - baseline < -(1 - bounds.learned) * abs(baseline):
+        return "learned", compared
+    return (
+        ("unknown", f"only {trace.steps} updates were seen")
+        if trace.steps < bounds.few_steps
+        else (
+            "not learned",
+            compared,
+        )
+    )
+
+
+def constant_loss(trace: Recording) -> float:
+    """Loss of the best constant prediction; NaN when it was not measured.
+
+    Own training loops measure it batch by batch, hence the median; on batches of one sample a constant is
+    always right, and its loss of 0 says nothing.
+    """
+    values = trace.series("baseline_loss").values
+    median = float(np.median(values)) if values.size else math.nan
+    return math.nan if median == 0 else median
+
+
+def learning_curve(trace: Recording) -> Series:
+    """The loss over the fixed sample; where there is none, means of twenty stretches of batch losses."""
+    full = trace.series("full_loss")
+    if full.values.size:
+        return full
+    batches = trace.series("loss")
+    stretches = np.array_split(np.arange(batches.values.size), min(20, max(1, batches.values.size)))
+    ends = np.array([stretch[-1] for stretch in stretches if stretch.size], dtype=np.int64)
+    means = np.array([float(np.mean(batches.values[stretch])) for stretch in stretches if stretch.size])
+    return Series(batches.steps[ends], means)
+
+
+def _losses(trace: Recording) -> tuple[float, float]:
+    """Start and end: over the fixed sample where it was measured, else over the last tenth of the batches."""
+    full = trace.series("full_loss").values
+    if full.size:
+        return float(full[0]), float(full[-1])
+    batches = trace.series("loss").values
+    if not batches.size:
+        return math.nan, math.nan
+    tail = batches[-max(1, batches.size // 10) :]
+    return float(batches[0]), float(np.mean(tail))
+
+
+def _diverged(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> bool:
+    batches = trace.series("loss").values
+    if batches.size and not math.isfinite(batches[-1]):
+        return True
+    if not trace.series("full_loss").values.size and not batches.size:
+        return False
+    if not math.isfinite(ended.final):
+        return True
+    # a constant target has a baseline of 0, and then nothing can be a multiple of it
+    reference = max(abs(ended.start), abs(ended.baseline) if math.isfinite(ended.baseline) else 0.0)
+    return reference > 0 and ended.final > bounds.exploded * reference
+
+
+def _goal_met(trace: Recording) -> str | None:
+    """The user's goal if every part of it holds at the end, else None."""
+    goal = trace.meta.goal or ""
+    parts = _GOAL.findall(goal)
+    for quantity, relation, bound in parts:
+        value = _goal_value(trace, quantity)
+        below = value < float(bound) or (relation == "<=" and value == float(bound))
+        above = value > float(bound) or (relation == ">=" and value == float(bound))
+        if math.isnan(value) or not (below if relation.startswith("<") else above):
+            return None
+    return goal if parts else None
+
+
+def _goal_value(trace: Recording, quantity: str) -> float:
+    if quantity == "loss":
+        return _losses(trace)[1]
+    return _number(trace.last(quantity)) if quantity == "accuracy" else math.nan
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

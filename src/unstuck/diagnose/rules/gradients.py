@@ -1,0 +1,169 @@
+"""Rules on the gradient: lost on the way back, or never there."""
+
+import numpy as np
+
+from unstuck.diagnose.bounds import Bounds
+from unstuck.diagnose.finding import Evidence, Finding, Severity
+from unstuck.diagnose.measured import is_zero, names, per_layer, position, typical, weight_layers
+from unstuck.diagnose.outcome import outcome
+from unstuck.diagnose.registry import NotChecked, rule
+from unstuck.trace.recording import Recording
+from unstuck.trace.structure import Node
+
+# derivative of an activation where it is steepest
+_STEEPEST = {"Sigmoid": 0.25, "Tanh": 1.0}
+
+
+@rule(
+    "GRD001",
+    "vanishing-gradient",
+    severity="error",
+    needs=("grad_norm",),
+    explains={"INI003": "any", "ACT005": "any", "OUT010": "any", "LRN002": "any"},
+)
+def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """The gradient falls geometrically towards the input, so that early layers hardly move."""
+    layers = [node for node in weight_layers(trace) if node.trainable]
+    if len(layers) < 3:
+        raise NotChecked("it needs three trained layers at least: a trend over depth")
+    # At the start: later, once the mean of the targets is learned, the last layer's gradient is small too.
+    # Exactly 0 is no gradient (GRD003), not a small one.
+    norms = [trace.first("grad_norm", node.name) or 0.0 for node in layers]
+    if not all(np.isfinite(norms)) or min(norms) == 0:
+        return []
+    first, last = layers[0], layers[-1]
+    total = norms[0] / norms[-1]
+    factor = per_layer(norms[-1], norms[0], len(layers))
+    if not (total <= bounds.gradient.total and factor <= bounds.gradient.factor):
+        return []
+    ended = outcome(trace, bounds.outcome)
+    moves = typical(trace, "update_ratio", first.name)
+    if ended.word in {"learned", "diverged"}:
+        return []  # it healed, or did no harm
+    if moves > bounds.gradient.moves:
+        return []  # small for its size perhaps, but the first layer does move
+    evidence = [
+        Evidence("grad_norm", norms[0], "<=", bounds.gradient.total * norms[-1], first.name),
+        Evidence("grad_norm", norms[-1], layer=last.name),
+    ]
+    if moves == moves:  # noqa: PLR0124  (not NaN)
+        evidence.append(Evidence("update_ratio", moves, "<=", bounds.gradient.moves, first.name))
+    return [
+        Finding(
+            code="GRD001",
+            name="vanishing-gradient",
+            severity="error",
+            layer=first.name,
+            step=0,
+            confidence=0.9 if ended.word == "not learned" else 0.6,
+            summary=(
+                f"The gradient shrinks by a factor of {1 / factor:.1f} per layer on its way back: its norm "
+                "is "
+                f"{norms[-1]:.2g} at {last.name} and {norms[0]:.2g} at {first.name}.{_share(trace, layers)}"
+            ),
+            evidence=tuple(evidence),
+            rival=(
+                "LRN002 learning-rate-too-low makes all layers slow alike, "
+                f"here the first gets {total:.1g} of the last one's gradient; "
+                "GRD003 no-gradient is exactly 0, this one is not."
+            ),
+            location=first.location,
+        )
+    ]
+
+
+def _share(trace: Recording, layers: list[Node]) -> str:
+    """How much of the loss of gradient the activations' slopes account for."""
+    slopes: list[float] = []
+    kinds: set[str] = set()
+    for node in layers[:-1]:
+        activation = trace.structure.activation(node.name)
+        relative = trace.first("slope", activation.name) if activation is not None else None
+        if activation is not None and relative is not None and activation.type in _STEEPEST:
+            slopes.append(relative * _STEEPEST[activation.type])
+            kinds.add(activation.type)
+    if not slopes:
+        return ""
+    mean = float(np.exp(np.mean(np.log(np.maximum(slopes, 1e-300)))))
+    return f" The slope of {' and '.join(sorted(kinds))} alone gives a factor of {mean:.2g} per layer."
+
+
+@rule(
+    "GRD003",
+    "no-gradient",
+    severity="error",
+    needs=("grad_norm",),
+    explains={"OUT010": "any"},
+    preview=False,
+)
+def no_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """A layer that should be trained gets a gradient of exactly zero."""
+    layers = weight_layers(trace)
+    zeros = [node for node in layers if is_zero(trace, node)]
+    findings: list[Finding] = []
+    quiet = [node for node in layers if node.trainable and _silent_at_the_end(trace, node)]
+    ended = outcome(trace, bounds.outcome)
+    if len(quiet) == len(layers) and ended.word == "learned":
+        return []  # nothing left to learn: the loss is exactly at its floor
+    for node in layers:
+        if not node.trainable or not trace.has("grad_norm", node.name):
+            continue
+        series = trace.series("grad_norm", node.name)
+        missing = not series.values.size  # measured, and None each time: no gradient reached it at all
+        if node in quiet:
+            nonzero = np.flatnonzero(series.values != 0)
+            since = int(series.steps[nonzero[-1] + 1]) if nonzero.size else 0
+            words = "none at all" if missing else "exactly 0"
+            when = f"from step {since} on" if since else f"in all {trace.steps} steps seen"
+            summary = f"The gradient of {node.name} is {words} {when}: nothing that it does reaches the loss."
+            sure = 0.97 if trace.steps > 1 else 0.9
+            findings.append(
+                _zero_gradient(trace, node, "error", step=since, summary=summary, confidence=sure)
+            )
+            continue
+        behind = [zero for zero in zeros if position(trace, zero.name) >= position(trace, node.name)]
+        if series.values.size and series.values[0] == 0 and behind:
+            # the last zero layer gets a gradient at once, so a layer's own zero weights are no reason
+            lasted = int(series.steps[np.flatnonzero(series.values != 0)[0]])
+            summary = (
+                f"The gradient of {node.name} is exactly 0 until step {lasted}, "
+                f"because the weights of {names(behind)} start at 0."
+            )
+            findings.append(_zero_gradient(trace, node, "info", step=0, summary=summary, confidence=0.99))
+    return findings
+
+
+def _silent_at_the_end(trace: Recording, node: Node) -> bool:
+    """Whether the gradient was 0 in the whole last third of what was measured, and the layer stood still.
+
+    The second matters with samples in fixed order: the measured steps may all fall on one sample, and an
+    input of 0 gives the first layer no gradient. A layer that moves in between gets one.
+    """
+    if not trace.has("grad_norm", node.name):
+        return False
+    values = trace.series("grad_norm", node.name).values
+    if not values.size:
+        return trace.is_null("grad_norm", node.name)
+    tail = -(-values.size // 3)
+    way = trace.series("drift_norm", node.name).values[-tail:]
+    return bool((values[-tail:] == 0).all()) and (way.size < 2 or bool((way == way[0]).all()))
+
+
+def _zero_gradient(
+    trace: Recording, node: Node, severity: Severity, *, step: int, summary: str, confidence: float
+) -> Finding:
+    evidence = [Evidence("grad_norm", trace.at("grad_norm", node.name, step), "=", 0.0, node.name)]
+    if trace.has("zero_grad", node.name):
+        evidence.append(Evidence("zero_grad", trace.at("zero_grad", node.name, step), "=", 1.0, node.name))
+    return Finding(
+        code="GRD003",
+        name="no-gradient",
+        severity=severity,
+        layer=node.name,
+        step=step,
+        confidence=confidence,
+        summary=summary,
+        evidence=tuple(evidence),
+        rival="GRD001 vanishing-gradient: that one is small in every entry, this one is 0 in every entry.",
+        location=node.location,
+    )

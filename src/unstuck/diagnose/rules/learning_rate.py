@@ -1,0 +1,227 @@
+"""Rules on the learning rate: what the run did, and what paired probes at a tenth and ten times of it did."""
+
+import math
+from typing import NamedTuple
+
+from unstuck.diagnose.bounds import Bounds
+from unstuck.diagnose.finding import Evidence, Finding
+from unstuck.diagnose.measured import names, typical, weight_layers
+from unstuck.diagnose.outcome import outcome
+from unstuck.diagnose.registry import NotChecked, rule
+from unstuck.trace.recording import Recording
+
+_PROBES = (
+    "no paired probes of the learning rate were run (the same batches at a tenth and at ten times of it)"
+)
+
+
+class _Probes(NamedTuple):
+    """Losses over the same sample where the probes started and where each ended; inf when not finite."""
+
+    start: float
+    same: float
+    low: float
+    high: float
+    steps: int
+    at: int
+
+
+def _probes(trace: Recording) -> list[_Probes]:
+    """All probes, in the order of the steps at which they started."""
+    found: list[_Probes] = []
+    for step in trace.series("probe.start").steps.tolist():
+        taken = [trace.at(f"probe.{name}", "", step) for name in ("start", "same", "low", "high")]
+        known = [value if math.isfinite(value) else math.inf for value in taken if value is not None]
+        if len(known) == len(taken) and known[0] < math.inf:
+            found.append(_Probes(*known, steps=int(trace.at("probe.steps", "", step) or 0), at=step))
+    return found
+
+
+@rule(
+    "LRN001",
+    "learning-rate-too-high",
+    severity="error",
+    needs=("loss",),
+    explains={"ACT003": "any", "ACT005": "any", "GRD003": "any", "OUT010": "any"},
+    from_step_0=False,
+)
+def learning_rate_too_high(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """Training rises, jumps about or blows up, and does better at a tenth of the learning rate."""
+    probes = _probes(trace)
+    for probe in probes:
+        found = _too_high_by_probe(trace, probe, bounds)
+        if found:
+            return found
+    found = _blew_up(trace, bounds)
+    if not found and not probes:
+        raise NotChecked(_PROBES)
+    return found
+
+
+def _too_high_by_probe(trace: Recording, probe: _Probes, bounds: Bounds) -> list[Finding]:
+    ended = outcome(trace, bounds.outcome)
+    # near a minimum a tenth of any rate has less noise: that is what schedules are for, and no fault
+    if ended.word == "learned" and not ended.fraction > bounds.outcome.well_learned:
+        return []
+    enough = bounds.rate.gain * abs(probe.start) * (5 if ended.word == "learned" else 1)
+    # a start far above the constant answer's loss is left at any rate: that alone is not getting anywhere
+    known = ended.baseline if math.isfinite(ended.baseline) else math.inf
+    reference = min(probe.start, known)
+    gets_nowhere = probe.same >= reference * (1 if probe.start <= known else 1 - bounds.rate.gain)
+    if not gets_nowhere or reference - probe.low < enough or probe.high < probe.low:
+        return []
+    return [
+        Finding(
+            code="LRN001",
+            name="learning-rate-too-high",
+            severity="error",
+            layer=None,
+            step=probe.at,
+            confidence=0.9,
+            summary=(
+                f"From the same weights (step {probe.at}) and over the same {probe.steps} batches the loss "
+                "goes from "
+                f"{probe.start:.4g} to {probe.same:.4g} at this learning rate, and to {probe.low:.4g} at a "
+                "tenth."
+            ),
+            evidence=(
+                Evidence("probe.same", probe.same, ">=", reference),
+                Evidence("probe.low", probe.low, "<=", reference - enough),
+            ),
+            rival=(
+                f"LRN002 learning-rate-too-low: ten times the rate ends at {probe.high:.4g}, which is no "
+                "better."
+            ),
+        )
+    ]
+
+
+def _blew_up(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """Without a probe: the loss started finite and then left all bounds, and the run did not recover."""
+    ended = outcome(trace, bounds.outcome)
+    losses = trace.series("loss")
+    if ended.word not in {"diverged", "not learned"} or losses.values.size < 2:
+        return []
+    first = float(losses.values[0])
+    if not math.isfinite(first) or (trace.first("data.nonfinite") or 0.0) > 0:
+        return []  # it was broken before any update: the rate is not to blame
+    known = ended.baseline if math.isfinite(ended.baseline) else 0.0
+    limit = bounds.outcome.exploded * max(abs(first), abs(known))
+    bad = [not math.isfinite(value) or value > limit for value in losses.values.tolist()]
+    if not any(bad) or limit == 0:
+        return []
+    step = int(losses.steps[bad.index(True)])
+    peak = float(losses.values[bad.index(True)])
+    return [
+        Finding(
+            code="LRN001",
+            name="learning-rate-too-high",
+            severity="error",
+            layer=None,
+            step=step,
+            confidence=0.7,
+            summary=(
+                f"The loss blew up: {first:.3g} at the start, {peak:.3g} at step {step}, and the run did not "
+                "recover "
+                f"(it ended at {ended.final:.3g})."
+            ),
+            evidence=(Evidence("loss", peak, ">", limit),),
+            rival=(
+                "GRD004 non-finite: a division by 0 or a logarithm of 0 gives NaN at any rate. The start was "
+                "finite; "
+                "probes at a tenth of the rate would separate the two."
+            ),
+        )
+    ]
+
+
+@rule(
+    "LRN002",
+    "learning-rate-too-low",
+    severity="warning",
+    needs=("probe.start", "probe.same", "probe.high", "probe.low"),
+    explains={"OUT010": "any"},
+    from_step_0=False,
+)
+def learning_rate_too_low(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """The loss is far from its floor, moves slowly, and falls several times as fast at ten times the rate."""
+    taken = _probes(trace)
+    if not taken:
+        raise NotChecked(_PROBES)
+    probes = taken[-1]
+    ended = outcome(trace, bounds.outcome)
+    if ended.word in {"diverged", "unknown"} and trace.steps < bounds.outcome.few_steps:
+        raise NotChecked(f"only {trace.steps} updates were seen; a slow beginning is no fault")
+    done = ended.word == "learned" and not ended.fraction > bounds.outcome.well_learned
+    gained, gained_high = probes.start - probes.same, probes.start - probes.high
+    if done or not math.isfinite(gained_high) or gained_high < bounds.rate.gain * abs(probes.start):
+        return []
+    if gained_high < bounds.rate.times * gained or probes.low < probes.same:
+        return []
+    trained = [node for node in weight_layers(trace) if node.trainable]
+    ratios = {node.name: typical(trace, "update_ratio", node.name) for node in trained}
+    slow = [node for node in trained if ratios[node.name] < bounds.rate.slow]
+    if not slow:
+        return []  # every layer takes steps of a usual size: it is under way, not too slow
+    slowest = min(slow, key=lambda node: ratios[node.name])
+    return [
+        Finding(
+            code="LRN002",
+            name="learning-rate-too-low",
+            severity="warning",
+            layer=None,
+            step=probes.at,
+            confidence=0.8,
+            summary=(
+                f"Over the same {probes.steps} batches the loss falls by {gained:.2g} at this learning rate "
+                "and by "
+                f"{gained_high:.2g} at ten times it, from {probes.start:.4g}. A step changes "
+                f"{names([slowest])} by "
+                f"{ratios[slowest.name]:.1g} of its weights."
+            ),
+            evidence=(
+                Evidence("probe.high", probes.high, "<=", probes.start - bounds.rate.times * gained),
+                Evidence("update_ratio", ratios[slowest.name], "<", bounds.rate.slow, slowest.name),
+            ),
+            rival=(
+                "GRD001 vanishing-gradient: then ten times the rate would not help much, because early "
+                "layers "
+                "would still hardly move; and LRN001, which a tenth of the rate would improve: here it does "
+                "not."
+            ),
+        )
+    ]
+
+
+@rule("LRN009", "lazy-training", severity="info", needs=("drift",), from_step_0=False)
+def lazy_training(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """The loss falls well although the hidden weights hardly move: worth knowing, and no fault by itself."""
+    ended = outcome(trace, bounds.outcome)
+    hidden = [node for node in weight_layers(trace)[:-1] if node.trainable]
+    drifts = [trace.last("drift", node.name) for node in hidden]
+    known = [drift for drift in drifts if drift is not None and math.isfinite(drift)]
+    if ended.word != "learned" or not known or len(known) < len(hidden) or max(known) > bounds.rate.lazy:
+        return []
+    output = trace.structure.output
+    share = None if output is None else trace.last("loss_share", output.name)
+    by_head = f" {output.name} alone made {share:.0%} of the fall." if output is not None and share else ""
+    return [
+        Finding(
+            code="LRN009",
+            name="lazy-training",
+            severity="info",
+            layer=None,
+            step=max(trace.steps - 1, 0),
+            confidence=0.9,
+            summary=(
+                f"It learns ({ended.because}), while no hidden layer moved by more than {max(known):.1%} of "
+                "its "
+                f"weights.{by_head} Wide networks do this: small changes of many weights add up."
+            ),
+            evidence=tuple(
+                Evidence("drift", drift, "<=", bounds.rate.lazy, node.name)
+                for node, drift in zip(hidden, known, strict=True)
+            ),
+            rival="LRN002 learning-rate-too-low: then the loss would be far from its floor; here it learned.",
+        )
+    ]

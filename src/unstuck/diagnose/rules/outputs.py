@@ -1,0 +1,82 @@
+"""Rules on the network's answers."""
+
+import math
+
+import numpy as np
+
+from unstuck.diagnose.bounds import Bounds
+from unstuck.diagnose.finding import Evidence, Finding
+from unstuck.diagnose.outcome import constant_loss, learning_curve, outcome
+from unstuck.diagnose.registry import NotChecked, rule
+from unstuck.trace.recording import Recording
+
+
+@rule(
+    "OUT010",
+    "constant-prediction",
+    severity="error",
+    needs=("loss", "baseline_loss", "output_variation"),
+    from_step_0=False,
+)
+def constant_prediction(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """The loss rests at that of the best constant answer, and the answer hardly depends on the input."""
+    losses = learning_curve(trace)
+    baseline = constant_loss(trace)
+    if trace.steps < bounds.outcome.few_steps or losses.values.size < 3:
+        raise NotChecked(f"only {trace.steps} updates were seen, too few to say that the loss rests")
+    if not baseline > 0 or outcome(trace, bounds.outcome).word != "not learned":
+        return []
+    near = np.abs(losses.values / baseline - 1) <= bounds.output.rests
+    if not near[-1] or not near[losses.steps >= 0.75 * trace.steps].all():
+        return []
+    varies, classes = trace.last("output_variation"), trace.last("predicted_classes")
+    constant = varies is not None and varies <= bounds.output.constant
+    if not constant and classes != 1:
+        return []
+    reached = int(losses.steps[_since(near)])
+    accuracy, majority = trace.last("accuracy"), trace.first("data.majority")
+    words = ""
+    if accuracy is not None and majority is not None and math.isfinite(accuracy):
+        words = (
+            f" It classifies {accuracy:.0%} right; always naming the commonest class gives {majority:.0%}."
+        )
+    output = trace.structure.output
+    return [
+        Finding(
+            code="OUT010",
+            name="constant-prediction",
+            severity="error",
+            layer=None if output is None else output.name,
+            step=reached,
+            confidence=0.95 if constant else 0.8,
+            summary=(
+                f"Since step {reached} the loss rests at {losses.values[-1]:.4g}; the best constant answer "
+                "has "
+                f"{baseline:.4g}. The network answers nearly the same whatever the input: the fall of the "
+                "loss "
+                f"before that was the mean of the targets being learned.{words}"
+            ),
+            evidence=(
+                Evidence(
+                    "full_loss" if trace.has("full_loss") else "loss",
+                    float(losses.values[-1]),
+                    "<=",
+                    (1 + bounds.output.rests) * baseline,
+                ),
+                Evidence("output_variation", varies, "<=", bounds.output.constant),
+            ),
+            rival=(
+                "Data without signal (DAT008): there outputs do vary with the input and the training loss "
+                "falls by "
+                "memorising. This finding says that nothing was learned, not why: look at the other findings "
+                "first."
+            ),
+            location=None if output is None else output.location,
+        )
+    ]
+
+
+def _since(near: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> int:
+    """First index from which on all are true; the last must be."""
+    away = np.flatnonzero(~near)
+    return int(away[-1]) + 1 if away.size else 0

@@ -1,0 +1,48 @@
+import pytest
+
+from unstuck.diagnose.diagnosis import diagnose
+from unstuck.diagnose.registry import RULES, NotChecked, chosen, find, rule
+from unstuck.errors import UnstuckError
+from unstuck.trace.recording import Recording
+
+
+def test_rules_are_found_by_code_and_name():
+    assert find("INI001") is find("ini001") is find("zero-weights") is find("zero_weights")
+    with pytest.raises(UnstuckError, match="did you mean zero-weights"):
+        find("zero-wieghts")
+    with pytest.raises(UnstuckError, match="INI001"):
+        find("INI01")
+    with pytest.raises(UnstuckError, match="known are"):
+        find("???")
+
+
+def test_select_and_ignore_by_prefix():
+    assert [known.code for known in chosen(select=["INI", "lazy-training"], ignore=["INI003"])] == [
+        "INI001",
+        "INI002",
+        "LRN009",
+    ]
+    assert len(chosen()) == len(RULES)
+    with pytest.raises(UnstuckError, match="'XYZ'"):
+        chosen(ignore=["XYZ"])
+
+
+def test_a_rule_must_fit_its_name_and_its_quantities():
+    with pytest.raises(UnstuckError, match="expected 'other_name'"):
+        rule("XXX001", "other-name", severity="error")(find("INI001").check)
+    with pytest.raises(UnstuckError, match="already"):
+        rule("INI001", "zero-weights", severity="error")(find("INI001").check)
+    assert "XXX001" not in RULES
+
+
+def test_every_rule_says_what_it_does():
+    for known in RULES.values():
+        assert known.summary.endswith("."), known.code
+        assert known.name.replace("-", "_") == known.check.__name__
+
+
+def test_what_was_not_measured_is_not_checked():
+    diagnosis = diagnose(Recording())
+    assert {skipped.code for skipped in diagnosis.not_checked} == set(RULES)
+    assert all(skipped.because for skipped in diagnosis.not_checked)
+    assert str(NotChecked("reason")) == "reason"
