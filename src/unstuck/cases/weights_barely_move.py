@@ -19,11 +19,12 @@ from unstuck.cases.readings import HALF_SUM, Images, Plan, centred, images, plan
 from unstuck.cases.registry import CASES, Progress
 from unstuck.cases.story import CaseResult, LayerStory, LossStory, RateStory, Reading
 from unstuck.diagnose.diagnosis import Diagnosis, diagnose
+from unstuck.diagnose.remedies import parse
 from unstuck.nn.fit import FitResult, start
 from unstuck.nn.session import Session
 from unstuck.nn.training import Training
 from unstuck.prove.subjects.engine import EngineSubject
-from unstuck.prove.treatments import Proposal, choose
+from unstuck.prove.treatments import choose, recommend
 from unstuck.prove.trial import Trial, TrialResult
 from unstuck.sources.engine import measured_steps
 from unstuck.trace.measure import output_stats
@@ -217,24 +218,17 @@ def _try(plan: Plan, reading: Reading, seeds: int, progress: Callable[[float], N
     proposals = list(choose(reading.diagnosis.findings))
     known = {proposal.treatment for proposal in proposals}
     subject = EngineSubject(plan.training, plan.title)
-    extra = [name for name in _canonical(plan.treatments) if name not in known]
-    trial = Trial.of(subject, [*proposals, *(Proposal(name, "", None) for name in extra)], range(seeds))
+    cause = reading.diagnosis.roots[0].code if reading.diagnosis.roots else ""
+    recommended = (recommend(treatment, cause) for treatment in plan.treatments)
+    proposals += [proposal for proposal in recommended if proposal.treatment not in known]
+    trial = Trial.of(subject, proposals, range(seeds))
     result: TrialResult = trial.run(lambda _arm, done, total: progress(done / max(total, 1)))
     diagnosis = reading.diagnosis.with_verdicts(result.verdicts, decisive=result.decisive)
     return replace(reading, diagnosis=diagnosis, trial=result)
 
 
-def _canonical(treatments: tuple[str, ...]) -> tuple[str, ...]:
-    """Ids in the one form in which findings propose them."""
-    from unstuck.diagnose.remedies import parse
-
-    return tuple(str(parse(treatment)) for treatment in treatments)
-
-
 def _conclusions(main: Reading) -> tuple[str, ...]:
     """Why, what to change, what not to bother with: from what was found and shown, nothing else."""
-    from unstuck.diagnose.remedies import parse
-
     roots = main.diagnosis.roots
     why = roots[0].summary if roots else "No cause was found."
     verdicts = main.diagnosis.verdicts

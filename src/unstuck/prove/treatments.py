@@ -8,10 +8,10 @@ from unstuck.diagnose.remedies import Kind, parse
 
 _USUAL_RIVAL: dict[Kind, str] = {
     "init": "lr*10",
-    "lr": "init=glorot",
-    "activation": "init=glorot",
+    "lr": "init=glorot_uniform",
+    "activation": "init=glorot_uniform",
     "data": "lr*10",
-    "insert": "init=glorot",
+    "insert": "init=glorot_uniform",
     "loss": "lr*10",
     "order": "lr*0.1",
 }
@@ -57,6 +57,24 @@ def choose(findings: Sequence[Finding]) -> tuple[Proposal, ...]:
             if treatment not in proposals:
                 proposals[treatment] = Proposal(treatment, finding.code, _rival(treatment, others))
     return tuple(proposals.values())
+
+
+def recommend(treatment: str, code: str) -> Proposal:
+    """A treatment that no finding proposes but people recommend, with the rival that is usual for its kind.
+
+    Args:
+        treatment: its id.
+        code: of the finding that it is tried against.
+
+    Raises:
+        UnstuckError: the id cannot be read.
+
+    Example:
+        >>> recommend("init=glorot@Conv2d", "INI002")
+        Proposal(treatment='init=glorot_uniform@Conv2d', code='INI002', rival='lr*10')
+    """
+    parsed = parse(treatment)
+    return Proposal(str(parsed), code, _USUAL_RIVAL.get(parsed.kind))
 
 
 def _rival(treatment: str, others: Iterable[Finding]) -> str | None:
