@@ -35,7 +35,7 @@ def linear_back(x, w, d):
 
 
 def places(length, kernel, stride, padding):
-    """The windows along one axis: [(position, offset in the kernel, index in the input)], the padding left out."""
+    """Along one axis: [(position, offset in the kernel, index in the input)], without the padding."""
     count = (length + 2 * padding - kernel) // stride + 1
     return [
         (p, k, p * stride + k - padding)
@@ -46,8 +46,10 @@ def places(length, kernel, stride, padding):
 
 
 def windows(shape, kernel, stride, padding):
-    """Number of lines and columns of windows, and all (line, column, kernel y, kernel x, input y, input x)."""
-    lines, columns = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(shape, kernel, stride, padding, strict=True))
+    """Lines and columns of windows, and all (line, column, kernel y, kernel x, input y, input x)."""
+    lines, columns = (
+        (n + 2 * p - k) // s + 1 for n, k, s, p in zip(shape, kernel, stride, padding, strict=True)
+    )
     rows, cols = (places(*axis) for axis in zip(shape, kernel, stride, padding, strict=True))
     return (lines, columns), [(y, x, i, j, r, c) for y, i, r in rows for x, j, c in cols]
 
@@ -256,7 +258,7 @@ def sgd(w, v, gradient, lr, momentum):
 
 
 def shuffled(count, seed, epoch):
-    """Fisher and Yates: place i is exchanged with place ⌊u(i+1)/2³²⌋, u a word of the stream's block i // 4."""
+    """Fisher and Yates: place i is exchanged with place ⌊u(i+1)/2³²⌋, u a word of block i // 4."""
     order = list(range(count))
     for i in range(1, count):
         block = random.words(seed, random.SHUFFLE, [i // 4], substream=epoch)[0]

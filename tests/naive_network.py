@@ -1,5 +1,7 @@
 """Whole networks and their training as plain loops, on the operations of `naive.py`."""
 
+import operator
+
 import numpy as np
 
 import naive
@@ -22,7 +24,9 @@ def forward(net, params, x):
             case nn.AvgPool2d():
                 y = naive.avg_pool(x, layer.kernel_size, layer.stride, layer.padding)
             case nn.Flatten():
-                y = np.array([[number for channel in image for line in channel for number in line] for image in x])
+                y = np.array(
+                    [[number for channel in image for line in channel for number in line] for image in x]
+                )
             case nn.Softmax():
                 y = naive.softmax(x)
             case _:
@@ -75,7 +79,7 @@ def loss_and_grads(net, params, x, target, loss):
             case nn.Softmax():
                 dx = naive.softmax_back(x, d)
             case _:
-                dx = naive.each(lambda x, d, slope=function(layer)[1]: slope(x) * d, x, d)
+                dx = naive.each(operator.mul, naive.each(function(layer)[1], x), d)
         d = dx
     return value, grads
 

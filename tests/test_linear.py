@@ -1,5 +1,7 @@
 """Linear layers, against plain loops, differences and PyTorch."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,7 +30,7 @@ BOTH = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64"
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else f"batch{value}",
 )
 def test_equals_plain_loops(widths, batch, bias, dtype):
-    net = nn.Sequential(*(nn.Linear(n, m, bias) for n, m in zip(widths, widths[1:], strict=False)))
+    net = nn.Sequential(*(nn.Linear(n, m, bias) for n, m in itertools.pairwise(widths)))
     twins.same_as_naive(net, twins.images((batch, widths[0])), dtype=dtype)
 
 
@@ -41,7 +43,7 @@ def test_equals_finite_differences(bias):
 
 @given(st.lists(st.integers(1, 20), min_size=2, max_size=4), st.integers(1, 40), st.booleans())
 def test_equals_torch(widths, batch, bias):
-    net = nn.Sequential(*(nn.Linear(n, m, bias) for n, m in zip(widths, widths[1:], strict=False)))
+    net = nn.Sequential(*(nn.Linear(n, m, bias) for n, m in itertools.pairwise(widths)))
     twins.same_as_torch(net, twins.images((batch, widths[0])))
 
 

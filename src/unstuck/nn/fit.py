@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from unstuck.errors import UnstuckError
 from unstuck.nn import random
+from unstuck.nn.checks import whole
 from unstuck.nn.initialise import plan
 from unstuck.nn.layout import aligned
 from unstuck.nn.losses import Loss
@@ -104,7 +105,7 @@ def fit(
         data: (X, y): X (N, C, H, W) or (N, features); y as the loss expects.
         loss: for example `nn.CrossEntropyLoss()`.
         optimizer: for example `nn.SGD(lr=0.1)`.
-        batch_size: samples in a batch; 0 for all.
+        batch_size: samples in a batch; 0, or more than there are, for all.
         epochs: passes over the data.
         seed: draws weights (if there are none) and the order of the samples.
         seeds: one member for each: always initialised, each from its own seed.
@@ -134,6 +135,8 @@ def fit(
         if name not in allowed:
             msg = f"fit: unknown option {name!r}, expected some of {', '.join(sorted(allowed))}"
             raise UnstuckError(msg)
+    if threads is not None:
+        whole("threads", threads, 1)
     training = Training(net, data, loss, optimizer, batch_size, epochs, **options)
     if seeds is not None:
         return training.run(seed, seeds=seeds, record=record, threads=threads, progress=progress)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unstuck.errors import DataError, ShapeError
+from unstuck.nn.checks import numbers
 from unstuck.nn.kernels import table as codes
 from unstuck.nn.program import Shape
 
@@ -38,7 +39,7 @@ class Loss:
             ShapeError: number or shape of targets does not fit the network's output.
             DataError: NaN, or labels out of range.
         """
-        targets = np.asarray(targets)
+        targets = numbers("targets", targets)
         size = int(np.prod(output))
         if targets.shape[:1] != (samples,):
             msg = f"{self.type} needs a target for each of {samples} samples, got shape {targets.shape}"
@@ -51,6 +52,9 @@ class Loss:
             raise ShapeError(msg)
         if not np.isfinite(flat).all():
             msg = f"{self.type}: {int((~np.isfinite(flat)).sum())} targets are NaN or infinite"
+            raise DataError(msg)
+        if self.kind in {codes.BINARY, codes.BINARY_LOGITS} and (flat.min() < 0 or flat.max() > 1):
+            msg = f"{self.type} needs targets in 0..1, found {flat.min():g}..{flat.max():g}"
             raise DataError(msg)
         return flat
 
@@ -85,7 +89,7 @@ class CrossEntropyLoss(Loss):
         return False
 
     def prepare(self, targets: NDArray[np.generic], output: Shape, samples: int) -> NDArray[np.float64]:
-        targets = np.asarray(targets)
+        targets = numbers("targets", targets)
         if len(output) != 1:
             msg = (
                 f"CrossEntropyLoss needs a network whose output is (N, classes), this one gives (N, {output})"

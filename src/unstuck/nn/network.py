@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unstuck.errors import DataError, ShapeError, UnstuckError
+from unstuck.nn.checks import cast, numbers
 from unstuck.nn.initialise import Initialisation, ParameterSpec, plan
 from unstuck.nn.layers.layer import Layer
 from unstuck.nn.layout import ALIGNMENT, Layout, aligned
@@ -86,15 +87,8 @@ class Sequential:
         Raises:
             UnstuckError: an unknown scheme or layer, a bad seed, another number type.
         """
-        kind = np.dtype(dtype)
-        if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
-            msg = f"init: dtype must be float32 or float64, found {kind}"
-            raise UnstuckError(msg)
         values = plan(self.specs, Initialisation.of(init)).draw(seed)
-        self._flat = aligned(self.layout(kind).size, kind)
-        for name, view in self.parameters.items():
-            view[...] = values[name]
-        return self
+        return self.load(values, dtype)
 
     @property
     def initialised(self) -> bool:
@@ -136,14 +130,20 @@ class Sequential:
             msg = f"parameters do not fit: missing {missing or 'none'}, unknown {unknown or 'none'}"
             raise UnstuckError(msg)
         kind = np.dtype(dtype or (np.float32 if self._flat is None else self.dtype.type))
+        if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
+            msg = f"parameters must be float32 or float64, found {kind}"
+            raise UnstuckError(msg)
         flat = aligned(self.layout(kind).size, kind)
         for name, view in self.layout(kind).views(flat).items():
-            value = np.asarray(values[name])
+            value = numbers(f"parameter {name!r}", values[name])
             if value.shape != view.shape:
                 msg = f"parameter {name!r} needs shape {view.shape}, got {value.shape}"
                 raise ShapeError(msg)
-            view[...] = value
-        self._flat = flat
+            view[...] = cast(value, kind)
+        if self._flat is not None and self._flat.dtype == kind:
+            self._flat[...] = flat  # in place: arrays taken from `parameters` stay the network's
+        else:
+            self._flat = flat
         return self
 
     def copy(self) -> "Sequential":
@@ -253,24 +253,21 @@ def checked_inputs(x: ArrayLike, dtype: np.dtype[np.floating]) -> Array:
         ShapeError: no samples, or samples that are neither features nor images.
         DataError: NaN or infinite numbers.
     """
-    inputs = np.asarray(x)
-    if inputs.dtype.kind not in "fiub":
-        msg = f"inputs must be numbers, found an array of {inputs.dtype}"
-        raise DataError(msg)
+    inputs = numbers("inputs", x)
     if inputs.ndim not in (2, 4) or inputs.shape[0] == 0:
         msg = (
             f"inputs must be (N, features) or (N, C, H, W) with at least one sample, got shape {inputs.shape}"
         )
         raise ShapeError(msg)
-    inputs = np.ascontiguousarray(inputs, dtype=dtype)
-    if not np.isfinite(inputs).all():
-        bad = ~np.isfinite(inputs)
+    converted = cast(inputs, dtype)
+    if not np.isfinite(converted).all():
+        bad = ~np.isfinite(converted)
         first = np.unravel_index(int(np.argmax(bad)), bad.shape)
         msg = (
             f"inputs contain {int(bad.sum())} NaN or infinite numbers, the first at {tuple(map(int, first))}"
         )
         raise DataError(msg)
-    return inputs
+    return converted
 
 
 def as_samples(
@@ -284,5 +281,8 @@ def as_samples(
         return Samples(inputs.reshape(-1), np.zeros(count, inputs.dtype), 1, count)
     output = program.shapes[next(reversed(program.shapes))]
     targets = loss.prepare(np.asarray(target), output, count)
-    flat = np.ascontiguousarray(targets, dtype=inputs.dtype).reshape(-1)
+    flat = cast(targets, inputs.dtype).reshape(-1)
+    if not np.isfinite(flat).all():
+        msg = f"targets are too large for {inputs.dtype}: up to {np.abs(targets).max():g}"
+        raise DataError(msg)
     return Samples(inputs.reshape(-1), flat, targets.shape[1], count)

@@ -1,9 +1,9 @@
 """Optimisers: how gradients change parameters (kernels: `kernels/update.py`)."""
 
-import math
 from dataclasses import dataclass
 
 from unstuck.errors import UnstuckError
+from unstuck.nn.checks import real
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class SGD:
     momentum: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.lr) and self.lr >= 0):
+        if real("SGD: lr", self.lr) < 0:
             msg = f"SGD: lr must be a finite number of at least 0, found {self.lr!r}"
             raise UnstuckError(msg)
-        if not 0 <= self.momentum < 1:
+        if not 0 <= real("SGD: momentum", self.momentum) < 1:
             msg = f"SGD: momentum must be at least 0 and below 1, found {self.momentum!r}"
             raise UnstuckError(msg)
 

@@ -64,6 +64,7 @@ class Session:
         )
         twin.velocity[...] = self.velocity
         twin.step = self.step
+        twin.losses = list(self.losses)
         return twin
 
     def advance(self, to_step: int) -> None:

@@ -1,16 +1,16 @@
 """A training as a value: everything that determines it except its seed; and how to run it."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from unstuck import wiring
 from unstuck.errors import UnstuckError
+from unstuck.nn.checks import numbers, real, whole
 from unstuck.nn.initialise import Initialisation
 from unstuck.nn.layout import Layout
 from unstuck.nn.losses import Loss
@@ -18,6 +18,7 @@ from unstuck.nn.network import Sequential, as_samples, checked_inputs
 from unstuck.nn.optimisers import SGD
 from unstuck.nn.program import Program
 from unstuck.nn.runner import Samples, Schedule
+from unstuck.trace.baseline import class_labels
 
 Progress = Callable[[float], None]
 """Called with the share that is done, 0..1, from the calling thread."""
@@ -34,7 +35,8 @@ class Training:
         data: (inputs, targets): inputs (N, C, H, W) or (N, features); targets as the loss expects.
         loss: for example `nn.CrossEntropyLoss()`.
         optimizer: for example `nn.SGD(lr=0.1)`.
-        batch_size: samples in a batch; 0 for all of them. The last batch of an epoch may be smaller.
+        batch_size: samples in a batch; 0, or more than there are, for all of them. The last batch of an
+            epoch may be smaller.
         epochs: passes over the data.
         init: what `Initialisation.of` reads; None: PyTorch's default.
         shuffle: another order of the samples in every epoch, drawn from the seed; else the order given.
@@ -62,14 +64,20 @@ class Training:
     success: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 1:  # pyright: ignore[reportUnnecessaryIsInstance]  callers may pass anything
-            msg = f"epochs must be a whole number of at least 1, found {self.epochs!r}"
-            raise UnstuckError(msg)
-        if isinstance(self.batch_size, bool) or not isinstance(self.batch_size, int) or self.batch_size < 0:  # pyright: ignore[reportUnnecessaryIsInstance]  callers may pass anything
-            msg = f"batch_size must be a whole number, 0 for all samples, found {self.batch_size!r}"
-            raise UnstuckError(msg)
-        if not (math.isfinite(self.loss_scale) and self.loss_scale > 0):
-            msg = f"loss_scale must be a finite number above 0, found {self.loss_scale!r}"
+        for what, value, kind in (
+            ("network", self.network, Sequential),
+            ("loss", self.loss, Loss),
+            ("optimizer", self.optimizer, SGD),
+        ):
+            if not isinstance(value, kind):  # pyright: ignore[reportUnnecessaryIsInstance]  callers may pass anything
+                msg = f"{what}: expected an nn.{kind.__name__}, found {value!r}"
+                raise UnstuckError(msg)
+        object.__setattr__(self, "epochs", whole("epochs", self.epochs, 1))
+        object.__setattr__(self, "batch_size", whole("batch_size (0 means all samples)", self.batch_size, 0))
+        if isinstance(self.frozen, str):
+            object.__setattr__(self, "frozen", (self.frozen,))
+        if real("loss_scale", self.loss_scale) <= 0:
+            msg = f"loss_scale must be above 0, found {self.loss_scale!r}"
             raise UnstuckError(msg)
         for key in self.success or {}:
             if key not in CRITERIA:
@@ -80,10 +88,8 @@ class Training:
             if name not in names:
                 msg = f"frozen: no layer or parameter {name!r}; there are {', '.join(sorted(names))}"
                 raise UnstuckError(msg)
-        if self.batch_size > self.samples.count:
-            msg = (
-                f"batch_size {self.batch_size} is larger than the {self.samples.count} samples (0 means all)"
-            )
+        if self.success and "accuracy" in self.success and class_labels(self.targets) is None:
+            msg = "success: accuracy was asked for, but the targets are no classes"
             raise UnstuckError(msg)
 
     @cached_property
@@ -99,7 +105,7 @@ class Training:
     @cached_property
     def targets(self) -> NDArray[np.floating | np.integer]:
         """The targets as they were given, (N, ...)."""
-        return np.asarray(self.data[1])
+        return cast("Any", numbers("targets", self.data[1]))
 
     @cached_property
     def program(self) -> Program:
@@ -119,7 +125,7 @@ class Training:
     @property
     def batch(self) -> int:
         """Samples in a full batch."""
-        return self.batch_size or self.samples.count
+        return min(self.batch_size or self.samples.count, self.samples.count)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -38,8 +38,8 @@ class Conv2d(Layer):
     bias: bool = True
 
     def __post_init__(self) -> None:
-        positive("Conv2d", "in_channels", self.in_channels)
-        positive("Conv2d", "out_channels", self.out_channels)
+        for name in ("in_channels", "out_channels"):
+            object.__setattr__(self, name, positive("Conv2d", name, getattr(self, name)))
         for name, least in (("kernel_size", 1), ("stride", 1), ("padding", 0)):
             object.__setattr__(self, name, pair("Conv2d", name, getattr(self, name), least))
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from unstuck.errors import ShapeError, UnstuckError
+from unstuck.nn.checks import whole
 from unstuck.nn.program import Buffer, Shape, Writer
 
 
@@ -84,10 +85,7 @@ def positive(layer: str, name: str, value: object) -> int:
     Raises:
         UnstuckError: it is something else.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        msg = f"{layer}: {name} must be a whole number of at least 1, found {value!r}"
-        raise UnstuckError(msg)
-    return value
+    return whole(f"{layer}: {name}", value, 1)
 
 
 def pair(layer: str, name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
@@ -97,10 +95,10 @@ def pair(layer: str, name: str, value: int | tuple[int, int], least: int) -> tup
         UnstuckError: it is something else.
     """
     both = tuple(value) if isinstance(value, tuple | list) else (value, value)  # pyright: ignore[reportUnnecessaryIsInstance]  callers may pass anything
-    if len(both) != 2 or any(isinstance(v, bool) or not isinstance(v, int) or v < least for v in both):  # pyright: ignore[reportUnnecessaryIsInstance]  callers may pass anything
+    if len(both) != 2:
         msg = f"{layer}: {name} must be one or two whole numbers of at least {least}, found {value!r}"
         raise UnstuckError(msg)
-    return both[0], both[1]
+    return whole(f"{layer}: {name}", both[0], least), whole(f"{layer}: {name}", both[1], least)
 
 
 def image(layer: str, shape: Shape) -> tuple[int, int, int]:

@@ -29,8 +29,8 @@ class Linear(Layer):
     bias: bool = True
 
     def __post_init__(self) -> None:
-        positive("Linear", "in_features", self.in_features)
-        positive("Linear", "out_features", self.out_features)
+        for name in ("in_features", "out_features"):
+            object.__setattr__(self, name, positive("Linear", name, getattr(self, name)))
 
     def parameters(self) -> dict[str, Shape]:
         weight: dict[str, Shape] = {"weight": (self.out_features, self.in_features)}
