@@ -47,5 +47,19 @@ def _record_training(*args: Any, **kwargs: Any) -> Any:
     return record_training(*args, **kwargs)
 
 
+def _diagnosis_html(diagnosis: Any) -> Any:
+    from unstuck.report.page import diagnosis_fragment
+
+    return diagnosis_fragment(diagnosis)
+
+
+def _diagnosis_rich(diagnosis: Any) -> Any:
+    from unstuck.report.terminal import diagnosis_text
+
+    return diagnosis_text(diagnosis)
+
+
+wiring.provide("diagnosis_html", _diagnosis_html)
+wiring.provide("diagnosis_rich", _diagnosis_rich)
 wiring.provide("diagnose", _diagnose)
 wiring.provide("record_training", _record_training)

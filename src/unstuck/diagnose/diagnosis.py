@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from unstuck import wiring
 from unstuck.diagnose.bounds import Bounds, load_bounds
 from unstuck.diagnose.causes import fold
 from unstuck.diagnose.finding import ArmCount, Evidence, Finding, Verdict
@@ -101,6 +102,14 @@ class Diagnosis:
         judged = [_demoted(finding, told) for finding in self.findings] if decisive else list(self.findings)
         order = sorted(judged, key=lambda finding: bool(finding.demoted))
         return replace(self, findings=tuple(order), verdicts=told)
+
+    def _repr_html_(self) -> str:
+        """The report as a notebook shows it."""
+        return wiring.call("diagnosis_html", self)
+
+    def __rich__(self) -> Any:
+        """The report as rich prints it in a terminal."""
+        return wiring.call("diagnosis_rich", self)
 
     def to_dict(self) -> dict[str, Any]:
         """The diagnosis as JSON values, by the contract; what is undefined or not finite is None."""
