@@ -34,8 +34,8 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """Numbers in the whole array (a multiple of `pad`)."""
-        return self.pad + sum(self.padded(spec) for spec in self.specs)
+        """Numbers in the whole array (a multiple of `pad`): kernels may write back a vector that hangs over."""
+        return self.pad + sum(self.padded(spec) for spec in self.specs) + self.pad
 
     def padded(self, spec: ParameterSpec) -> int:
         """Numbers that a parameter takes, rounded up to a vector."""

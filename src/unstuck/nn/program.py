@@ -90,6 +90,12 @@ class Writer:
             Buffer(start, channels, extent[0], extent[1], strides),
         )
 
+    def allocate_rows(self, rows: int, numbers: int) -> Buffer:
+        """Room for `rows` rows of so many numbers (not vectors), each rounded up to the widest tile."""
+        step = -(-numbers // (4 * self.lanes)) * 4 * self.lanes
+        start = self._take(rows * step // self.lanes)
+        return Buffer(start, rows, 1, numbers, (step, step, 1))
+
     def _take(self, vectors: int) -> int:
         start = self.size
         # three vectors of distance keep buffers from lying at equal places of different 4 kB pages

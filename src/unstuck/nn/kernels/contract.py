@@ -14,7 +14,7 @@ The first two are contractions, the third is a correlation; a linear layer has a
 """
 
 from unstuck.nn.kernels.jit import kernel
-from unstuck.nn.kernels.tiles import contraction_tile, correlation_tile
+from unstuck.nn.kernels.tiles import contraction_tile, correlation_tile, outer_tile, transpose_tile
 from unstuck.nn.kernels.vectors import BYTES, at, lane_sum, load, put, splat
 
 ROWS = 4
@@ -24,19 +24,34 @@ TALL = 8
 """Rows of the tile for a single position (linear layers): enough to hide the latency of the additions."""
 
 _wide = contraction_tile(ROWS, COLUMNS)
+_wide_pair = contraction_tile(2, COLUMNS)
 _wide_row = contraction_tile(1, COLUMNS)
 _tall = contraction_tile(TALL, 1)
+_short = contraction_tile(ROWS, 1)
 _single = contraction_tile(1, 1)
 
 CORRELATION_ROWS = 4
 _square = correlation_tile(4, 4)
 _three = correlation_tile(4, 3)
+_two = correlation_tile(4, 2)
 _column = correlation_tile(4, 1)
 _row = correlation_tile(1, 4)
 _cell = correlation_tile(1, 1)
 
+OUTER_ROWS = 4
+OUTER_COLUMNS = 4 if BYTES == 64 else 2
+_outer = outer_tile(OUTER_ROWS, OUTER_COLUMNS)
+_outer_column = outer_tile(OUTER_ROWS, 1)
+_outer_row = outer_tile(1, 1)
+
+# fields of a TRANSPOSE row
+SOURCE, TARGET, FEATURES, ROW = range(1, 5)
+# fields of an OUTER row
+OUTER_DELTA, OUTER_INPUT, OUTER_GRADIENTS, OUTER_UNITS, OUTER_WEIGHTS, OUTER_ROW = range(1, 7)
 # fields of a CONTRACT row
-WEIGHT, BIASES, VALUE, OUT, UNITS, LINES, POSITIONS, VALUE_LINE, OUT_LINE, INNER = range(1, 11)
+WEIGHT, BIASES, VALUE, OUT, UNITS, LINES, POSITIONS, VALUE_LINE, OUT_LINE = range(1, 10)
+# which lines of the value hold more than zeros: distance of two outputs, zero lines above, filled lines
+LINE_STEP, LINES_ABOVE, LINES_FILLED, INNER = range(10, 14)
 # fields of a CORRELATE row
 DELTA, INPUT, GRADIENT, DELTA_UNITS, WEIGHTS, OUTER, MIDDLE = range(1, 8)
 OUTER_VALUE, MIDDLE_VALUE, OUTER_GRADIENT, MIDDLE_GRADIENT, INNER_SUMS = range(8, 13)
@@ -50,8 +65,9 @@ BIAS_DELTA, BIAS_GRADIENT, BIAS_UNITS, BIAS_LINES, BIAS_POSITIONS, BIAS_UNIT, BI
 def contract(params, memory, table, t):
     """Run a CONTRACT row: all units x all positions, in tiles.
 
-    What does not fill a tile is done by a tile that overlaps its neighbour (writing the same numbers again)
-    or, where there are fewer units or positions than a tile has, one at a time.
+    Units that do not fill a tile go into a smaller one; positions are done by a tile that overlaps its
+    neighbour (writing the same numbers again), or one at a time where there are fewer than a tile has.
+    Kernel lines that would only meet lines of padding are left out.
     """
     weight, bias, value, out = (
         at(table, t + WEIGHT),
@@ -61,31 +77,42 @@ def contract(params, memory, table, t):
     )
     units, lines, positions = at(table, t + UNITS), at(table, t + LINES), at(table, t + POSITIONS)
     value_line, out_line = at(table, t + VALUE_LINE), at(table, t + OUT_LINE)
+    step_y, above, filled = at(table, t + LINE_STEP), at(table, t + LINES_ABOVE), at(table, t + LINES_FILLED)
     inner = t + INNER
+    kernel_lines, weight_b, value_b = at(table, inner + 1), at(table, inner + 4), at(table, inner + 7)
     weight_row, bias_row, value_column = at(table, inner + 9), at(table, inner + 10), at(table, inner + 11)
     out_row, out_column = at(table, inner + 12), at(table, inner + 13)
     wide = positions >= COLUMNS
     step_p = COLUMNS if wide else 1
-    step_r = ROWS if wide else TALL
-    if units < step_r:
-        step_r = 1
-    for first_unit in range(0, units, step_r):
-        r = min(first_unit, units - step_r)
-        w, b = weight + r * weight_row, bias + r * bias_row
+    r = 0
+    while r < units:
+        left = units - r
+        rows = TALL if left >= TALL and not wide else ROWS if left >= ROWS else 2 if left >= 2 and wide else 1
         for y in range(lines):
+            first = max(0, above - y * step_y)
+            last = min(kernel_lines, above + filled - y * step_y)
+            middle = max(0, last - first)
+            w = weight + r * weight_row + first * weight_b
+            b = bias + r * bias_row
+            base = value + y * value_line + first * value_b
             for first_position in range(0, positions, step_p):
                 p = min(first_position, positions - step_p)
-                x = value + y * value_line + p * value_column
+                x = base + p * value_column
                 o = out + y * out_line + r * out_row + p * out_column
                 if wide:
-                    if step_r > 1:
-                        _wide(params, w, b, memory, x, o, table, inner)
+                    if rows == ROWS:
+                        _wide(params, w, b, memory, x, o, table, inner, middle)
+                    elif rows == 2:
+                        _wide_pair(params, w, b, memory, x, o, table, inner, middle)
                     else:
-                        _wide_row(params, w, b, memory, x, o, table, inner)
-                elif step_r > 1:
-                    _tall(params, w, b, memory, x, o, table, inner)
+                        _wide_row(params, w, b, memory, x, o, table, inner, middle)
+                elif rows == TALL:
+                    _tall(params, w, b, memory, x, o, table, inner, middle)
+                elif rows == ROWS:
+                    _short(params, w, b, memory, x, o, table, inner, middle)
                 else:
-                    _single(params, w, b, memory, x, o, table, inner)
+                    _single(params, w, b, memory, x, o, table, inner, middle)
+        r += rows
 
 
 @kernel
@@ -113,12 +140,15 @@ def correlate(memory, gradients, table, t):
                     x = x_base + k * value_column
                     g = g_base + r * gradient_row + k * gradient_column
                     if rows == 4:
-                        if left >= 4:
+                        if left >= 4 and left != 5:
                             _square(memory, d, x, gradients, g, table, inner)
                             k += 4
-                        elif left == 3:
+                        elif left == 3 or left == 5:
                             _three(memory, d, x, gradients, g, table, inner)
                             k += 3
+                        elif left == 2:
+                            _two(memory, d, x, gradients, g, table, inner)
+                            k += 2
                         else:
                             _column(memory, d, x, gradients, g, table, inner)
                             k += 1
@@ -129,6 +159,48 @@ def correlate(memory, gradients, table, t):
                         _cell(memory, d, x, gradients, g, table, inner)
                         k += 1
                 r += rows
+
+
+@kernel
+def transpose(memory, table, t):
+    """Run a TRANSPOSE row: features x lanes to lanes x features, rows of ROW numbers."""
+    source, target, row = at(table, t + SOURCE), at(table, t + TARGET), at(table, t + ROW)
+    lanes = BYTES // memory.itemsize
+    features = at(table, t + FEATURES)
+    whole = features // lanes * lanes
+    for i in range(0, whole, lanes):
+        transpose_tile(memory, source + i * lanes, target + i, row)
+    for i in range(whole, features):
+        for lane in range(lanes):
+            put(memory, target + lane * row + i, at(memory, source + i * lanes + lane))
+
+
+@kernel
+def outer(memory, gradients, table, t):
+    """Run an OUTER row: a linear layer's weight gradients, lanes being weights of one unit."""
+    lanes = BYTES // memory.itemsize
+    delta, value, gradient = (
+        at(table, t + OUTER_DELTA),
+        at(table, t + OUTER_INPUT),
+        at(table, t + OUTER_GRADIENTS),
+    )
+    units, weights, row = at(table, t + OUTER_UNITS), at(table, t + OUTER_WEIGHTS), at(table, t + OUTER_ROW)
+    r = 0
+    while r < units:
+        rows = OUTER_ROWS if units - r >= OUTER_ROWS else 1
+        d, g = delta + r * lanes, gradient + r * weights
+        c = 0
+        while c < weights:
+            if rows == 1:
+                _outer_row(memory, d, lanes, value + c, row, gradients, g + c, weights)
+                c += lanes
+            elif weights - c > (OUTER_COLUMNS - 1) * lanes:
+                _outer(memory, d, lanes, value + c, row, gradients, g + c, weights)
+                c += OUTER_COLUMNS * lanes
+            else:
+                _outer_column(memory, d, lanes, value + c, row, gradients, g + c, weights)
+                c += lanes
+        r += rows
 
 
 @kernel

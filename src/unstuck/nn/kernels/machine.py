@@ -7,7 +7,7 @@ as many samples as a vector has lanes; a batch is cut into chunks from its start
 added in that order.
 """
 
-from unstuck.nn.kernels.contract import contract, correlate, sum_biases
+from unstuck.nn.kernels.contract import contract, correlate, outer, sum_biases, transpose
 from unstuck.nn.kernels.elementwise import backward, clear, forward, memory_lanes
 from unstuck.nn.kernels.jit import entry, inlined
 from unstuck.nn.kernels.losses import loss_gradient, loss_value
@@ -24,10 +24,12 @@ from unstuck.nn.kernels.table import (
     CROSS_ENTROPY,
     FORWARD,
     NO_LOSS,
+    OUTER,
     POOL,
     POOL_BACK,
     SOFTMAX,
     SOFTMAX_BACK,
+    TRANSPOSE,
     WIDTH,
 )
 from unstuck.nn.kernels.update import sgd
@@ -79,6 +81,10 @@ def operate(params, gradients, memory, table, constants, row):
         softmax(memory, table, t)
     elif code == SOFTMAX_BACK:
         softmax_back(memory, table, t)
+    elif code == TRANSPOSE:
+        transpose(memory, table, t)
+    elif code == OUTER:
+        outer(memory, gradients, table, t)
     elif code == CLEAR:
         clear(memory, at(table, t + 1), at(table, t + 2))
 

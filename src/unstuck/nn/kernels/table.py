@@ -25,6 +25,8 @@ POOL_BACK: Final = 7
 SOFTMAX: Final = 8
 SOFTMAX_BACK: Final = 9
 CLEAR: Final = 10
+TRANSPOSE: Final = 11
+OUTER: Final = 12
 
 # kinds of element-wise functions (fields 1 of FORWARD and BACKWARD)
 COPY: Final = 0

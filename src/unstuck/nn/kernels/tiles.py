@@ -17,6 +17,7 @@ correlation   field: 0-1 lengths of the loops over positions y, x; 2-3 output-gr
               8 gradient stride of a row; 9 gradient stride of a column
 """
 
+import llvmlite.ir as ir
 from numba import types
 from numba.core import cgutils
 
@@ -63,11 +64,12 @@ def contraction_tile(rows, columns):
     """Make the tile  out[r, p] = bias[r] + sum over a, b, c of weight[r; a, b, c] * value[p; a, b, c].
 
     r counts `rows` (output units), p counts `columns` (positions); every value and output is a vector of
-    lanes, every weight a scalar spread over them. The sum runs over a, then b, then c.
+    lanes, every weight a scalar spread over them. The sum runs over a, then b, then c; the length of the
+    loop over b is an argument of its own, since lines of padding are left out.
     """
 
     @intrinsic
-    def tile(typingctx, params, weight, bias, memory, value, out, table, fields):
+    def tile(typingctx, params, weight, bias, memory, value, out, table, fields, middle):
         kind = VECTORS[memory.dtype].llvm
 
         def emit(context, builder, signature, args):
@@ -78,6 +80,7 @@ def contraction_tile(rows, columns):
             outputs = address(context, builder, types_of[3], args[3], args[5])
             field = _fields(context, builder, types_of[6], args[6], args[7], CONTRACTION_FIELDS)
             lengths, weight_strides, value_strides = field[0:3], field[3:6], field[6:9]
+            lengths[1] = args[8]
             weight_row, bias_row, value_column, out_row, out_column = field[9:14]
             sums = [[cgutils.alloca_once(builder, kind) for _ in range(columns)] for _ in range(rows)]
             for r in range(rows):
@@ -109,9 +112,92 @@ def contraction_tile(rows, columns):
             return context.get_dummy_value()
 
         int64 = types.int64
-        return types.void(params, int64, int64, memory, int64, int64, table, int64), emit
+        return types.void(params, int64, int64, memory, int64, int64, table, int64, int64), emit
 
     return tile
+
+
+def outer_tile(rows, columns):
+    """Make the tile  gradient[r, c] += sum over samples of delta[r, sample] * value[sample, c].
+
+    The lanes of a vector are `columns` * W consecutive weights of a unit here, not samples: the values come
+    transposed, one row of features a sample, so that no sum over lanes is needed. A row may reach beyond
+    its unit's weights; the values there are 0, and what stands there is written back as it was.
+    """
+
+    @intrinsic
+    def tile(typingctx, memory, delta, delta_row, value, value_row, gradients, gradient, gradient_row):
+        kind = VECTORS[memory.dtype].llvm
+        width = kind.count
+
+        def emit(context, builder, signature, args):
+            types_of = signature.args
+            deltas = address(context, builder, types_of[0], args[0], args[1])
+            values = address(context, builder, types_of[0], args[0], args[3])
+            target = address(context, builder, types_of[5], args[5], args[6])
+            places = [
+                [
+                    builder.gep(target, [builder.add(builder.mul(INT(r), args[7]), INT(c * width))])
+                    for c in range(columns)
+                ]
+                for r in range(rows)
+            ]
+            sums = [[load_vector(builder, kind, place) for place in row] for row in places]
+            for sample in range(width):
+                at_sample = builder.mul(INT(sample), args[4])
+                xs = [
+                    load_vector(builder, kind, builder.gep(values, [builder.add(at_sample, INT(c * width))]))
+                    for c in range(columns)
+                ]
+                for r in range(rows):
+                    at_delta = builder.add(builder.mul(INT(r), args[2]), INT(sample))
+                    d = spread(builder, kind, builder.load(builder.gep(deltas, [at_delta])))
+                    sums[r] = [fused(builder, kind, d, x, old) for x, old in zip(xs, sums[r], strict=True)]
+            for r in range(rows):
+                for c in range(columns):
+                    store_vector(builder, kind, sums[r][c], places[r][c])
+            return context.get_dummy_value()
+
+        int64 = types.int64
+        return types.void(memory, int64, int64, int64, int64, gradients, int64, int64), emit
+
+    return tile
+
+
+@intrinsic
+def transpose_tile(typingctx, memory, source, target, target_row):
+    """Write W vectors of W lanes each the other way round: out[lane][i] = in[i][lane]."""
+    kind = VECTORS[memory.dtype].llvm
+    width = kind.count
+
+    def emit(context, builder, signature, args):
+        types_of = signature.args
+        start = address(context, builder, types_of[0], args[0], args[1])
+        end = address(context, builder, types_of[0], args[0], args[2])
+        rows = [load_vector(builder, kind, builder.gep(start, [INT(i * width)])) for i in range(width)]
+        # log2(W) rounds, each interleaving the first half of the rows with the second
+        while_rounds = width.bit_length() - 1
+        for _ in range(while_rounds):
+            half = width // 2
+            mixed = []
+            for i in range(half):
+                mixed += _interleave(builder, rows[i], rows[i + half])
+            rows = mixed
+        for i, row in enumerate(rows):
+            store_vector(builder, kind, row, builder.gep(end, [builder.mul(INT(i), args[3])]))
+        return context.get_dummy_value()
+
+    int64 = types.int64
+    return types.void(memory, int64, int64, int64), emit
+
+
+def _interleave(builder, x, y):
+    """Lanes of x and y in turn: two vectors, the lower halves first."""
+    width = x.type.count
+    order = ir.VectorType(ir.IntType(32), width)
+    low = [i // 2 + (width if i % 2 else 0) for i in range(width)]
+    high = [index + width // 2 for index in low]
+    return [builder.shuffle_vector(x, y, ir.Constant(order, lanes)) for lanes in (low, high)]
 
 
 def correlation_tile(rows, columns):

@@ -48,7 +48,7 @@ class Linear(Layer):
         writer.row(
             codes.CONTRACT,
             *(places["weight"], places.get("bias", 0), x.offset, y.offset),
-            *(self.out_features, 1, 1, 0, 0),
+            *(self.out_features, 1, 1, 0, 0, 0, 0, 1),
             *(1, 1, self.in_features),
             *(0, 0, 1),
             *(0, 0, lanes),
@@ -61,13 +61,11 @@ class Linear(Layer):
     ) -> None:
         del y
         lanes, d = writer.lanes, dy.view
+        across = writer.allocate_rows(lanes, self.in_features)
+        row = across.strides[0]
+        writer.row(codes.TRANSPOSE, x.offset, across.offset, self.in_features, row)
         writer.row(
-            codes.CORRELATE,
-            *(d.offset, x.offset, places["weight"], self.out_features, self.in_features),
-            *(1, 1),
-            *(0, 0, 0, 0),
-            *(1, 1, 0, 0, 0, 0),
-            *(lanes, lanes, self.in_features, 1),
+            codes.OUTER, d.offset, across.offset, places["weight"], self.out_features, self.in_features, row
         )
         if self.bias:
             writer.row(codes.BIAS, d.offset, places["bias"], self.out_features, 1, 1, lanes, 0, 0)
@@ -75,7 +73,7 @@ class Linear(Layer):
             writer.row(
                 codes.CONTRACT,
                 *(places["weight"], 0, d.offset, dx.view.offset),
-                *(self.in_features, 1, 1, 0, 0),
+                *(self.in_features, 1, 1, 0, 0, 0, 0, 1),
                 *(1, 1, self.out_features),
                 *(0, 0, self.in_features),
                 *(0, 0, lanes),
