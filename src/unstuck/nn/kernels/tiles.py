@@ -17,7 +17,7 @@ correlation   field: 0-1 lengths of the loops over positions y, x; 2-3 output-gr
               8 gradient stride of a row; 9 gradient stride of a column
 """
 
-import llvmlite.ir as ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
