@@ -73,7 +73,7 @@ class Network:
             )
             nodes.append(Node(f"act{layer}", self.kind(layer), (f"fc{layer}",), (units,)))
             before = f"act{layer}"
-        return Structure(tuple(nodes), "MSELoss", (self.widths[0],))
+        return Structure(tuple(nodes), "MSELoss", input_shape=(self.widths[0],))
 
 
 def train(

@@ -3,8 +3,9 @@ import pytest
 
 from small_network import Network, blobs, train
 from unstuck.diagnose.finding import Finding
+from unstuck.diagnose.proposals import propose
 from unstuck.diagnose.registry import RULES, find
-from unstuck.diagnose.remedies import parse, propose
+from unstuck.diagnose.remedies import parse
 from unstuck.errors import UnstuckError
 from unstuck.trace.recording import Recording
 
@@ -35,6 +36,13 @@ def trace():
         ("loss=cross_entropy", "loss=cross_entropy"),
         ("insert=batch_norm", "insert=batch_norm"),
         ("order=reshuffled", "order=reshuffled"),
+        ("clip=1.0", "clip=1"),
+        ("zero_grad", "zero_grad"),
+        ("output=remove_softmax", "output=remove_softmax"),
+        ("target=same_shape", "target=same_shape"),
+        ("optimizer=add_parameters", "optimizer=add_parameters"),
+        ("layer=make_once", "layer=make_once"),
+        ("data=drop_nonfinite", "data=drop_nonfinite"),
     ],
 )
 def test_treatment_ids_are_read_and_written(text, normal):
@@ -45,7 +53,21 @@ def test_treatment_ids_are_read_and_written(text, normal):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "lr", "lr*0", "lr*x", "lr*inf", "init=", "init=magic", "init=he*-1", "data=0..1", "magic=1"]
+    "text",
+    [
+        "",
+        "lr",
+        "lr*0",
+        "lr*x",
+        "lr*inf",
+        "init=",
+        "init=magic",
+        "init=he*-1",
+        "data=0..1",
+        "magic=1",
+        "clip=0",
+        "output=x",
+    ],
 )
 def test_other_treatments_are_refused_with_what_was_expected(text):
     with pytest.raises(UnstuckError, match=r"expected|known are"):

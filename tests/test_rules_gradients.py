@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from small_network import Network, blobs, train
+from traces import every, facts, linear, recorded, told
 from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import diagnose
 from unstuck.diagnose.registry import NotChecked
@@ -10,10 +11,6 @@ from unstuck.diagnose.rules.gradients import no_gradient, vanishing_gradient
 BOUNDS = load_bounds()
 X, T = blobs()
 DEEP = (4, 16, 16, 16, 16, 3)
-
-
-def told(findings):
-    return [(finding.code, finding.severity, finding.layer) for finding in findings]
 
 
 # ---- GRD001 vanishing-gradient
@@ -85,3 +82,28 @@ def test_nothing_left_to_learn_is_no_missing_gradient():
         run.add(step, "fc2", "drift_norm", 1.0)
         run.add(step, "", "full_loss", 0.0)
     assert no_gradient(run, BOUNDS) == []
+
+
+def halves(first, second, *, optimised=True, final=1.0):
+    """Two layers before a cut, and one after it that seems to read the input; and a side branch."""
+    shapes = {"grad_norm": None, "zero_grad": None}
+    nodes = [
+        linear("reader", "input", fan_in=2, connected=False, optimised=optimised),
+        linear("mixer", "input", units=first, connected=False, optimised=optimised),
+        linear("answer", "input", units=2, fan_in=second, optimised=True),
+        linear("aside", "input", connected=False, optimised=True),
+    ]
+    run = recorded(nodes, "CrossEntropyLoss", facts("answer", (32, 2)), start=1.0, final=final, baseline=1.0)
+    for name in ("reader", "mixer", "aside"):
+        every(run, name, **shapes)
+    return every(run, "answer", grad_norm=1.0)
+
+
+def test_a_cut_path_is_told_from_what_is_not_used():
+    cut = [("GRD003", "error", "reader"), ("GRD003", "error", "mixer")]
+    assert told(no_gradient(halves(8, 8), BOUNDS)) == cut
+    assert told(no_gradient(halves(2, 2), BOUNDS)) == cut
+    assert no_gradient(halves(2, 2, final=0.2), BOUNDS) == []
+    kept = [("GRD003", "warning", "reader"), ("GRD003", "warning", "mixer")]
+    assert told(no_gradient(halves(8, 8, final=0.2), BOUNDS)) == kept
+    assert no_gradient(halves(8, 8, optimised=False), BOUNDS) == []

@@ -22,6 +22,9 @@ _HOMES = {
     "Diagnosis": "unstuck.diagnose.diagnosis",
     "Recording": "unstuck.trace.recording",
     "UnstuckError": "unstuck.errors",
+    "examine": "unstuck.sources.torch_examine",
+    "record": "unstuck.sources.torch_record",
+    "load_ipython_extension": "unstuck.sources.notebook",
 }
 _MODULES = ("datasets", "nn", "study", "prove", "cases", "report")
 

@@ -37,18 +37,29 @@ class SignalBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GradientBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When the gradient fades on its way back."""
+    """When the gradient fades or grows on its way back, or with time."""
 
     total: float
     factor: float
     moves: float
+    explodes: float
+    grows: float
+    spike: float
+    jump: float
+    calm: float
+    uncleared: float
+    growth: float
 
 
 class OutputBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When the network gives a constant answer."""
+    """When the answer is constant, and what the numbers that enter a loss may be."""
 
     rests: float
     constant: float
+    rounding: float
+    logarithm: float
+    soft_label: float
+    labels_seen: int
 
 
 class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,8 +67,19 @@ class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     gain: float
     times: float
+    crawl: float
     slow: float
     lazy: float
+
+
+class DataBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When inputs are far from mean 0 and standard deviation 1."""
+
+    large: float
+    small: float
+    centred: float
+    answer: float
+    same: float
 
 
 class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,6 +96,7 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gradient: GradientBounds
     output: OutputBounds
     rate: RateBounds
+    data: DataBounds
 
 
 @lru_cache(maxsize=1)

@@ -13,8 +13,8 @@ from unstuck.diagnose.causes import fold
 from unstuck.diagnose.finding import ArmCount, Evidence, Finding, Verdict
 from unstuck.diagnose.measured import typical
 from unstuck.diagnose.outcome import Outcome, outcome
+from unstuck.diagnose.proposals import propose
 from unstuck.diagnose.registry import NotChecked, chosen
-from unstuck.diagnose.remedies import propose
 from unstuck.trace.recording import Recording
 
 __all__ = ["Diagnosis", "LayerRow", "Skipped", "Status", "diagnose"]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 
@@ -9,18 +10,33 @@ from unstuck.diagnose.finding import Evidence
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import NORMALISING, Node
 
+LOOKS_UP: Final = frozenset({"Embedding", "EmbeddingBag"})
+"""Layers whose weight is a table of rows, chosen by whole numbers."""
+
 
 def weight_layers(trace: Recording) -> list[Node]:
     """Layers that multiply their input by a matrix or kernel, from input to output.
 
     Scales of normalisations are left out: their weight is a vector, for which neither units nor a signal's
-    spread mean anything.
+    spread mean anything. So are tables that are looked up: the rows that a batch does not use get no gradient
+    and stay as they are. And so is what no gradient can reach, which is no part of the chain (GRD003 knows).
     """
+    return [node for node in multiplying(trace) if node.connected]
+
+
+def multiplying(trace: Recording) -> list[Node]:
+    """The same with layers that no gradient can reach."""
     return [
         node
         for node in trace.structure.layers
-        if node.type not in NORMALISING and len(node.parameters["weight"]) >= 2
+        if node.type not in NORMALISING | LOOKS_UP and len(node.parameters["weight"]) >= 2
     ]
+
+
+def output_layer(trace: Recording) -> Node | None:
+    """The weight layer nearest the loss among those that a gradient can reach."""
+    layers = [node for node in trace.structure.layers if node.connected]
+    return layers[-1] if layers else trace.structure.output
 
 
 def activation_place(trace: Recording, node: Node) -> str:
@@ -80,5 +96,5 @@ def saw(trace: Recording, quantity: str, layer: str = "") -> Evidence:
 
 def names(nodes: list[Node]) -> str:
     """Names of layers in a sentence: "a", "a and b", "a, b and c"."""
-    words = [node.name for node in nodes]
+    words = [f"layer {node.name}" if node.name.isdigit() else node.name for node in nodes]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""

@@ -51,7 +51,16 @@ def outcome(trace: Recording, bounds: OutcomeBounds) -> Outcome:
     return Outcome(word, start, final, baseline, because)
 
 
-def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Word, str]:
+def unproven(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> bool:
+    """Whether enough was seen to expect something, and yet nobody can say whether it learned.
+
+    Two networks against each other, a loss made of several terms: what may be a fault is then worth knowing
+    only, since no harm was measured.
+    """
+    return ended.word == "unknown" and trace.steps >= bounds.few_steps
+
+
+def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Word, str]:  # noqa: PLR0911  (one return for each way to end)
     final, baseline = ended.final, ended.baseline
     met = _goal_met(trace)
     compared = f"the loss ended at {final:.3g}, the best constant prediction has {baseline:.3g}"
@@ -59,11 +68,15 @@ def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Wor
         return "diverged", f"the loss ended at {final:.3g}"
     if met is not None:
         return "learned", f"the goal {met} was met"
+    if _GOAL.search(trace.meta.goal or "") and not math.isnan(final):
+        return "not learned", f"the goal {trace.meta.goal} was missed: the loss ended at {final:.3g}"
     if math.isnan(final) or math.isnan(baseline):
         missing = "no loss was measured" if math.isnan(final) else "the best constant prediction is not known"
         return "unknown", missing
     if final - baseline < -(1 - bounds.learned) * abs(baseline):
         return "learned", compared
+    if trace.meta.examined:
+        return "unknown", f"{compared} after {trace.steps} updates on one batch: too few to tell"
     return (
         ("unknown", f"only {trace.steps} updates were seen")
         if trace.steps < bounds.few_steps
@@ -78,11 +91,21 @@ def constant_loss(trace: Recording) -> float:
     """Loss of the best constant prediction; NaN when it was not measured.
 
     Own training loops measure it batch by batch, hence the median; on batches of one sample a constant is
-    always right, and its loss of 0 says nothing.
+    always right, and its loss of 0 says nothing. A constant fitted to N samples of a batch does better there
+    than on all data, by (C-1)/2N for the entropy of C classes (Miller, 1955) and by 1/N of the variance: that
+    is added where the batch is known.
     """
     values = trace.series("baseline_loss").values
     median = float(np.median(values)) if values.size else math.nan
-    return math.nan if median == 0 else median
+    facts = trace.structure.loss_facts
+    if median == 0 or math.isnan(median):
+        return math.nan
+    if trace.has("full_loss") or facts is None or len(facts.input_shape) != 2 or facts.input_shape[0] < 2:
+        return median
+    batch, outputs = facts.input_shape
+    if trace.structure.loss in {"CrossEntropyLoss", "NLLLoss"}:
+        return max(median, min(median + (outputs - 1) / (2 * batch), math.log(max(outputs, 2))))
+    return median * batch / (batch - 1) if trace.structure.loss == "MSELoss" else median
 
 
 def learning_curve(trace: Recording) -> Series:
@@ -117,6 +140,10 @@ def _diverged(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> bool:
         return False
     if not math.isfinite(ended.final):
         return True
+    # A loss of unknown kind may grow for good reasons: two networks against each other, a term faded in. Only
+    # one with a known constant answer is judged by its size, or one that somebody's own loop logged.
+    if not math.isfinite(ended.baseline) and trace.meta.kind in {"torch", "keras"}:
+        return False
     # a constant target has a baseline of 0, and then nothing can be a multiple of it
     reference = max(abs(ended.start), abs(ended.baseline) if math.isfinite(ended.baseline) else 0.0)
     return reference > 0 and ended.final > bounds.exploded * reference

@@ -151,8 +151,8 @@ def chosen(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> list[Rule]
         UnstuckError: when an entry matches no rule at all.
 
     Example:
-        >>> [rule.code for rule in chosen(select=["LRN"], ignore=["LRN009"])]
-        ['LRN001', 'LRN002']
+        >>> [rule.code for rule in chosen(select=["LRN00"], ignore=["LRN005", "LRN006"])]
+        ['LRN001', 'LRN002', 'LRN009']
     """
 
     def matches(known: Rule, prefix: str) -> bool:

@@ -5,12 +5,25 @@ from typing import Final, Literal
 
 import msgspec
 
-from unstuck.diagnose.finding import Finding, TreatmentRef
+from unstuck.diagnose.finding import TreatmentRef
 from unstuck.errors import UnstuckError
-from unstuck.trace.recording import Recording
-from unstuck.trace.structure import NORMALISING, PIECEWISE, SATURATING
+from unstuck.trace.structure import PIECEWISE, SATURATING
 
-Kind = Literal["init", "lr", "activation", "data", "loss", "insert", "order"]
+Kind = Literal[
+    "init",
+    "lr",
+    "activation",
+    "data",
+    "loss",
+    "insert",
+    "order",
+    "clip",
+    "output",
+    "target",
+    "optimizer",
+    "layer",
+    "zero_grad",
+]
 
 SCHEMES: Final = (
     "default",
@@ -33,15 +46,37 @@ SCHEMES: Final = (
 
 _ALIASES: Final = {"glorot": "glorot_uniform", "he": "he_normal", "lecun": "lecun_normal", "unit": "ones"}
 _ACTIVATIONS: Final = {name.lower(): name for name in sorted(PIECEWISE | SATURATING)}
-_VALUES: Final = {
+_VALUES: Final[dict[Kind, dict[str, str]]] = {
     "data": {
         "standardise": "shift and scale the inputs to mean 0 and standard deviation 1",
         "-1..1": "shift and scale the inputs to the range from -1 to 1",
+        "drop_nonfinite": "leave out samples whose inputs or targets are not finite",
     },
-    "loss": {"cross_entropy": "train with cross entropy on the scores instead of the present loss"},
+    "loss": {
+        "cross_entropy": "train with cross entropy on the scores instead of the present loss",
+        "bce_with_logits": "train with binary cross entropy on the scores instead of the present loss",
+    },
     "insert": {"batch_norm": "insert a batch normalisation before every hidden activation"},
     "order": {"reshuffled": "shuffle the samples with another seed, which should change nothing"},
+    "output": {
+        "remove_softmax": "leave out the softmax before the loss, which applies its own",
+        "remove_sigmoid": "leave out the sigmoid before the loss, which applies its own",
+        "log_softmax": "pass the scores through a log-softmax before the loss",
+        "sigmoid": "pass the output through a sigmoid instead",
+    },
+    "target": {
+        "same_shape": "give the targets the shape of the predictions",
+        "from_zero": "number the classes from 0",
+        "zero_one": "code the targets as 0 and 1",
+    },
+    "optimizer": {
+        "add_parameters": "give the optimiser the parameters that it lacks",
+        "unfreeze": "train the frozen layers too",
+    },
+    "layer": {"make_once": "create the layer once, where the model is made, and use it in every pass"},
 }
+_CHANGES: Final[dict[Kind, str]] = {"zero_grad": "clear the gradients before every backward pass"}
+"""Treatments without a value."""
 _INIT: Final = re.compile(r"([a-z_]+)(?:\*([0-9.]+(?:e[-+]?\d+)?))?(?:@(.+))?")
 
 
@@ -55,9 +90,10 @@ class Treatment(msgspec.Struct, frozen=True):
 
     kind: Kind
     value: str = ""
-    """Scheme, activation (PyTorch's class name), or what data, loss, insert, order are set to; '' for lr."""
+    """Scheme, activation (PyTorch's class name), or what data, loss, output and others are set to; '' for a
+    number or a plain change."""
     factor: float = 1.0
-    """Gain of an initialisation, factor of the learning rate."""
+    """Gain of an initialisation, factor of the learning rate, largest norm of a clipped gradient."""
     target: str | None = None
     """Layer name, or layer type such as "Conv2d"; None is the whole network."""
 
@@ -65,6 +101,10 @@ class Treatment(msgspec.Struct, frozen=True):
         """The id that `parse` reads."""
         if self.kind == "lr":
             return f"lr*{self.factor:g}"
+        if self.kind == "clip":
+            return f"clip={self.factor:g}"
+        if self.kind in _CHANGES:
+            return self.kind
         value = self.value.lower() if self.kind == "activation" else self.value
         gain = f"*{self.factor:g}" if self.factor != 1.0 else ""
         target = f"@{self.target}" if self.target else ""
@@ -83,6 +123,10 @@ class Treatment(msgspec.Struct, frozen=True):
         if self.kind == "activation":
             where = "every hidden activation" if self.target is None else f"the activation {self.target}"
             return f"replace {where} by {self.value}"
+        if self.kind == "clip":
+            return f"scale gradients down to a norm of {self.factor:g} where it is larger"
+        if self.kind in _CHANGES:
+            return _CHANGES[self.kind]
         return _VALUES[self.kind][self.value]
 
     @property
@@ -96,7 +140,8 @@ def parse(text: str) -> Treatment:
 
     Args:
         text: `init=SCHEME[*GAIN][@TARGET]`, `lr*FACTOR`, `activation=NAME[@TARGET]`, `data=standardise`,
-            `data=-1..1`, `loss=cross_entropy`, `insert=batch_norm` or `order=reshuffled`.
+            `data=-1..1`, `loss=cross_entropy`, `insert=batch_norm`, `order=reshuffled`, `clip=NORM`,
+            `zero_grad`, or what an output, target, optimizer or layer is to be (`output=remove_softmax`).
 
     Returns:
         The treatment; `str` of it is the id in its normal form.
@@ -121,14 +166,20 @@ def parse(text: str) -> Treatment:
                 f"treatment {text!r}: no activation {name!r}; known are {', '.join(_ACTIVATIONS)}"
             )
         return Treatment("activation", found, target=target or None)
-    if equals and (kind == "data" or kind == "loss" or kind == "insert" or kind == "order"):  # noqa: PLR1714  (narrows)
-        if value not in _VALUES[kind]:
-            raise UnstuckError(f"treatment {text!r}: found {value!r}, expected {' or '.join(_VALUES[kind])}")
-        return Treatment(kind, value)
+    if text == "zero_grad":
+        return Treatment("zero_grad")
+    if equals and kind == "clip":
+        return Treatment("clip", factor=_positive(text, value))
+    for known, values in _VALUES.items():
+        if equals and kind == known:
+            if value not in values:
+                raise UnstuckError(f"treatment {text!r}: found {value!r}, expected {' or '.join(values)}")
+            return Treatment(known, value)
     raise UnstuckError(
         f"treatment {text!r}: expected init=SCHEME[*GAIN][@LAYER], lr*FACTOR, activation=NAME, "
         "data=standardise, "
-        "data=-1..1, loss=cross_entropy, insert=batch_norm or order=reshuffled"
+        "data=-1..1, loss=cross_entropy, insert=batch_norm, order=reshuffled, clip=NORM, zero_grad, "
+        f"or one of {', '.join(f'{kind}=...' for kind in ('output', 'target', 'optimizer', 'layer'))}"
     )
 
 
@@ -148,74 +199,3 @@ def _positive(text: str, number: str) -> float:
     if not 0 < value < float("inf"):
         raise UnstuckError(f"treatment {text!r}: found the factor {number!r}, expected a positive number")
     return value
-
-
-def propose(finding: Finding, trace: Recording) -> tuple[TreatmentRef, ...]:
-    """What to try against a finding, most promising first.
-
-    A whole new initialisation stands before that of one layer: several layers may share the fault, and then
-    no single one of them helps alone.
-
-    Args:
-        finding: of any rule.
-        trace: the recording that it was found in; its activations decide which initialisation fits.
-
-    Returns:
-        Treatments with their summaries; none for what is no fault.
-    """
-    if finding.severity == "info":
-        return ()
-    return tuple(treatment.reference for treatment in _proposals(finding, trace))
-
-
-def _proposals(finding: Finding, trace: Recording) -> list[Treatment]:
-    init = _fitting_init(trace)
-    saturating = bool(_hidden_kinds(trace) & SATURATING)
-    if finding.code in {"INI001", "INI002"}:
-        node = trace.structure.node(finding.layer or "")
-        return [init, msgspec.structs.replace(init, target=node.type if node else finding.layer)]
-    if finding.code in {"INI003", "GRD001"}:
-        return [init, Treatment("activation", "ReLU")] if saturating else [init, _normalise()]
-    if finding.code == "ACT003":
-        late = finding.step > 0
-        data = Treatment("data", "standardise")
-        return [Treatment("lr", factor=0.1), init] if late else [init, data, Treatment("activation", "ReLU")]
-    if finding.code in {"ACT005", "OUT010"}:
-        late = finding.code == "ACT005" and finding.step > 0
-        return [Treatment("lr", factor=0.1), init] if late else [init, Treatment("data", "standardise")]
-    if finding.code == "GRD003":
-        return [init] if finding.step == 0 and _reachable(finding, trace) else []
-    return {"LRN001": _rates(0.1, 0.3), "LRN002": _rates(10.0, 3.0)}.get(finding.code, [])
-
-
-def _fitting_init(trace: Recording) -> Treatment:
-    """The initialisation that keeps the signal's size through this network's hidden activations.
-
-    A sigmoid has slope 1/4 at most and needs weights four times as large as a tanh (Glorot and Bengio, 2010).
-    """
-    kinds = _hidden_kinds(trace)
-    if "Sigmoid" in kinds:
-        return Treatment("init", "glorot_uniform", 4.0)
-    if kinds & PIECEWISE:
-        return Treatment("init", "he_normal")
-    return Treatment("init", "glorot_uniform")
-
-
-def _hidden_kinds(trace: Recording) -> set[str]:
-    layers = [node for node in trace.structure.layers if node.type not in NORMALISING]
-    found = (trace.structure.activation(node.name) for node in layers[:-1])
-    return {node.type for node in found if node is not None}
-
-
-def _rates(*factors: float) -> list[Treatment]:
-    """What the probes tried, and half of it on a log scale: over a whole run the first may be too much."""
-    return [Treatment("lr", factor=factor) for factor in factors]
-
-
-def _normalise() -> Treatment:
-    return Treatment("insert", "batch_norm")
-
-
-def _reachable(finding: Finding, trace: Recording) -> bool:
-    """Whether the gradient is there but 0; None at every step means that the program cuts the path."""
-    return bool(trace.series("grad_norm", finding.layer or "").values.size)

@@ -34,7 +34,7 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """Numbers in the whole array, a multiple of `pad`: the last one is for vectors that hang over the end."""
+        """Numbers in the whole array, a multiple of `pad`; the last `pad` are for vectors that hang over."""
         return self.pad + sum(self.padded(spec) for spec in self.specs) + self.pad
 
     def padded(self, spec: ParameterSpec) -> int:

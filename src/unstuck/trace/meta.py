@@ -22,5 +22,7 @@ class Meta(msgspec.Struct, kw_only=True):
     task: Literal["classification", "regression"] | None = None
     n_classes: int | None = None
     goal: str | None = None
+    examined: bool = False
+    """Whether it was a look before training: one batch again and again, everything put back afterwards."""
     complete: bool = False
     """False until the recording is closed: a killed run stays incomplete."""

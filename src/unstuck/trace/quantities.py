@@ -58,6 +58,24 @@ _ALL: Final = (
     Quantity("probe.same", "network", "full_loss after the probe at the run's own learning rate"),
     Quantity("probe.low", "network", "full_loss after the probe at a tenth of it"),
     Quantity("probe.high", "network", "full_loss after the probe at ten times it"),
+    Quantity("probe.overfit", "network", "loss after training on one batch / loss before it"),
+    Quantity("probe.overfit_steps", "network", "number of updates that took"),
+    Quantity("probe.permuted", "network", "fall of the loss with permuted targets / with the true ones"),
+    Quantity("probe.duplicate", "network", "gradient norm with every sample twice / once (mean 1, sum 2)"),
+    Quantity("probe.duplicate_loss", "network", "loss with every sample twice / once"),
+    Quantity("probe.fresh_gradient", "network", "cosine between the gradient held and a new one, same batch"),
+    Quantity(
+        "probe.mixing",
+        "network",
+        "one sample replaced: change of the others' outputs / of its own (0: apart)",
+    ),
+    Quantity(
+        "probe.input_matters", "network", "change of the outputs with inputs zeroed or shuffled / their norm"
+    ),
+    Quantity(
+        "probe.mode_gap", "network", "(loss in training mode - in evaluation mode) / the larger of both"
+    ),
+    Quantity("probe.sharpness", "network", "largest eigenvalue of the loss's second derivative"),
     # per weight layer
     Quantity("weight_norm", "weights", "Euclidean norm of the weight tensor"),
     Quantity("grad_norm", "weights", "norm of the loss's gradient with respect to it"),

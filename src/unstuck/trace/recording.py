@@ -75,8 +75,14 @@ class Recording:
 
     def add_row(self, step: int, layer: str, values: Mapping[str, float | None]) -> None:
         """Adds a row for each quantity."""
+        column = self._table.column
         for quantity, value in values.items():
-            self.add(step, layer, quantity, value)
+            if step >= 0 and (value is None or type(value) is float):  # the usual case, without checks
+                column(quantity, layer).add(step, value)
+            else:
+                self.add(step, layer, quantity, value)
+        if values:
+            self.steps = max(self.steps, step + 1)
 
     def step(
         self,
@@ -246,7 +252,11 @@ class Recording:
         Raises:
             RecordingError: when the folder cannot be written.
         """
-        storage.write(folder, storage.Stored(self.meta, self.structure, self._table, self.steps))
+        storage.write(folder, self.stored())
+
+    def stored(self) -> storage.Stored:
+        """What belongs into a folder."""
+        return storage.Stored(self.meta, self.structure, self._table, self.steps)
 
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> "Recording":

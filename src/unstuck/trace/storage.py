@@ -68,7 +68,9 @@ def write(folder: str | os.PathLike[str], stored: Stored) -> None:
     try:
         (root / PARTS).mkdir(parents=True, exist_ok=True)
         old_parts = list((root / PARTS).glob("part-*.parquet"))
-        parts = _write_parts(root / PARTS, stored.table, 1 + max(map(_part_number, old_parts), default=-1))
+        parts = _write_parts(
+            root / PARTS, list(stored.table.rows()), 1 + max(map(_part_number, old_parts), default=-1)
+        )
         structure = msgspec.json.format(msgspec.json.encode(stored.structure), indent=1)
         meta = _StoredMeta(
             **msgspec.structs.asdict(stored.meta),
@@ -81,6 +83,70 @@ def write(folder: str | os.PathLike[str], stored: Stored) -> None:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise RecordingError(f"{folder}: cannot be written ({error})") from None
+
+
+class Appender:
+    """Stores a recording that still grows: each call adds a part with what is new since the last one.
+
+    Every state of the folder in between is a whole recording, so that a killed program leaves all but the
+    rows since the last call.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """Nothing is written yet.
+
+        Args:
+            folder: where to; a recording that is there is replaced by the first call.
+        """
+        self._root = Path(folder)
+        self._written: dict[tuple[str, str], int] = {}
+        self._parts: list[str] = []
+
+    def append(self, stored: Stored) -> None:
+        """Stores the rows that were added since the last call, with structure and meta as they are now.
+
+        Raises:
+            RecordingError: when the folder cannot be written.
+        """
+        root = self._root
+        try:
+            (root / PARTS).mkdir(parents=True, exist_ok=True)
+            old_parts = [
+                path for path in (root / PARTS).glob("part-*.parquet") if path.name not in self._parts
+            ]
+            written = dict(self._written)
+            fresh = _rows_since(stored.table, written)
+            number = 1 + max(map(_part_number, (root / PARTS).glob("part-*.parquet")), default=-1)
+            parts = self._parts + (
+                _write_parts(root / PARTS, fresh, number) if fresh or not self._parts else []
+            )
+            structure = msgspec.json.format(msgspec.json.encode(stored.structure), indent=1)
+            meta = _StoredMeta(
+                **msgspec.structs.asdict(stored.meta),
+                steps=stored.steps,
+                rows=len(stored.table),
+                parts=tuple(parts),
+            )
+            _commit(root, structure, meta)
+            self._written, self._parts = written, parts
+            for path in (*old_parts, *root.glob("structure-*.json"), *(root / PARTS).glob(".part-*")):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RecordingError(f"{root}: cannot be written ({error})") from None
+
+
+def _rows_since(table: Table, written: dict[tuple[str, str], int]) -> list[Rows]:
+    """Rows that arrived after the counts of `written`, which are brought up to date."""
+    fresh: list[Rows] = []
+    for quantity, layer, column in table.columns():
+        known = written.get((quantity, layer), 0)
+        if len(column.steps) > known:
+            steps = np.array(column.steps[known:], dtype=np.int64)
+            values = np.array(column.values[known:], dtype=np.float64)
+            null = np.frombuffer(bytes(column.null[known:]), dtype=np.bool_)
+            fresh.append(Rows(quantity, layer, steps, values, null))
+            written[quantity, layer] = len(column.steps)
+    return fresh
 
 
 def read(folder: str | os.PathLike[str]) -> Stored:
@@ -140,10 +206,10 @@ def _part_number(path: Path) -> int:
     return int(digits) if digits.isdecimal() else -1
 
 
-def _write_parts(folder: Path, table: Table, number: int) -> list[str]:
+def _write_parts(folder: Path, columns: list[Rows], number: int) -> list[str]:
     """Writes all rows; returns the names of the parts."""
     names: list[str] = []
-    for group in _batches(table):
+    for group in _batches(columns):
         name = f"part-{number + len(names):05d}.parquet"
         temporary = folder / f".{name}.{os.getpid()}"
         with _connection() as connection:
@@ -153,17 +219,17 @@ def _write_parts(folder: Path, table: Table, number: int) -> list[str]:
     return names
 
 
-def _batches(table: Table) -> Iterator[list[Rows]]:
+def _batches(columns: list[Rows]) -> Iterator[list[Rows]]:
     """Groups of columns with about ROWS_PER_PART rows; an empty table gives one empty group."""
     group: list[Rows] = []
     size = 0
-    for rows in table.rows():
+    for rows in columns:
         group.append(rows)
         size += len(rows.steps)
         if size >= ROWS_PER_PART:
             yield group
             group, size = [], 0
-    if group or not table.layers:
+    if group or not columns:
         yield group
 
 

@@ -10,7 +10,9 @@ INPUT = "input"
 PIECEWISE = frozenset({"ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Softplus"})
 SATURATING = frozenset({"Sigmoid", "Tanh"})
 NONLINEAR = PIECEWISE | SATURATING | {"Softmax", "MaxPool2d"}
-NORMALISING = frozenset({"BatchNorm1d", "BatchNorm2d"})
+NORMALISING = frozenset(
+    {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "LayerNorm", "GroupNorm", "InstanceNorm2d", "RMSNorm"}
+)
 
 
 class Location(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

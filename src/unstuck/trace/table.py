@@ -114,6 +114,12 @@ class Table:
         """Layers that have this quantity, in the order of their first row."""
         return tuple(self._columns.get(quantity, {}))
 
+    def columns(self) -> Iterator[tuple[str, str, Column]]:
+        """(quantity, layer, column) of all columns, as they are."""
+        for quantity, layers in self._columns.items():
+            for layer, column in layers.items():
+                yield quantity, layer, column
+
     def rows(self) -> Iterator[Rows]:
         """All columns; in each, one row a step."""
         for quantity, layers in self._columns.items():

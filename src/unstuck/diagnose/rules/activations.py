@@ -5,7 +5,7 @@ import math
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import activation_place, first_step, typical, weight_layers
-from unstuck.diagnose.outcome import outcome
+from unstuck.diagnose.outcome import outcome, unproven
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import SATURATING
@@ -46,7 +46,7 @@ def saturated_units(trace: Recording, bounds: Bounds) -> list[Finding]:
             Finding(
                 code="ACT003",
                 name="saturated-units",
-                severity="warning",
+                severity="info" if unproven(trace, ended, bounds.outcome) else "warning",
                 layer=node.name,
                 step=step,
                 confidence=0.8 if ended.word == "not learned" else 0.6,

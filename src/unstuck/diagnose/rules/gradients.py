@@ -4,11 +4,11 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
-from unstuck.diagnose.measured import is_zero, names, per_layer, position, typical, weight_layers
+from unstuck.diagnose.measured import is_zero, multiplying, names, per_layer, position, typical, weight_layers
 from unstuck.diagnose.outcome import outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
-from unstuck.trace.structure import Node
+from unstuck.trace.structure import INPUT, Node
 
 # derivative of an activation where it is steepest
 _STEEPEST = {"Sigmoid": 0.25, "Tanh": 1.0}
@@ -98,7 +98,7 @@ def _share(trace: Recording, layers: list[Node]) -> str:
 )
 def no_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
     """A layer that should be trained gets a gradient of exactly zero."""
-    layers = weight_layers(trace)
+    layers = [node for node in multiplying(trace) if node.connected or _cut_off(trace, node, bounds)]
     zeros = [node for node in layers if is_zero(trace, node)]
     findings: list[Finding] = []
     quiet = [node for node in layers if node.trainable and _silent_at_the_end(trace, node)]
@@ -117,9 +117,9 @@ def no_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
             when = f"from step {since} on" if since else f"in all {trace.steps} steps seen"
             summary = f"The gradient of {node.name} is {words} {when}: nothing that it does reaches the loss."
             sure = 0.97 if trace.steps > 1 else 0.9
-            findings.append(
-                _zero_gradient(trace, node, "error", step=since, summary=summary, confidence=sure)
-            )
+            # features may have been left as they are on purpose, if the rest learns from them
+            harm: Severity = "warning" if not node.connected and ended.word == "learned" else "error"
+            findings.append(_zero_gradient(trace, node, harm, step=since, summary=summary, confidence=sure))
             continue
         behind = [zero for zero in zeros if position(trace, zero.name) >= position(trace, node.name)]
         if series.values.size and series.values[0] == 0 and behind:
@@ -131,6 +131,32 @@ def no_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
             )
             findings.append(_zero_gradient(trace, node, "info", step=0, summary=summary, confidence=0.99))
     return findings
+
+
+def _cut_off(trace: Recording, node: Node, bounds: Bounds) -> bool:
+    """Whether a layer that no gradient reaches does feed the loss, so that something cut its path.
+
+    A side branch that nothing uses (a second head, a pooler) is no cut, and neither is a layer that the
+    optimiser was not given (features computed without gradient, on purpose). A cut tensor forgets where it
+    came from: then all before the cut stands first, and a layer after it seems to read the network's input,
+    but takes another number of inputs. Where it takes the same number, only the loss can tell.
+    """
+    if node.optimised is False or not node.trainable:
+        return False
+    after = {node.name}
+    for other in trace.structure.nodes:
+        if after.intersection(other.inputs):
+            if other.connected:
+                return True
+            after.add(other.name)
+    layers = multiplying(trace)
+    before, behind = layers[: layers.index(node)], layers[layers.index(node) + 1 :]
+    if any(other.connected for other in before):
+        return False
+    readers = [other for other in behind if other.connected and INPUT in other.inputs]
+    if any(other.fan_in != layers[0].fan_in for other in readers):
+        return True
+    return bool(readers) and outcome(trace, bounds.outcome).word == "not learned"
 
 
 def _silent_at_the_end(trace: Recording, node: Node) -> bool:

@@ -4,8 +4,16 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
-from unstuck.diagnose.measured import activation_place, is_zero, names, per_layer, saw, weight_layers
-from unstuck.diagnose.outcome import outcome
+from unstuck.diagnose.measured import (
+    activation_place,
+    is_zero,
+    names,
+    output_layer,
+    per_layer,
+    saw,
+    weight_layers,
+)
+from unstuck.diagnose.outcome import outcome, unproven
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node
@@ -35,7 +43,7 @@ def zero_weights(trace: Recording, bounds: Bounds) -> list[Finding]:
     closed = [node for node in zeros if through[node.name] >= 2]
     series = [node for node in zeros if node in closed or _leads_to(trace, node, closed)]
     findings = [_zero_series(trace, series, bounds)] if series else []
-    output = trace.structure.output
+    output = output_layer(trace)
     for node in zeros:
         if node in series:
             continue
@@ -64,7 +72,7 @@ def _leads_to(trace: Recording, node: Node, targets: list[Node]) -> bool:
 
 def _zero_series(trace: Recording, series: list[Node], bounds: Bounds) -> Finding:
     first = series[0]
-    hidden = [node for node in series if node != trace.structure.output] or series[:1]
+    hidden = [node for node in series if node != output_layer(trace)] or series[:1]
     alike = [node for node in hidden if node.units > 1 and trace.last("distinct_units", node.name) == 1]
     still = [node for node in hidden if trace.last("grad_norm", node.name) == 0]
     steps = trace.series("weight_norm", first.name).steps
@@ -107,7 +115,7 @@ def _zero_series(trace: Recording, series: list[Node], bounds: Bounds) -> Findin
 def _single_zero(trace: Recording, node: Node) -> Finding:
     """One zero layer alone: a usual choice, unless it can't move itself."""
     steps = trace.series("grad_norm", node.name)
-    stays = bool(steps.values.size) and bool((steps.values == 0).all()) and node != trace.structure.output
+    stays = bool(steps.values.size) and bool((steps.values == 0).all()) and node != output_layer(trace)
     upstream = [
         layer for layer in weight_layers(trace) if layer.trainable and _leads_to(trace, layer, [node])
     ]
@@ -147,6 +155,7 @@ def _single_zero(trace: Recording, node: Node) -> Finding:
         "ACT003": "same",
         "ACT005": "from",
         "GRD001": "up to",
+        "GRD002": "any",
         "OUT010": "any",
     },
 )
@@ -155,7 +164,7 @@ def identical_units(trace: Recording, bounds: Bounds) -> list[Finding]:
     findings: list[Finding] = []
     for node in weight_layers(trace):
         # the targets tell the units of the last layer apart; a frozen layer was meant to be as it is
-        if node.units < 2 or node == trace.structure.output or not node.trainable:
+        if node.units < 2 or node == output_layer(trace) or not node.trainable:
             continue
         different = trace.first("distinct_units", node.name)
         if different is None:
@@ -292,7 +301,7 @@ def signal_shrinks(trace: Recording, bounds: Bounds) -> list[Finding]:
         Finding(
             code="INI003",
             name="signal-shrinks",
-            severity="warning",
+            severity="info" if unproven(trace, ended, bounds.outcome) else "warning",
             layer=node.name,
             step=0,
             confidence=0.85 if ended.word == "not learned" else 0.6,

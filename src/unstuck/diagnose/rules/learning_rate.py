@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.measured import names, typical, weight_layers
+from unstuck.diagnose.measured import names, output_layer, typical, weight_layers
 from unstuck.diagnose.outcome import outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -42,7 +42,13 @@ def _probes(trace: Recording) -> list[_Probes]:
     "learning-rate-too-high",
     severity="error",
     needs=("loss",),
-    explains={"ACT003": "any", "ACT005": "any", "GRD003": "any", "OUT010": "any"},
+    explains={
+        "GRD004": "any",
+        "GRD003": "any",
+        "ACT003": "any",
+        "ACT005": "any",
+        "OUT010": "any",
+    },
     from_step_0=False,
 )
 def learning_rate_too_high(trace: Recording, bounds: Bounds) -> list[Finding]:
@@ -111,6 +117,10 @@ def _blew_up(trace: Recording, bounds: Bounds) -> list[Finding]:
     if not any(bad) or limit == 0:
         return []
     step = int(losses.steps[bad.index(True)])
+    if all(value <= limit for value in losses.values.tolist() if math.isfinite(value)) and _calm(
+        trace, step, bounds
+    ):
+        return []  # NaN out of small steps: not the rate's doing (GRD004)
     peak = float(losses.values[bad.index(True)])
     return [
         Finding(
@@ -135,6 +145,16 @@ def _blew_up(trace: Recording, bounds: Bounds) -> list[Finding]:
     ]
 
 
+def _calm(trace: Recording, step: int, bounds: Bounds) -> bool:
+    """Whether updates before a step were seen, and all were small beside the weights."""
+    ratios: list[float] = []
+    for node in weight_layers(trace):
+        series = trace.series("update_ratio", node.name)
+        ratios += series.values[series.steps < step].tolist()
+    known = [ratio for ratio in ratios if not math.isnan(ratio)]
+    return bool(known) and max(known) <= bounds.gradient.calm
+
+
 @rule(
     "LRN002",
     "learning-rate-too-low",
@@ -149,17 +169,23 @@ def learning_rate_too_low(trace: Recording, bounds: Bounds) -> list[Finding]:
     if not taken:
         raise NotChecked(_PROBES)
     probes = taken[-1]
+    if trace.meta.examined:
+        raise NotChecked("a look before training is too short to call a rate slow")
     ended = outcome(trace, bounds.outcome)
     if ended.word in {"diverged", "unknown"} and trace.steps < bounds.outcome.few_steps:
         raise NotChecked(f"only {trace.steps} updates were seen; a slow beginning is no fault")
     done = ended.word == "learned" and not ended.fraction > bounds.outcome.well_learned
     gained, gained_high = probes.start - probes.same, probes.start - probes.high
-    if done or not math.isfinite(gained_high) or gained_high < bounds.rate.gain * abs(probes.start):
+    if done or not math.isfinite(gained_high) or gained_high <= 0:
         return []
     if gained_high < bounds.rate.times * gained or probes.low < probes.same:
         return []
     trained = [node for node in weight_layers(trace) if node.trainable]
     ratios = {node.name: typical(trace, "update_ratio", node.name) for node in trained}
+    # where steps are next to nothing in all layers, ten times them is still too little to see much in a probe
+    crawls = all(ratio < bounds.rate.crawl for ratio in ratios.values())
+    if gained_high < bounds.rate.gain * abs(probes.start) and not crawls:
+        return []
     slow = [node for node in trained if ratios[node.name] < bounds.rate.slow]
     if not slow:
         return []  # every layer takes steps of a usual size: it is under way, not too slow
@@ -202,7 +228,7 @@ def lazy_training(trace: Recording, bounds: Bounds) -> list[Finding]:
     known = [drift for drift in drifts if drift is not None and math.isfinite(drift)]
     if ended.word != "learned" or not known or len(known) < len(hidden) or max(known) > bounds.rate.lazy:
         return []
-    output = trace.structure.output
+    output = output_layer(trace)
     share = None if output is None else trace.last("loss_share", output.name)
     by_head = f" {output.name} alone made {share:.0%} of the fall." if output is not None and share else ""
     return [

@@ -6,6 +6,7 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
+from unstuck.diagnose.measured import output_layer
 from unstuck.diagnose.outcome import constant_loss, learning_curve, outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -26,7 +27,8 @@ def constant_prediction(trace: Recording, bounds: Bounds) -> list[Finding]:
         raise NotChecked(f"only {trace.steps} updates were seen, too few to say that the loss rests")
     if not baseline > 0 or outcome(trace, bounds.outcome).word != "not learned":
         return []
-    near = np.abs(losses.values / baseline - 1) <= bounds.output.rests
+    tolerance = _tolerance(trace, baseline, bounds)
+    near = np.abs(losses.values / baseline - 1) <= tolerance
     if not near[-1] or not near[losses.steps >= 0.75 * trace.steps].all():
         return []
     varies, classes = trace.last("output_variation"), trace.last("predicted_classes")
@@ -40,7 +42,7 @@ def constant_prediction(trace: Recording, bounds: Bounds) -> list[Finding]:
         words = (
             f" It classifies {accuracy:.0%} right; always naming the commonest class gives {majority:.0%}."
         )
-    output = trace.structure.output
+    output = output_layer(trace)
     return [
         Finding(
             code="OUT010",
@@ -61,7 +63,7 @@ def constant_prediction(trace: Recording, bounds: Bounds) -> list[Finding]:
                     "full_loss" if trace.has("full_loss") else "loss",
                     float(losses.values[-1]),
                     "<=",
-                    (1 + bounds.output.rests) * baseline,
+                    (1 + tolerance) * baseline,
                 ),
                 Evidence("output_variation", varies, "<=", bounds.output.constant),
             ),
@@ -74,6 +76,19 @@ def constant_prediction(trace: Recording, bounds: Bounds) -> list[Finding]:
             location=None if output is None else output.location,
         )
     ]
+
+
+def _tolerance(trace: Recording, baseline: float, bounds: Bounds) -> float:
+    """How near the constant answer's loss counts as there; more for the means of noisy batches.
+
+    Two standard errors of a mean over a twentieth of the steps, the length of a stretch of `learning_curve`.
+    """
+    if trace.has("full_loss"):
+        return bounds.output.rests
+    values = trace.series("loss").values
+    late = values[3 * values.size // 4 :]
+    error = float(np.std(late)) / math.sqrt(max(values.size / 20, 1.0)) / baseline
+    return min(max(bounds.output.rests, 2 * error), 3 * bounds.output.rests)
 
 
 def _since(near: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> int:

@@ -1,0 +1,103 @@
+"""Where a network's output meets its loss: the operations in between and the numbers that pass."""
+
+import math
+from typing import Final
+
+import numpy as np
+
+from unstuck.trace.recording import Recording, Series
+from unstuck.trace.structure import Node
+
+_SAME_NUMBERS: Final = frozenset(
+    {
+        "alias",
+        "clone",
+        "contiguous",
+        "expand",
+        "flatten",
+        "identity",
+        "index",
+        "movedim",
+        "narrow",
+        "permute",
+        "reshape",
+        "reshapealias",
+        "select",
+        "slice",
+        "split",
+        "squeeze",
+        "t",
+        "tocopy",
+        "transpose",
+        "unflatten",
+        "unsafeview",
+        "unsqueeze",
+        "view",
+    }
+)
+"""Operations that move or choose numbers without changing them."""
+
+
+def loss_name(trace: Recording) -> str:
+    """Class name of the loss, '' when it is not known."""
+    return trace.structure.loss or trace.meta.loss or ""
+
+
+def into_loss(trace: Recording) -> Node | None:
+    """The operation whose numbers the loss receives, seen through views and the like; None when unknown.
+
+    The engine's networks are chains, whose last operation feeds the loss.
+    """
+    facts, nodes = trace.structure.loss_facts, trace.structure.nodes
+    node: Node | None = None
+    if facts is not None and facts.input:
+        node = trace.structure.node(facts.input)
+    elif trace.meta.kind == "engine" and nodes:
+        node = nodes[-1]
+    while node is not None and keeps_numbers(node) and len(node.inputs) == 1:
+        before = trace.structure.node(node.inputs[0])
+        if before is None:
+            break
+        node = before
+    return node
+
+
+def keeps_numbers(node: Node) -> bool:
+    """Whether an operation only moves or chooses numbers."""
+    return node.type.lower().replace("_", "").rstrip("0123456789") in _SAME_NUMBERS
+
+
+def classes(trace: Recording) -> int:
+    """Number of scores of one sample that enter the loss; 0 when unknown."""
+    facts = trace.structure.loss_facts
+    if facts is not None and len(facts.input_shape) > 1:
+        return facts.input_shape[1]
+    node = into_loss(trace)
+    if node is not None and node.shape:
+        return node.shape[0]
+    return trace.meta.n_classes or 0
+
+
+def extreme(trace: Recording, quantity: str, layer: str = "") -> tuple[float, float]:
+    """Smallest and largest finite value over the measured steps; NaN when there is none."""
+    finite = [value for value in trace.series(quantity, layer).values.tolist() if math.isfinite(value)]
+    return (min(finite), max(finite)) if finite else (math.nan, math.nan)
+
+
+def total_gradient(trace: Recording, *, held_only: bool = False) -> Series:
+    """Norm of the gradient of all parameters together, at the steps at which it was measured.
+
+    Args:
+        trace: what was measured.
+        held_only: without layers that no optimiser holds.
+    """
+    squares: dict[int, float] = {}
+    lacked = {node.name for node in trace.structure.nodes if held_only and node.optimised is False}
+    for layer in trace.layers("grad_norm"):
+        if layer.removesuffix(".bias") in lacked:
+            continue
+        series = trace.series("grad_norm", layer)
+        for step, value in zip(series.steps.tolist(), series.values.tolist(), strict=True):
+            squares[step] = squares.get(step, 0.0) + value * value
+    steps = sorted(squares)
+    return Series(np.array(steps, dtype=np.int64), np.sqrt([squares[step] for step in steps]))

@@ -1,0 +1,143 @@
+"""Which treatments each finding proposes."""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from unstuck.diagnose.finding import Finding, TreatmentRef
+from unstuck.diagnose.paths import loss_name
+from unstuck.diagnose.remedies import Treatment
+from unstuck.trace.recording import Recording
+from unstuck.trace.structure import NORMALISING, PIECEWISE, SATURATING
+
+
+def propose(finding: Finding, trace: Recording) -> tuple[TreatmentRef, ...]:
+    """What to try against a finding, most promising first.
+
+    A whole new initialisation stands before that of one layer: several layers may share the fault, and then
+    no single one of them helps alone.
+
+    Args:
+        finding: of any rule.
+        trace: the recording that it was found in; its activations decide which initialisation fits.
+
+    Returns:
+        Treatments with their summaries; none for what is no fault.
+    """
+    if finding.severity == "info":
+        return ()
+    return tuple(treatment.reference for treatment in _proposals(finding, trace))
+
+
+def _proposals(finding: Finding, trace: Recording) -> list[Treatment]:
+    depends = _DEPENDS.get(finding.code)
+    return _FIXED.get(finding.code, []) if depends is None else depends(finding, trace)
+
+
+def _start(finding: Finding, trace: Recording) -> list[Treatment]:
+    init, node = _fitting_init(trace), trace.structure.node(finding.layer or "")
+    return [init, msgspec.structs.replace(init, target=node.type if node else finding.layer)]
+
+
+def _fading(_finding: Finding, trace: Recording) -> list[Treatment]:
+    saturating = bool(_hidden_kinds(trace) & SATURATING)
+    other = Treatment("activation", "ReLU") if saturating else Treatment("insert", "batch_norm")
+    return [_fitting_init(trace), other]
+
+
+def _saturated(finding: Finding, trace: Recording) -> list[Treatment]:
+    init, data = _fitting_init(trace), Treatment("data", "standardise")
+    if finding.step > 0:
+        return [Treatment("lr", factor=0.1), init]
+    return [init, data, Treatment("activation", "ReLU")]
+
+
+def _constant(finding: Finding, trace: Recording) -> list[Treatment]:
+    init = _fitting_init(trace)
+    late = finding.code == "ACT005" and finding.step > 0
+    return [Treatment("lr", factor=0.1), init] if late else [init, Treatment("data", "standardise")]
+
+
+def _no_gradient(finding: Finding, trace: Recording) -> list[Treatment]:
+    """None at every step, instead of 0, means that the program cuts the path: no start helps then."""
+    reachable = bool(trace.series("grad_norm", finding.layer or "").values.size)
+    return [_fitting_init(trace)] if finding.step == 0 and reachable else []
+
+
+def _exploding(finding: Finding, trace: Recording) -> list[Treatment]:
+    clip, start = Treatment("clip"), _fitting_init(trace)
+    return [start, clip, Treatment("lr", factor=0.1)] if finding.step == 0 else [clip, start]
+
+
+def _not_finite(finding: Finding, _trace: Recording) -> list[Treatment]:
+    return [] if finding.step == 0 else [Treatment("lr", factor=0.1), Treatment("clip")]
+
+
+def _labels(finding: Finding, trace: Recording) -> list[Treatment]:
+    binary = loss_name(trace) in {"BCELoss", "BCEWithLogitsLoss"}
+    return [Treatment("target", "zero_one" if binary else "from_zero")] if finding.severity == "error" else []
+
+
+def _double(finding: Finding, trace: Recording) -> list[Treatment]:
+    node = trace.structure.node(finding.layer or "")
+    sigmoid = node is not None and node.type == "Sigmoid"
+    return [Treatment("output", "remove_sigmoid" if sigmoid else "remove_softmax")]
+
+
+def _raw(finding: Finding, trace: Recording) -> list[Treatment]:
+    node, loss = trace.structure.node(finding.layer or ""), loss_name(trace)
+    if loss == "BCELoss":
+        return [Treatment("loss", "bce_with_logits"), Treatment("output", "sigmoid")]
+    scores = node is not None and "weight" in node.parameters
+    also = [Treatment("loss", "cross_entropy")] if scores and loss == "NLLLoss" else []
+    return [Treatment("output", "log_softmax"), *also]
+
+
+_DEPENDS: Final[dict[str, Callable[[Finding, Recording], list[Treatment]]]] = {
+    "INI001": _start,
+    "INI002": _start,
+    "INI003": _fading,
+    "GRD001": _fading,
+    "GRD002": _exploding,
+    "GRD003": _no_gradient,
+    "GRD004": _not_finite,
+    "ACT003": _saturated,
+    "ACT005": _constant,
+    "OUT002": _double,
+    "OUT003": _raw,
+    "OUT007": _labels,
+    "OUT010": _constant,
+}
+_FIXED: Final = {
+    # what the probes tried, and half of it on a log scale: over a whole run the first may be too much
+    "LRN001": [Treatment("lr", factor=0.1), Treatment("lr", factor=0.3)],
+    "LRN002": [Treatment("lr", factor=10.0), Treatment("lr", factor=3.0)],
+    "LRN005": [Treatment("optimizer", "add_parameters")],
+    "LRN006": [Treatment("optimizer", "unfreeze")],
+    "OUT005": [Treatment("output", "sigmoid"), Treatment("loss", "bce_with_logits")],
+    "OUT006": [Treatment("target", "same_shape")],
+    "GRD005": [Treatment("zero_grad")],
+    "ARC003": [Treatment("layer", "make_once")],
+    "DAT001": [Treatment("data", "standardise"), Treatment("insert", "batch_norm")],
+    "DAT003": [Treatment("data", "drop_nonfinite")],
+}
+
+
+def _fitting_init(trace: Recording) -> Treatment:
+    """The initialisation that keeps the signal's size through this network's hidden activations.
+
+    A sigmoid has slope 1/4 at most and needs weights four times as large as a tanh (Glorot and Bengio, 2010).
+    """
+    kinds = _hidden_kinds(trace)
+    if "Sigmoid" in kinds:
+        return Treatment("init", "glorot_uniform", 4.0)
+    if kinds & PIECEWISE:
+        return Treatment("init", "he_normal")
+    return Treatment("init", "glorot_uniform")
+
+
+def _hidden_kinds(trace: Recording) -> set[str]:
+    layers = [node for node in trace.structure.layers if node.type not in NORMALISING]
+    found = (trace.structure.activation(node.name) for node in layers[:-1])
+    return {node.type for node in found if node is not None}

@@ -1,0 +1,251 @@
+"""Rules on the inputs and targets: badly scaled, constant, not finite."""
+
+import math
+
+import numpy as np
+
+from unstuck.diagnose.bounds import Bounds
+from unstuck.diagnose.finding import Evidence, Finding
+from unstuck.diagnose.measured import LOOKS_UP, activation_place, names
+from unstuck.diagnose.outcome import outcome
+from unstuck.diagnose.registry import NotChecked, rule
+from unstuck.trace.recording import Recording
+from unstuck.trace.structure import INPUT, Node
+
+
+def _first_layers(trace: Recording) -> list[Node]:
+    """Weight layers that the input reaches without passing another operation that has parameters."""
+    reached, found = {INPUT}, list[Node]()
+    for node in trace.structure.nodes:
+        if not reached.intersection(node.inputs):
+            continue
+        if node.parameters:
+            found.append(node)
+        else:
+            reached.add(node.name)
+    return found
+
+
+@rule(
+    "DAT001",
+    "unscaled-input",
+    severity="error",
+    needs=("data.mean", "data.std", "act_rms"),
+    explains={
+        "LRN001": "any",
+        "LRN002": "any",
+        "GRD001": "any",
+        "GRD002": "any",
+        "GRD003": "lasting",
+        "GRD004": "any",
+        "ACT003": "any",
+        "ACT005": "any",
+        "INI003": "any",
+        "OUT010": "any",
+    },
+)
+def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """Inputs far from mean 0 and standard deviation 1 drive the first layer to where it learns badly."""
+    mean, std = trace.first("data.mean"), trace.first("data.std")
+    first = _first_layers(trace)
+    if mean is None or std is None or not first or (std == 0 and mean == 0):
+        return []
+    node = first[0]
+    # A normalisation or a table takes the scale out; scaling inside the model shows in the first answer.
+    if any(other.type in LOOKS_UP or "Norm" in other.type or _normalised(trace, other) for other in first):
+        return []
+    ended = outcome(trace, bounds.outcome)
+    stuck = ended.word in {"diverged", "not learned"}
+    activation = activation_place(trace, node)
+    full = trace.first("saturated", activation) or 0.0
+    saturates = full >= bounds.signal.saturated
+    badly = ended.word == "unknown" or ended.fraction > bounds.outcome.well_learned
+    if not stuck and not (saturates and badly):
+        return []  # it learns all the same
+    size = math.hypot(mean, std)
+    answer, usual = trace.first("act_rms", node.name), _usual_answer(trace, node)
+    if answer is None or not usual > 0:
+        return []
+    if size >= bounds.data.large and answer >= bounds.data.answer * usual:
+        problem = "they are large"
+        evidence = Evidence("act_rms", answer, ">=", bounds.data.answer * usual, node.name)
+    elif size <= bounds.data.small and answer * bounds.data.answer <= usual:
+        problem = "they are tiny"
+        evidence = Evidence("act_rms", answer, "<=", usual / bounds.data.answer, node.name)
+    elif std <= bounds.data.centred * abs(mean) and _varies_as_little(trace, node, bounds):
+        problem = "they hardly vary beside their mean"
+        evidence = Evidence("data.std", std, "<=", bounds.data.centred * abs(mean))
+    else:
+        return []
+    direct = saturates or problem != "they are large"
+    ends = f" {full:.0%} of its activation's outputs stand at an end at once." if saturates else ""
+    return [
+        Finding(
+            code="DAT001",
+            name="unscaled-input",
+            severity="error" if stuck else "warning",
+            layer=node.name,
+            step=0,
+            confidence=0.9 if stuck and saturates else 0.8 if stuck and direct else 0.7,
+            summary=(
+                f"The inputs have mean {mean:.3g} and standard deviation {std:.3g}: {problem}. "
+                f"{names([node])} answers with {answer:.3g} on average, where inputs of size 1 would give "
+                f"{usual:.2g}.{ends}"
+            ),
+            evidence=(Evidence("data.mean", mean), Evidence("data.std", std), evidence),
+            rival=(
+                "INI004 signal-grows: there the weights are large; these weights are of a usual size and "
+                "only pass on the size of the inputs."
+            ),
+            location=node.location,
+        )
+    ]
+
+
+def _normalised(trace: Recording, node: Node) -> bool:
+    """Whether a normalisation follows at once and takes the scale out again."""
+    after = next(trace.structure.after(node.name), None)
+    return after is not None and "Norm" in after.type
+
+
+def _usual_answer(trace: Recording, node: Node) -> float:
+    """RMS output for inputs of mean square 1 that fit no unit in particular: |W| / sqrt(units)."""
+    weight = trace.first("weight_norm", node.name)
+    return weight / math.sqrt(node.units) if weight and node.units else 0.0
+
+
+def _varies_as_little(trace: Recording, node: Node, bounds: Bounds) -> bool:
+    """Whether the first layer passes the constant part on as it came: no own centring inside the model."""
+    depends = trace.first("act_variation", node.name)
+    return depends is not None and depends <= bounds.data.centred
+
+
+@rule(
+    "DAT002",
+    "dead-input",
+    severity="error",
+    needs=("act_variation", "data.std"),
+    explains={
+        "ACT005": "any",
+        "GRD003": "any",
+        "LRN002": "any",
+        "INI003": "any",
+        "DAT001": "any",
+        "OUT010": "any",
+    },
+)
+def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """The inputs are the same for every sample, or never reach the first layer."""
+    first = [node for node in _first_layers(trace) if trace.has("act_variation", node.name)]
+    values = [
+        trace.series("act_variation", node.name).values for node in first
+    ]  # never of what is not finite
+    if not first or not all(series.size for series in values):
+        raise NotChecked("what the first layer answers to different inputs was not measured")
+    if outcome(trace, bounds.outcome).word == "learned":
+        return []
+    # zero weights answer the same to anything: that is not the inputs' fault
+    if any(not (trace.first("weight_norm", node.name) or 0.0) > 0 for node in first):
+        return []
+    if any(float(np.max(series)) > bounds.data.same for series in values):
+        return []
+    std, mean = trace.first("data.std"), trace.first("data.mean")
+    constant = std == 0
+    return [
+        Finding(
+            code="DAT002",
+            name="dead-input",
+            severity="error",
+            layer=first[0].name,
+            step=0,
+            confidence=0.95 if constant or trace.steps >= bounds.outcome.few_steps else 0.7,
+            summary=(
+                f"{names(first)} {'answers' if len(first) == 1 else 'answer'} exactly the same to every "
+                "sample"
+                + (
+                    f": all inputs are {mean:.3g}."
+                    if constant and mean is not None
+                    else ": either all samples are copies of one, or the inputs do not reach the network."
+                )
+            ),
+            evidence=(
+                Evidence("data.std", std, "=" if constant else "", 0.0 if constant else None),
+                Evidence("act_variation", float(np.max(values[0])), "<=", bounds.data.same, first[0].name),
+            ),
+            rival=(
+                "ACT005 collapsed-representation: there the inputs differ and a layer loses that; here "
+                "the very first sum is constant although its weights are not 0."
+            ),
+            location=first[0].location,
+        )
+    ]
+
+
+@rule(
+    "DAT003",
+    "non-finite-data",
+    severity="error",
+    explains={
+        "GRD004": "any",
+        "LRN001": "any",
+        "GRD002": "any",
+        "GRD003": "lasting",
+        "ACT003": "any",
+        "ACT005": "any",
+        "OUT010": "any",
+    },
+    preview=False,
+)
+def non_finite_data(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """Inputs or targets hold NaN or infinity."""
+    del bounds
+    found = [bad for bad in (_bad_inputs(trace), _bad_targets(trace)) if bad is not None]
+    if not found:
+        if not trace.has("data.nonfinite"):
+            raise NotChecked("the inputs were not measured")
+        return []
+    losses = trace.series("loss").values
+    # a model may fill gaps itself, and a loss may leave them out
+    harms = not losses.size or not bool(np.isfinite(losses).all())
+    what, _, step = found[0]
+    effect = (
+        "One of them makes the loss, and then all weights, NaN."
+        if harms
+        else "The loss stays finite, so the program seems to deal with them."
+    )
+    return [
+        Finding(
+            code="DAT003",
+            name="non-finite-data",
+            severity="error" if harms else "info",
+            layer=None,
+            step=step,
+            confidence=0.97 if losses.size else 0.8,
+            summary=f"{what} {effect}",
+            evidence=tuple(item for _, item, _ in found),
+            rival="GRD004 non-finite: numbers that are lost inside the network; these were lost before it.",
+        )
+    ]
+
+
+def _bad_inputs(trace: Recording) -> tuple[str, Evidence, int] | None:
+    """In words, as evidence, and the first step."""
+    series = trace.series("data.nonfinite")
+    bad = np.flatnonzero(series.values > 0)
+    if not bad.size:
+        return None
+    share, step = float(series.values[bad[0]]), int(series.steps[bad[0]])
+    words = f"{share:.2%} of the numbers in the batch of inputs at step {step} are NaN or infinite."
+    return words, Evidence("data.nonfinite", share, ">", 0.0), step
+
+
+def _bad_targets(trace: Recording) -> tuple[str, Evidence, int] | None:
+    """The same of the targets, whose statistics are not finite then."""
+    for quantity in ("target.mean", "target.min", "target.max"):
+        series = trace.series(quantity)
+        bad = np.flatnonzero(~np.isfinite(series.values))
+        if bad.size:
+            step = int(series.steps[bad[0]])
+            words = f"The targets of step {step} hold NaN or infinity."
+            return words, Evidence(quantity, float(series.values[bad[0]])), step
+    return None

@@ -1,0 +1,319 @@
+"""Watches a training by Keras 3, where the backend computes at once: PyTorch, or TensorFlow run eagerly.
+
+Keras gives no callback the gradients or the batch's own loss (`logs` holds running means): they are taken
+where the loss is computed and where the optimiser applies them.
+"""
+
+import functools
+import importlib
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+
+from unstuck.errors import UnstuckError
+from unstuck.sources.keras_batch import batch, loss_facts, ranges
+from unstuck.sources.keras_structure import (
+    Array,
+    Called,
+    Weight,
+    activation_type,
+    as_array,
+    layer_name,
+    loss_name,
+    options,
+    structure,
+    units_first,
+    weights_of,
+)
+from unstuck.trace.meta import Meta
+from unstuck.trace.meter import Meter
+from unstuck.trace.recording import Recording
+from unstuck.trace.schedule import due
+from unstuck.trace.structure import INPUT
+
+__all__ = ["KerasRecorder", "record_keras"]
+
+
+def record_keras(
+    model: Any,
+    optimizer: Any = None,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    goal: str | None = None,
+) -> "KerasRecorder":
+    """Watch a Keras model while a `with` block runs, in `fit` or in a loop of one's own.
+
+    Args:
+        model: a built or unbuilt `keras.Model`.
+        optimizer: by default the model's own, given to `compile`.
+        folder: where to store the recording at the end.
+        goal: what counts as learned, such as "loss<0.1".
+
+    Returns:
+        A context manager; `.diagnose()` names what is wrong, `.recording` holds what was measured,
+        `.warnings` what was not and why.
+
+    Raises:
+        UnstuckError: for what is no Keras model, a model without optimiser, or the backend JAX.
+    """
+    return KerasRecorder(model, optimizer, folder=folder, goal=goal)
+
+
+class KerasRecorder:
+    """A Keras training that is being watched. Made by `record_keras`."""
+
+    def __init__(
+        self, model: Any, optimizer: Any, *, folder: str | os.PathLike[str] | None, goal: str | None
+    ) -> None:
+        """Prepare; see `record_keras`."""
+        self._model = model
+        self._optimizer: Any = optimizer if optimizer is not None else getattr(model, "optimizer", None)
+        _check(model, self._optimizer)
+        self._folder, self._goal = folder, goal
+        self.warnings: list[str] = []
+        """What was not measured, and why: one sentence each."""
+        self._recording = Recording(meta=Meta(kind="keras", name=type(model).__name__, goal=goal))
+        self._weights: list[Weight] = []
+        self._meter: Meter | None = None
+        self._calls: list[Called] = []
+        self._makers: dict[int, str] = {}
+        self._kept: list[Any] = []
+        """Outputs of the current forward pass: as long as they live, their ids are their own."""
+        self._given: dict[str, Any] = {}
+        self._losses: list[tuple[int, Any]] = []
+        self._step = 0
+        self._undo: list[Callable[[], None]] = []
+
+    def __enter__(self) -> Self:
+        if not self._undo:
+            self._replace(self._optimizer, "apply", self._apply)
+            self._replace(self._model, "compute_loss", self._compute_loss)
+            self._replace(self._model, "call", self._forward)
+            for layer in _leaves(self._model):
+                self._replace(layer, "call", lambda original, layer=layer: self._call(original, layer))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop watching, and finish the recording. A second call does nothing."""
+        if not self._undo:
+            return
+        for undo in reversed(self._undo):
+            undo()
+        self._undo.clear()
+        self._safely("the end", self._finish)
+
+    @property
+    def recording(self) -> Recording:
+        """What was measured so far."""
+        self._bring_losses()
+        return self._recording
+
+    def diagnose(self, **options: Any) -> Any:
+        """Name what is wrong: a `Diagnosis`. Options: `select` and `ignore`, prefixes of rule codes."""
+        return self.recording.diagnose(**options)
+
+    # ---- what is replaced while the training is watched
+
+    def _replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        """In the object's own dictionary: Keras tracks what is set in the usual way."""
+        own = vars(owner)
+        before = own.get(name)
+        original = getattr(owner, name)
+        own[name] = ours = functools.wraps(original)(make(original))
+
+        def undo() -> None:
+            if own.get(name) is ours:
+                del own[name]
+                if before is not None:
+                    own[name] = before
+
+        self._undo.append(undo)
+
+    def _apply(self, original: Any) -> Any:
+        def apply(grads: Any, trainable_variables: Any = None) -> Any:
+            step = self._step
+            self._safely("the step", self._measure, list(grads), trainable_variables)
+            result = original(grads, trainable_variables)
+            if due(step):
+                self._safely("the update", self._measure_update, step)
+            return result
+
+        return apply
+
+    def _compute_loss(self, original: Any) -> Any:
+        names = ("x", "y", "y_pred", "sample_weight")
+
+        def compute_loss(*args: Any, **kwargs: Any) -> Any:
+            loss = original(*args, **kwargs)
+            self._given = {**dict(zip(names, args, strict=False)), **kwargs, "loss": loss}
+            return loss
+
+        return compute_loss
+
+    def _forward(self, original: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._calls, self._kept, self._makers = [], [], {}
+            return original(*args, **kwargs)
+
+        return call
+
+    def _call(self, original: Any, layer: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            output = original(*args, **kwargs)
+            if due(self._step):
+                self._safely("an output", self._note, layer, args, output)
+            return output
+
+        return call
+
+    # ---- measuring
+
+    def _note(self, layer: Any, args: tuple[Any, ...], output: Any) -> None:
+        if not hasattr(output, "shape") or len(output.shape) < 2 or not _has_numbers(output):
+            return
+        name = layer_name(layer.path or layer.name, self._model.name)
+        if any(call.name == name for call in self._calls):
+            return
+        tensors = [one for arg in args for one in (arg if isinstance(arg, (list, tuple)) else [arg])]
+        known = tuple(self._makers[id(one)] for one in tensors if id(one) in self._makers)
+        before = self._calls[-1] if self._calls else None
+        inputs = known or ((INPUT,) if before is None else (_result(before),))
+        called = Called(layer, name, inputs, as_array(output))
+        self._calls.append(called)
+        self._kept.append(output)
+        self._makers[id(output)] = _result(called)
+
+    def _measure(self, grads: list[Any], variables: Any) -> None:
+        step, given = self._step, self._given
+        self._step, self._given = step + 1, {}
+        if given.get("loss") is not None:
+            self._losses.append((step, given["loss"]))
+        self._recording.steps = step + 1
+        if not due(step):
+            return
+        variables = variables if variables is not None else self._trained()
+        if self._meter is None:
+            self._meter = self._begin(given, variables)
+        by_id = {id(variable): grad for variable, grad in zip(variables, grads, strict=True)}
+        slopes = {one.name: (one, by_id.get(id(one.variable))) for one in self._weights}
+        seen = batch(given, self._recording.meta.loss)
+        self._meter.step(
+            step,
+            lr=float(as_array(self._optimizer.learning_rate)),
+            params=self._params(),
+            grads={name: None if grad is None else one.read(grad) for name, (one, grad) in slopes.items()},
+            activations=self._outputs(),
+            inputs=seen.get("inputs"),
+            targets=seen.get("targets"),
+            outputs=seen.get("outputs"),
+        )
+        self._bring_losses()
+        self._recording.add_row(step, "", ranges(given, self._recording.meta.loss))
+
+    def _measure_update(self, step: int) -> None:
+        if self._meter is not None:
+            self._meter.updated(step, self._params())
+
+    def _params(self) -> dict[str, Array]:
+        return {one.name: one.read(one.variable.value) for one in self._weights}
+
+    def _begin(self, given: dict[str, Any], variables: Any) -> Meter:
+        """Structure and meta, once a forward pass and a loss were seen."""
+        meta = self._recording.meta
+        self._weights = weights_of(self._model)
+        held = frozenset(id(one) for one in variables)
+        last = self._calls[-1].layer if self._calls else None
+        loss = loss_name(getattr(self._model, "loss", None), None if last is None else activation_type(last))
+        facts = loss_facts(given, _result(self._calls[-1]) if self._calls else "")
+        made = structure(self._calls, self._weights, held, loss, facts)
+        meta.loss, meta.optimizer = loss, type(self._optimizer).__name__
+        meta.optimizer_options = dict(options(self._optimizer))
+        if loss in {"CrossEntropyLoss", "BCELoss", "BCEWithLogitsLoss"}:
+            meta.task = "classification"
+            meta.n_classes = (
+                facts.input_shape[-1] if loss == "CrossEntropyLoss" and facts.input_shape else None
+            )
+        self._recording = Recording(made, meta)
+        if not given:
+            self.warnings.append("compute_loss was not called: the loss and the data were not seen")
+        return Meter(self._recording)
+
+    def _trained(self) -> list[Any]:
+        return list(getattr(self._optimizer, "_trainable_variables", None) or self._model.trainable_variables)
+
+    def _outputs(self) -> dict[str, Array]:
+        """What came out of each layer; of one with an activation inside, that is the activation's."""
+        known = {node.name for node in self._recording.structure.nodes}
+        return {
+            _result(call): units_first(call.output).astype(np.float32)
+            for call in self._calls
+            if _result(call) in known
+        }
+
+    def _bring_losses(self) -> None:
+        waiting, self._losses = self._losses, []
+        for step, loss in waiting:
+            value = float(as_array(loss))
+            self._recording.add_row(step, "", {"loss": value, "loss_finite": float(np.isfinite(value))})
+
+    def _finish(self) -> None:
+        if self._step == 0:
+            self.warnings.append("no optimiser step was seen")
+        self._bring_losses()
+        self._recording.meta.complete = True
+        self._calls, self._kept, self._makers = [], [], {}
+        if self._folder is not None:
+            self._recording.save(self._folder)
+
+    def _safely(self, what: str, action: Callable[..., Any], *args: Any) -> None:
+        """Run something of ours; whatever it raises stays with us."""
+        try:
+            action(*args)
+        except Exception as error:  # noqa: BLE001  (nothing of ours may stop a training)
+            text = f"{what} could not be measured ({type(error).__name__}: {error}); the training goes on"
+            if text not in self.warnings:
+                self.warnings.append(text)
+                warnings.warn(f"unstuck: {text}", RuntimeWarning, stacklevel=4)
+
+
+def _check(model: Any, optimizer: Any) -> None:
+    names = {base.__module__.split(".")[0] for base in type(model).__mro__}
+    if "keras" not in names or not hasattr(model, "compute_loss"):
+        raise UnstuckError(f"record_keras: expected a keras.Model, found {type(model).__name__}")
+    if optimizer is None:
+        raise UnstuckError(
+            f"record_keras: {type(model).__name__} has no optimiser: compile it first, or pass `optimizer`"
+        )
+    backend = importlib.import_module("keras").backend.backend()
+    if backend not in {"torch", "tensorflow"}:
+        raise UnstuckError(
+            f"record_keras: on the backend {backend} the whole step is compiled, nothing in it can be seen; "
+            "the same program runs on PyTorch with KERAS_BACKEND=torch"
+        )
+    if backend == "tensorflow" and not getattr(model, "run_eagerly", False):
+        raise UnstuckError(
+            "record_keras: on TensorFlow the step is compiled, nothing in it can be seen: "
+            "compile(..., run_eagerly=True)"
+        )
+
+
+def _leaves(model: Any) -> list[Any]:
+    """Layers without layers inside, in the order in which the model holds them."""
+    return [layer for layer in model._flatten_layers(include_self=False) if not layer._layers]  # noqa: SLF001  (there is no public way)
+
+
+def _has_numbers(tensor: Any) -> bool:
+    """Not while Keras only works out shapes."""
+    return type(tensor).__name__ != "KerasTensor" and str(getattr(tensor, "device", "")) != "meta"
+
+
+def _result(call: Called) -> str:
+    """Name of the node that a layer's output comes from."""
+    inside = type(call.layer).__name__ != "Activation" and activation_type(call.layer) is not None
+    return f"{call.name}.activation" if inside else call.name

@@ -1,0 +1,77 @@
+"""What a Keras model's loss was given: the batch, the targets, the outputs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from unstuck.sources.keras_structure import Array, as_array
+from unstuck.trace.structure import LossFacts
+
+Given = Mapping[str, Any]
+"""Arguments of `compute_loss` by their names."""
+
+
+def loss_facts(given: Given, source: str) -> LossFacts:
+    """Shapes and types of what is compared.
+
+    Args:
+        given: what the loss was given.
+        source: name of the operation that made the outputs.
+    """
+    target, output = given.get("y"), given.get("y_pred")
+    return LossFacts(
+        input=source,
+        input_shape=tuple(getattr(output, "shape", ())),
+        target_shape=tuple(getattr(target, "shape", ())),
+        target_dtype=str(getattr(target, "dtype", "")).removeprefix("torch."),
+        reduction="mean",
+    )
+
+
+def batch(given: Given, loss: str | None) -> dict[str, Array | None]:
+    """Inputs, targets and outputs as arrays; none of them where they are of different lengths.
+
+    Args:
+        given: what the loss was given.
+        loss: its class name in PyTorch.
+    """
+    found = {
+        "inputs": _single(given.get("x")),
+        "targets": _labels(_single(given.get("y")), loss),
+        "outputs": _single(given.get("y_pred")),
+    }
+    lengths = {len(array) for array in found.values() if array is not None and array.ndim}
+    return found if len(lengths) == 1 else {}
+
+
+def ranges(given: Given, loss: str | None) -> dict[str, float | None]:
+    """Smallest and largest output and target.
+
+    Args:
+        given: what the loss was given.
+        loss: its class name in PyTorch. What enters a cross entropy there is not known here.
+    """
+    found: dict[str, float | None] = {}
+    target, output = _single(given.get("y")), _single(given.get("y_pred"))
+    if output is not None and output.size and loss != "CrossEntropyLoss":
+        found |= {"output.min": float(output.min()), "output.max": float(output.max())}
+    if target is not None and target.size and np.issubdtype(target.dtype, np.number):
+        found |= {"target.min": float(target.min()), "target.max": float(target.max())}
+        found |= {"target.mean": float(target.mean()), "target.std": float(target.std())}
+    return found
+
+
+def _single(value: Any) -> Array | None:
+    """One tensor's numbers; None for several, or for none."""
+    if isinstance(value, (list, tuple)) and len(value) == 1:
+        value = value[0]
+    return as_array(value) if hasattr(value, "shape") else None
+
+
+def _labels(target: Array | None, loss: str | None) -> Array | None:
+    """Class numbers come as floating-point ones from some data sets."""
+    if target is None or loss != "CrossEntropyLoss" or not np.issubdtype(target.dtype, np.floating):
+        return target
+    flat = target.ndim == 1 or (target.ndim == 2 and target.shape[1] == 1)
+    return target.astype(np.int64) if flat and bool(np.all(target == np.rint(target))) else target

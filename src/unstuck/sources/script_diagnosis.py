@@ -1,0 +1,56 @@
+"""The diagnosis of a program that was watched: one for each training, the one that matters most on top."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from unstuck import wiring
+from unstuck.sources.script_training import Watched
+
+OF_THE_OPTIMISER = ("LRN", "GRD005")
+"""Findings that are about the optimiser: where no layer tells a place, theirs is where it was made."""
+
+
+def diagnose_trainings(
+    trainings: Sequence[Watched], select: Sequence[str] = (), ignore: Sequence[str] = ()
+) -> tuple[Any, Watched]:
+    """Diagnose all trainings of a program.
+
+    Args:
+        trainings: at least one.
+        select: prefixes of codes; only these rules are applied. Empty: all.
+        ignore: prefixes of codes that are left out.
+
+    Returns:
+        The diagnosis of the first faulty training (where none is, of the longest one) with the others as
+        its variants, and the training that it is of.
+    """
+    found = [_diagnosis(one, select, ignore) for one in trainings]
+    ranks = [(one.status != "faulty", -one.steps if one.status != "faulty" else 0) for one in found]
+    main = min(range(len(found)), key=lambda i: (ranks[i], i))
+    variants = tuple(one for i, one in enumerate(found) if i != main)
+    return replace(found[main], variants=variants), trainings[main]
+
+
+def _diagnosis(training: Watched, select: Sequence[str], ignore: Sequence[str]) -> Any:
+    diagnosis = wiring.call("diagnose", training.recording, select=select, ignore=ignore)
+    findings = tuple(
+        msgspec.structs.replace(one, location=training.optimizer)
+        if one.location is None and one.layer is None and one.code.startswith(OF_THE_OPTIMISER)
+        else one
+        for one in diagnosis.findings
+    )
+    return replace(diagnosis, findings=findings)
+
+
+def plain(diagnosis: Any) -> str:
+    """A diagnosis as text without colours, as the terminal shows it."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=100, color_system=None, force_terminal=False, emoji=False)
+    with console.capture() as capture:
+        console.print(diagnosis, markup=False, highlight=False)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())

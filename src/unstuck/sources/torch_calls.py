@@ -1,0 +1,333 @@
+"""Forward hooks: which module made what, in which order, and statistics of what came out."""
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from unstuck.sources.torch_looks import PASSING, Look, look
+from unstuck.sources.torch_marks import MAX_CALLS, Call, Marks
+from unstuck.trace.structure import INPUT
+
+MOST_GROUPS = 16
+"""Forward passes without a backward that are kept in mind."""
+LAST_AXIS = ("Linear", "LayerNorm", "Embedding", "LSTM", "GRU", "RNN", "MultiheadAttention", "RMSNorm")
+SECOND_AXIS = ("Conv", "BatchNorm", "GroupNorm", "InstanceNorm", "MaxPool", "AvgPool", "AdaptiveAvgPool")
+
+
+@dataclass(eq=False)
+class Group:
+    """One forward pass of a whole model."""
+
+    number: int
+    model: int
+    """Which of the recorded models."""
+    batch: torch.Tensor | None = None
+    """Its first input."""
+    calls: list[Call] = field(default_factory=list[Call])
+    names: list[str] = field(default_factory=list[str])
+    """Of all calls, in their order."""
+    looks: list[tuple[str, Look]] = field(default_factory=list[tuple[str, Look]])
+    axes: dict[int, int] = field(default_factory=dict[int, int])
+    """Where the last output with so many axes had its units."""
+    times: dict[nn.Module, int] = field(default_factory=dict[nn.Module, int])
+    """How often each module was called."""
+
+
+class Calls:
+    """Keeps what the forward passes of a measured step show, until `clear`."""
+
+    def __init__(self, marks: Marks, failed: Any) -> None:
+        """Prepare.
+
+        Args:
+            marks: where operations of the graph are marked.
+            failed: called with an exception of ours; it must not raise.
+        """
+        self.marks = marks
+        self.groups: list[Group] = []
+        self.outputs: dict[int, tuple[torch.Tensor, int]] = {}
+        """By mark: outputs of whole models and of the module called last, with their version."""
+        self.active = False
+        """Whether calls are looked at now: off during a backward pass, which may repeat calls."""
+        self.light = False
+        """Whether only outputs are measured: the order of the operations is known."""
+        self._failed = failed
+        self._handles: list[Any] = []
+        self._hooked: tuple[int, ...] | None = None
+        self._own: dict[nn.Module, tuple[list[torch.Tensor], str]] = {}
+        """Parameters and type of each hooked module."""
+        self._group: Group | None = None
+        self._depth = 0
+        self._numbers = 0
+        self._made: dict[int, tuple[str, bool]] = {}
+        self._thread = threading.get_ident()
+
+    # ---- hooks
+
+    def attach(self, models: Mapping[str, nn.Module], modules: tuple[int, ...]) -> None:
+        """Hook all modules that are one operation each.
+
+        Args:
+            models: by prefix.
+            modules: ids of all their modules and parameters; while they are the same, nothing is to be done.
+        """
+        if modules == self._hooked:
+            return
+        self.detach()
+        self._hooked = modules
+        for number, model in enumerate(models.values()):
+            if not _sealed(model):
+                self._handles.append(model.register_forward_pre_hook(self._enter(number), with_kwargs=True))
+        for name, module, number in _modules(models):
+            self._own[module] = (list(module.parameters()), type(module).__name__)
+            self._handles.append(module.register_forward_hook(self._leave(name, number), with_kwargs=True))
+        for model in models.values():  # after its own hook as a layer, when it is one
+            if not _sealed(model):
+                self._handles.append(model.register_forward_hook(self._exit, always_call=True))
+
+    def detach(self) -> None:
+        """Take all hooks off."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._hooked = None
+        self._own.clear()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was seen."""
+        self.groups.clear()
+        self.outputs.clear()
+        self._made.clear()
+        self._group, self._depth = None, 0
+
+    def release(self) -> None:
+        """Let go of the tensors: from here on only names and statistics are needed."""
+        self.outputs.clear()
+        for group in self.groups:
+            group.batch = None
+
+    def _enter(self, number: int) -> Any:
+        def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
+            if self._off():
+                return
+            self._depth += 1
+            if self._depth > 1 or not torch.is_grad_enabled():
+                return
+            try:
+                self._begin(number, (args, kwargs))
+            except Exception as error:  # noqa: BLE001  (nothing of ours may stop a training)
+                self._failed("a model's input", error)
+
+        return enter
+
+    def _off(self) -> bool:
+        return not self.active or torch.compiler.is_compiling() or threading.get_ident() != self._thread
+
+    def _begin(self, number: int, given: Any) -> None:
+        batch = next((one for one in _tensors(given) if one.dim() > 0), None)
+        self._group = Group(self._numbers, number, None if batch is None else batch.detach())
+        self._numbers += 1
+        self.groups = [*self.groups[1 - MOST_GROUPS :], self._group]
+        if batch is not None and batch.grad_fn is None:
+            self._made[batch.data_ptr()] = (INPUT, False)
+
+    def _exit(self, _module: nn.Module, _args: Any, output: Any) -> None:
+        if self._off():
+            return
+        try:
+            self._end(output)
+        except Exception as error:  # noqa: BLE001  (nothing of ours may stop a training)
+            self._failed("a model's output", error)
+
+    def _end(self, output: Any) -> None:
+        self._depth = max(self._depth - 1, 0)
+        if self._depth == 0 and self._group is not None:
+            self._group = None
+            found = next(_tensors(output), None)
+            if found is not None and found.grad_fn is not None and not self.light:
+                mark = self.marks.put(found.grad_fn)
+                mark.outermost = True
+                self.outputs[mark.number] = (found.detach(), found._version)  # noqa: SLF001  (changed in place since?)
+
+    def _leave(self, name: str, number: int) -> Any:
+        def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            if self._off():
+                return
+            try:
+                self._called(name, number, module, (args, kwargs), output)
+            except Exception as error:  # noqa: BLE001  (nothing of ours may stop a training)
+                self._failed(f"the output of {name}", error)
+
+        return leave
+
+    # ---- one call
+
+    def _called(self, name: str, number: int, module: nn.Module, given: Any, output: Any) -> None:
+        group = self._group
+        result = output if isinstance(output, torch.Tensor) else next(_tensors(output), None)
+        if result is None:
+            return
+        if group is None:
+            if self._depth or result.grad_fn is None:
+                return  # inside a pass without gradients: evaluation, not training
+            group = self._loose_group(number)
+        before = group.times.get(module, 0)
+        if before >= MAX_CALLS:
+            return
+        group.times[module] = before + 1
+        own, kind = self._own[module]
+        full = name if own or not before else f"{name}_{before + 1}"
+        group.names.append(full)
+        if not self.light:
+            self._mark(full, module, own, given, result, group)
+        if (not before or not own) and not (self.light and kind.startswith(PASSING)):
+            axis = 1 if result.dim() < 3 else _unit_axis(kind, result, group)
+            seen = look(result, kind, axis, weighted=bool(own))
+            group.axes[result.dim()] = axis
+            if seen is not None:
+                group.looks.append((full, seen))
+
+    def _mark(
+        self,
+        name: str,
+        module: nn.Module,
+        own: list[torch.Tensor],
+        given: Any,
+        result: torch.Tensor,
+        group: Group,
+    ) -> None:
+        """Leave a mark in the graph, by which the walk knows the module."""
+        call = self._call(name, module, own, given, result, group)
+        group.calls.append(call)
+        self._made[result.data_ptr()] = (call.name, call.learns)
+        if result.grad_fn is not None:
+            mark = self.marks.put(result.grad_fn)
+            mark.calls.append(call)
+            self.outputs[mark.number] = (result.detach(), result._version)  # noqa: SLF001
+            while len(self.outputs) > MAX_CALLS:
+                del self.outputs[next(iter(self.outputs))]
+
+    def _loose_group(self, number: int) -> Group:
+        """Modules that are called on their own, not through the model that holds them."""
+        if not self.groups or self.groups[-1].batch is not None or self.groups[-1].model != number:
+            self.groups = [*self.groups[1 - MOST_GROUPS :], Group(self._numbers, number)]
+            self._numbers += 1
+        return self.groups[-1]
+
+    def _call(
+        self,
+        name: str,
+        module: nn.Module,
+        own: list[torch.Tensor],
+        given: Any,
+        result: torch.Tensor,
+        group: Group,
+    ) -> Call:
+        boundary, sources = set[int](), list[str]()
+        learns = any(parameter.requires_grad for parameter in own)
+        inputs = list(_tensors(given))
+        in_place = any(one is result for one in inputs) and bool(getattr(module, "inplace", False))
+        for one in inputs:
+            if one.grad_fn is not None and not in_place:
+                mark = self.marks.put(one.grad_fn)
+                boundary.add(mark.number)
+                sources += [mark.calls[-1].name] if mark.calls else []
+            elif one.grad_fn is None:
+                source, learned = self._made.get(one.data_ptr(), (INPUT, False))
+                sources.append(source)
+                learns = learns or learned
+        return Call(
+            name,
+            module,
+            type(module).__name__,
+            group.number,
+            None if in_place else frozenset(boundary),
+            tuple(dict.fromkeys(sources)),
+            tuple(result.shape),
+            result.grad_fn is not None,
+            learns or result.grad_fn is not None,
+        )
+
+
+def _tensors(thing: Any, depth: int = 4) -> Iterator[torch.Tensor]:
+    """Tensors in nested tuples, lists and dicts; what models name their scores first."""
+    if isinstance(thing, torch.Tensor):
+        yield thing
+    elif isinstance(thing, Mapping) and depth:
+        if isinstance(thing.get("logits"), torch.Tensor):
+            yield thing["logits"]
+        for one in thing.values():
+            yield from _tensors(one, depth - 1)
+    elif isinstance(thing, (tuple, list)) and depth:
+        for one in thing:
+            yield from _tensors(one, depth - 1)
+
+
+def compiled(module: nn.Module) -> bool:
+    """Whether a module's inside is out of sight: compiled or scripted."""
+    return (
+        "_orig_mod" in dict(module.named_children())  # that is how torch.compile wraps
+        or getattr(module, "_compiled_call_impl", None) is not None
+        or isinstance(module, torch.jit.ScriptModule)
+    )
+
+
+def _sealed(model: nn.Module) -> bool:
+    """Whether a hook would end up inside compiled code."""
+    return getattr(model, "_compiled_call_impl", None) is not None or isinstance(
+        model, torch.jit.ScriptModule
+    )
+
+
+def one_operation(module: nn.Module) -> bool:
+    """Whether a module counts as one operation: it has no parts, or is PyTorch's own with weights."""
+    if type(module).__module__ == "torch.nn.modules.loss":
+        return False
+    if next(module.children(), None) is None:
+        return True
+    return next(module.parameters(recurse=False), None) is not None and is_layer(module)
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether a module is one of PyTorch's own that computes something itself."""
+    containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+    own = type(module) is not nn.Module and type(module).__module__.startswith("torch.nn")
+    return own and not isinstance(module, containers)
+
+
+def _modules(models: Mapping[str, nn.Module]) -> Iterable[tuple[str, nn.Module, int]]:
+    """Name, module and model number of every module that is one operation."""
+    seen = set[int]()
+    for number, (prefix, model) in enumerate(models.items()):
+        waiting: list[tuple[str, nn.Module]] = [("", model)]
+        while waiting:
+            name, module = waiting.pop()
+            if id(module) in seen or compiled(module):
+                continue
+            seen.add(id(module))
+            bare = module is model and not is_layer(module)
+            if one_operation(module) and not bare:
+                yield layer_name(prefix, name, model), module, number
+                continue
+            children = [(f"{name}.{key}" if name else key, child) for key, child in module.named_children()]
+            waiting.extend(reversed(children))
+
+
+def layer_name(prefix: str, path: str, model: nn.Module) -> str:
+    """Name of a layer: its attribute path, behind its model's name if there are several models."""
+    named = path or ("" if prefix else type(model).__name__)
+    return ".".join(part for part in (prefix, named) if part)
+
+
+def _unit_axis(kind: str, result: torch.Tensor, group: Group) -> int:
+    """Where the units of an output are counted: axis 1, or the last one for sequences of vectors."""
+    if kind.startswith(LAST_AXIS):
+        return result.dim() - 1
+    if kind.startswith(SECOND_AXIS):
+        return 1
+    return group.axes.get(result.dim(), 1 if result.dim() == 4 else result.dim() - 1)

@@ -1,0 +1,273 @@
+"""Finds the loss in the autograd graph: which one it is, what it compares, and how it is reduced."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from unstuck.sources.torch_marks import Marks
+from unstuck.sources.torch_ops import LOSSES, REDUCTIONS, SAME_VALUES, kind, saved, shape, signed
+from unstuck.trace.structure import LossFacts
+
+NEAR = 64
+"""A loss is looked for among so many operations before the number that `backward` was called on."""
+SCALING = frozenset({"Mul", "Div"})
+KEEPS = frozenset({"ToCopy", "View", "Squeeze", "Unsqueeze", "Clone", "Alias"})
+
+
+@dataclass
+class Loss:
+    """Where the loss is computed."""
+
+    fn: Any
+    """Its operation in the graph."""
+    type: str
+    source: Any
+    """The operation whose output is the prediction; None for one without gradient."""
+    hidden: set[Any] = field(default_factory=set[Any])
+    """Operations that belong to the loss itself, up to the number that `backward` was called on."""
+    plain: bool = True
+    """Whether only factors lie between this loss and that number: no further terms."""
+    factors: list[tuple[bool, Any]] = field(default_factory=list[tuple[bool, Any]])
+    """(whether to divide, number or tensor)."""
+    reduction: str = ""
+    target: torch.Tensor | None = None
+    prediction: torch.Tensor | None = None
+    """What enters it, where it keeps that."""
+    input_shape: tuple[int, ...] = ()
+    target_shape: tuple[int, ...] = ()
+    target_dtype: str = ""
+    ignore_index: int | None = None
+    smoothing: float = 0.0
+    """Share of each target that is spread over all classes."""
+
+    def release(self) -> None:
+        """Let go of the graph; what was read from it stays."""
+        self.fn = self.source = self.target = self.prediction = None
+        self.hidden.clear()
+
+    def facts(self, source: str) -> LossFacts:
+        """For the structure; `source` names the operation that feeds the loss."""
+        return LossFacts(
+            input=source,
+            input_shape=self.input_shape,
+            target_shape=self.target_shape,
+            target_dtype=self.target_dtype,
+            reduction=self.reduction,
+        )
+
+
+def find_loss(root: Any, marks: Marks) -> Loss | None:
+    """The loss nearest to the number that `backward` was called on; None for one that is not known.
+
+    Args:
+        root: the operation that made that number.
+        marks: which operations are outputs of modules: the search ends there.
+    """
+    waiting = deque[tuple[Any, tuple[Any, ...]]]([(root, ())])
+    seen: set[Any] = set()
+    first: Loss | None = None
+    while waiting and len(seen) < NEAR:
+        fn, path = waiting.popleft()
+        if fn in seen or hasattr(fn, "variable"):
+            continue
+        seen.add(fn)
+        found = _recognise(fn, marks)
+        if found is not None:
+            if first is not None:
+                first.plain = False
+                return first
+            first = found
+            if found.target is not None:
+                found.target_dtype = str(found.target.dtype).removeprefix("torch.")
+            _follow(first, path)
+            continue
+        if not marks.made_by_module(fn):
+            waiting.extend((child, (*path, fn)) for child, _ in fn.next_functions if child is not None)
+    return first
+
+
+def _recognise(fn: Any, marks: Marks) -> Loss | None:
+    name = kind(fn)
+    if name in {"NllLoss", "NllLoss2D"}:
+        return _likelihood(fn, marks)
+    if name in LOSSES:
+        return _compared(fn, LOSSES[name])
+    if name in {"Mean", "Sum"}:
+        return _by_hand(fn, name)
+    if name == "Add":
+        return _smoothed(fn, marks)
+    return _soft_entropy(fn, marks) if name == "Neg" else None
+
+
+def _child(fn: Any, index: int = 0) -> Any:
+    following = fn.next_functions
+    return following[index][0] if index < len(following) else None
+
+
+def _reduction(fn: Any) -> str:
+    number = saved(fn, "reduction")
+    return REDUCTIONS[number] if isinstance(number, int) and 0 <= number < len(REDUCTIONS) else ""
+
+
+def _likelihood(fn: Any, marks: Marks) -> Loss:
+    """The negative log likelihood, and the cross entropy that is made of it."""
+    source, hidden = _child(fn), {fn}
+    while source is not None and kind(source) in KEEPS and not marks.known(source):
+        hidden.add(source)
+        source = _child(source)
+    prediction, target = saved(fn, "self"), saved(fn, "target")
+    whole = source is not None and kind(source) == "LogSoftmax" and not marks.known(source)
+    if whole:
+        hidden.add(source)
+        source = _child(source)
+    input_shape = shape(source) if source is not None else ()
+    return Loss(
+        fn,
+        "CrossEntropyLoss" if whole else "NLLLoss",
+        source,
+        hidden,
+        reduction=_reduction(fn),
+        target=target,
+        prediction=None if whole else prediction,
+        input_shape=input_shape or (() if prediction is None else tuple(prediction.shape)),
+        target_shape=() if target is None else tuple(target.shape),
+        ignore_index=signed(saved(fn, "ignore_index")),
+    )
+
+
+def _smoothed(fn: Any, marks: Marks) -> Loss | None:
+    """Cross entropy with label smoothing: (1 - e) * likelihood + e / classes * sum of log-probabilities."""
+    sides = [_child(fn), _child(fn, 1)]
+    if any(side is None or kind(side) != "Mul" or marks.known(side) for side in sides):
+        return None
+    likelihood, share = _child(sides[0]), saved(sides[0], "other")
+    if likelihood is None or kind(likelihood) not in {"NllLoss", "NllLoss2D"} or not isinstance(share, float):
+        return None
+    loss = _likelihood(likelihood, marks)
+    chain, below = [fn, *sides], _child(sides[1])
+    while below is not None and below not in loss.hidden:
+        chain.append(below)
+        below = _child(below)
+    if below is None or loss.type != "CrossEntropyLoss":
+        return None
+    loss.hidden.update(chain)
+    loss.smoothing = 1 - share
+    return loss
+
+
+def _compared(fn: Any, name: str) -> Loss:
+    """A loss of two tensors of one shape, after broadcasting."""
+    source, hidden = _child(fn), {fn}
+    prediction, target = saved(fn, "self"), saved(fn, "target")
+    while source is not None and kind(source) == "Expand":
+        hidden.add(source)
+        source = _child(source)
+    input_shape = shape(source) if source is not None and not hasattr(source, "variable") else ()
+    if not input_shape and prediction is not None:
+        input_shape = _unexpanded(prediction)
+    if len(hidden) > 1 or (target is not None and prediction is not None and 0 in target.stride()):
+        target_shape = () if target is None else _unexpanded(target)
+        prediction = None if len(hidden) > 1 else prediction
+    else:
+        target_shape = () if target is None else tuple(target.shape)
+    return Loss(
+        fn,
+        name,
+        source,
+        hidden,
+        reduction=_reduction(fn),
+        target=target,
+        prediction=prediction,
+        input_shape=input_shape,
+        target_shape=target_shape,
+    )
+
+
+def _unexpanded(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Shape before broadcasting: an expanded axis has stride 0; leading ones were not there."""
+    extents = [
+        1 if step == 0 and extent > 1 else extent
+        for extent, step in zip(tensor.shape, tensor.stride(), strict=True)
+    ]
+    new = [step == 0 and extent > 1 for extent, step in zip(tensor.shape, tensor.stride(), strict=True)]
+    while new and new[0]:
+        del extents[0], new[0]
+    return tuple(extents)
+
+
+def _by_hand(fn: Any, name: str) -> Loss | None:
+    """((prediction - target) ** 2).mean() and the like; the target itself is not kept by PyTorch."""
+    outer = _child(fn)
+    if outer is None or kind(outer) not in {"Pow", "Abs", "Mul"}:
+        return None
+    inner = _child(outer)
+    squared = kind(outer) == "Pow" and saved(outer, "exponent") == 2
+    squared = squared or (kind(outer) == "Mul" and inner is not None and inner is _child(outer, 1))
+    if inner is None or kind(inner) != "Sub" or not (squared or kind(outer) == "Abs"):
+        return None
+    sources = [child for child, _ in inner.next_functions if child is not None]
+    if len(sources) != 1:
+        return None
+    given, together = shape(sources[0]), shape(inner)
+    row = len(given) == 2 and given[1] == 1 and together == (given[0], given[0])
+    target_shape = given if together == given else (given[0],) if row else ()
+    return Loss(
+        fn,
+        "MSELoss" if squared else "L1Loss",
+        sources[0],
+        {fn, outer, inner},
+        reduction="mean" if name == "Mean" else "sum",
+        input_shape=given,
+        target_shape=target_shape,
+    )
+
+
+def _soft_entropy(fn: Any, marks: Marks) -> Loss | None:
+    """Cross entropy against probabilities: -(t * log_softmax(x)).sum(), over the batch size outside."""
+    total = _child(fn)
+    product = _child(total) if total is not None and kind(total) in {"Sum", "Mean"} else None
+    if product is None or kind(product) != "Mul":
+        return None
+    logs = [child for child, _ in product.next_functions if child is not None]
+    if len(logs) != 1 or kind(logs[0]) != "LogSoftmax" or marks.known(logs[0]):
+        return None
+    target = saved(product, "other")
+    target = saved(product, "self") if target is None else target
+    source = _child(logs[0])
+    return Loss(
+        fn,
+        "CrossEntropyLoss",
+        source,
+        {fn, total, product, logs[0]},
+        reduction="mean",
+        target=target,
+        input_shape=shape(logs[0]),
+        target_shape=() if target is None else tuple(target.shape),
+    )
+
+
+def _follow(loss: Loss, path: tuple[Any, ...]) -> None:
+    """What lies between the loss and the number that `backward` was called on."""
+    soft = kind(loss.fn) == "Neg"
+    for fn in path:
+        loss.hidden.add(fn)
+        name = kind(fn)
+        branches = [child for child, _ in fn.next_functions if child is not None]
+        if len(branches) > 1:
+            loss.plain = False
+        elif name in SCALING:
+            other = saved(fn, "other")
+            if soft and fn is path[-1] and name == "Div":
+                continue  # the batch size of the mean
+            if other is None or (isinstance(other, torch.Tensor) and other.numel() != 1):
+                loss.plain = False
+            else:
+                loss.factors.append((name == "Div", other))
+        elif name == "Mean" and loss.reduction == "none":
+            loss.reduction = "mean"
+        elif name == "Sum" and loss.reduction == "none":
+            loss.reduction = "sum"
+        elif name not in SAME_VALUES:
+            loss.plain = False

@@ -1,0 +1,230 @@
+"""What enters the loss: predictions and targets, and what they say about the task."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from unstuck.sources.torch_graph import Graph
+from unstuck.sources.torch_loss import Loss
+from unstuck.sources.torch_marks import Marks
+from unstuck.sources.torch_ops import SAME_VALUES, kind, saved
+from unstuck.sources.torch_stats import Floats, Gather, evenly
+from unstuck.sources.torch_weights import Rows
+from unstuck.trace import baseline, measure
+from unstuck.trace.measure import Values
+from unstuck.trace.meta import Meta
+
+SAMPLES = 512
+NUMBERS = 1 << 15
+"""So many predictions come over, at most; of targets twice as many."""
+BATCH = 1 << 12
+"""Entries of a batch that are compared with the measured batch before."""
+
+
+class Predictions:
+    """Measures what the loss is given; keeps a few numbers of the last measured batch."""
+
+    def __init__(self, marks: Marks, meta: Meta) -> None:
+        """Nothing seen yet."""
+        self.marks, self.meta = marks, meta
+        self._batch: torch.Tensor | None = None
+        self._seen_data = self._seen_targets = False
+
+    def look(
+        self,
+        gather: Gather,
+        graph: Graph,
+        outputs: dict[int, tuple[torch.Tensor, int]],
+        batch: torch.Tensor | None,
+        rows: Rows,
+        *,
+        scale: list[float],
+        share: list[float],
+    ) -> None:
+        """Bring over predictions and targets of this step's loss, before its backward pass.
+
+        Args:
+            gather: brings the numbers.
+            graph: with the loss.
+            outputs: by mark, outputs of modules that are at hand.
+            batch: the model's input.
+            rows: where the measurements go.
+            scale: its one number is what the loss is multiplied by for half precision.
+            share: its one number is the number of losses that make up this step's; 0 if they are of several
+                optimisers, whose targets are no task.
+        """
+        loss = graph.loss
+        if batch is not None:
+            self._inputs(gather, batch, rows)
+        if loss is None:
+            return
+        self._task(loss)
+        scores, exact = self.scores(loss, outputs)
+        target = loss.target
+        found: dict[str, Floats] = {}
+        if scores is not None and scores.is_floating_point() and scores.numel():
+            gather.put(
+                evenly(scores, SAMPLES, NUMBERS).detach().clone(), lambda x: found.__setitem__("scores", x)
+            )
+            if exact:
+                rows_sum = scores.sum(1).mean() if scores.dim() > 1 else scores.mean()
+                low, high = torch.aminmax(scores)
+                gather.put_all([low, high, rows_sum], lambda x: found.__setitem__("output", x))
+        if target is not None and target.numel():
+            gather.put(evenly(target, SAMPLES, NUMBERS).clone(), lambda x: found.__setitem__("target", x))
+            gather.put(
+                evenly(target, 2 * NUMBERS, 2 * NUMBERS).clone(), lambda x: found.__setitem__("all", x)
+            )
+        device = (
+            (scores if scores is not None else target) if scores is not None or target is not None else None
+        )
+        where = loss.target if device is None else device
+        if where is None:
+            return
+        factors = [
+            (divide, torch.as_tensor(f, dtype=torch.float32).to(where.device)) for divide, f in loss.factors
+        ]
+        for _, factor in factors:
+            gather.put(
+                factor.reshape(1),
+                lambda x: found.__setitem__("factors", np.append(found.get("factors", []), x)),
+            )
+        whole = target is not None and target.is_floating_point() is False
+        first, self._seen_targets = not self._seen_targets, True
+
+        def use(_: Floats) -> None:
+            rows[""] |= self._finish(loss, found, whole=whole, scale=scale[0], share=share[0], first=first)
+
+        gather.put(where.new_zeros(0, dtype=torch.float32), use)
+
+    def _inputs(self, gather: Gather, batch: torch.Tensor, rows: Rows) -> None:
+        """The data at the first step; whether the batch is the same as at the measured step before."""
+        few = evenly(batch, SAMPLES, BATCH).clone()
+        earlier = self._batch
+        if earlier is not None:
+            same = earlier.shape == few.shape and earlier.device == few.device
+            flag = (earlier == few).all().float() if same else few.new_zeros((), dtype=torch.float32)
+            gather.put(flag, lambda x: rows[""].__setitem__("repeat.batch", float(x)))
+        self._batch = few
+        if not self._seen_data and batch.is_floating_point():
+            self._seen_data = True
+            some = evenly(batch, batch.shape[0], 16 * NUMBERS)
+            gather.put(some.float().clone(), lambda x: rows[""].update(measure.data_stats(x)))
+
+    def scores(
+        self, loss: Loss, outputs: dict[int, tuple[torch.Tensor, int]]
+    ) -> tuple[torch.Tensor | None, bool]:
+        """The tensor that enters the loss, and whether it is that itself or only its logarithm's softmax."""
+        fn = loss.source
+        for _ in range(8):
+            if fn is None:
+                break
+            mark = self.marks.get(fn)
+            held = outputs.get(mark.number) if mark is not None else None
+            if held is not None and held[0]._version == held[1]:  # noqa: SLF001  (not changed in place since)
+                scores = held[0]
+                fits = loss.input_shape and scores.numel() == torch.Size(loss.input_shape).numel()
+                return (scores.reshape(loss.input_shape) if fits else scores), True
+            if kind(fn) not in SAME_VALUES:
+                break
+            fn = fn.next_functions[0][0]
+        if loss.prediction is not None:
+            return loss.prediction, True
+        result = saved(loss.fn, "self") if loss.type == "CrossEntropyLoss" else None
+        return result, False
+
+    def _task(self, loss: Loss) -> None:
+        meta = self.meta
+        meta.loss = meta.loss or loss.type
+        outputs = _outputs(loss)
+        if meta.task is None and loss.type in {*baseline.CLASSES, *baseline.BINARY}:
+            meta.task = "classification"
+        if meta.n_classes is None and loss.type in baseline.CLASSES and outputs > 1:
+            meta.n_classes = outputs
+
+    def _finish(
+        self, loss: Loss, found: dict[str, Floats], *, whole: bool, scale: float, share: float, first: bool
+    ) -> Values:
+        values: Values = {}
+        target = _restored(found.get("target"), whole=whole)
+        everything = _restored(found.get("all"), whole=whole)
+        scores = found.get("scores")
+        if "output" in found:
+            low, high, row_sum = (float(number) for number in found["output"])
+            values |= {"output.min": low, "output.max": high, "output.row_sum": row_sum}
+        if everything is not None:
+            numbers = everything.astype(np.float64)
+            with np.errstate(all="ignore"):
+                values |= {
+                    "target.min": float(numbers.min()),
+                    "target.max": float(numbers.max()),
+                    "target.mean": float(numbers.mean()),
+                    "target.std": float(numbers.std()),
+                }
+        values |= self._judged(loss, scores, target, everything, first=first)
+        if "baseline_loss" in values:
+            values["baseline_loss"] = _scaled(values["baseline_loss"], loss, found, scale, share)
+            if values["baseline_loss"] is None:
+                del values["baseline_loss"]
+        return values
+
+    def _judged(
+        self, loss: Loss, scores: Floats | None, target: Any, everything: Any, *, first: bool
+    ) -> Values:
+        meta, outputs = self.meta, _outputs(loss)
+        if target is not None and loss.ignore_index is not None and target.ndim == 1 and len(target):
+            kept = target != loss.ignore_index
+            target = target[kept]
+            scores = scores[kept] if scores is not None and len(scores) == len(kept) else scores
+            everything = everything[everything != loss.ignore_index]
+        fits = target is not None and loss.target_shape in {loss.input_shape, loss.input_shape[:1]}
+        labels = baseline.class_labels(target) if target is not None and len(target) else None
+        if meta.task is None and target is not None:
+            meta.task = "classification" if labels is not None and outputs > 1 else "regression"
+            meta.n_classes = outputs if meta.task == "classification" else None
+        values: Values = {}
+        if scores is not None and len(scores):
+            usable = target if fits and target is not None and len(target) == len(scores) else None
+            values |= baseline.prediction_stats(scores, targets=usable, loss_name=loss.type, task=meta.task)
+        if fits and everything is not None and len(everything):
+            best = baseline.baseline_loss(loss.type, _smooth(everything, loss.smoothing, outputs), outputs)
+            values.pop("baseline_loss", None)
+            if best is not None:
+                values["baseline_loss"] = best
+        if first and labels is not None and meta.task != "regression":
+            values["data.majority"] = baseline.majority(labels)
+        return values
+
+
+def _outputs(loss: Loss) -> int:
+    """How many outputs a sample has."""
+    return int(loss.input_shape[1]) if len(loss.input_shape) > 1 else 1
+
+
+def _restored(numbers: Floats | None, *, whole: bool) -> Any:
+    """Targets as they were: whole numbers came over as floating-point ones."""
+    if numbers is None:
+        return None
+    return np.rint(numbers).astype(np.int64) if whole else numbers
+
+
+def _smooth(targets: Any, share: float, classes: int) -> Any:
+    """Class numbers as the probabilities that label smoothing makes of them."""
+    if not share or targets.ndim != 1:
+        return targets
+    return (1 - share) * (targets[:, None] == np.arange(classes)) + share / classes
+
+
+def _scaled(
+    best: float | None, loss: Loss, found: dict[str, Floats], scale: float, share: float
+) -> float | None:
+    """The constant prediction's loss in the units of the number that `backward` was called on."""
+    if best is None or not loss.plain or share == 0 or loss.reduction not in {"mean", "sum"}:
+        return None
+    if loss.reduction == "sum":
+        count = loss.input_shape[0] if loss.type in baseline.CLASSES else int(np.prod(loss.input_shape))
+        best *= count
+    for (divide, _), factor in zip(loss.factors, found.get("factors", ()), strict=True):
+        best = best / float(factor) if divide else best * float(factor)
+    return best * share / scale

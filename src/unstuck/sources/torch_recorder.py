@@ -1,0 +1,428 @@
+"""The recorder of a training in PyTorch: it is told of every step, and measures some."""
+
+import os
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import torch
+
+from unstuck.sources.torch_calls import Calls, compiled
+from unstuck.sources.torch_guard import Guard
+from unstuck.sources.torch_losses import Losses
+from unstuck.sources.torch_marks import Marks
+from unstuck.sources.torch_params import Held, Params, models_by_name, optimised, options
+from unstuck.sources.torch_patches import install
+from unstuck.sources.torch_predictions import Predictions
+from unstuck.sources.torch_probing import Probing
+from unstuck.sources.torch_rounds import Rounds, inner
+from unstuck.sources.torch_schedule import is_close, is_measured
+from unstuck.sources.torch_stats import Floats, Gather
+from unstuck.sources.torch_step import Step
+from unstuck.sources.torch_structure import chain, merged, structure
+from unstuck.sources.torch_weights import Rows, Weights
+from unstuck.sources.torch_writer import Writer
+from unstuck.trace.meta import Meta
+from unstuck.trace.recording import Recording
+from unstuck.trace.structure import Location
+
+FLUSH_SECONDS = 10.0
+
+
+class Recorder:
+    """A training that is being watched. Made by `record`."""
+
+    def __init__(
+        self,
+        model: Any,
+        optimizers: Sequence[Any],
+        *,
+        every: int | None = None,
+        probe: bool = False,
+        folder: str | os.PathLike[str] | None = None,
+        goal: str | None = None,
+        locations: Mapping[int, Location] | None = None,
+        flush_seconds: float = FLUSH_SECONDS,
+    ) -> None:
+        """Prepare; see `record`."""
+        self.models = models_by_name(model)
+        self._guard = Guard(self._give_up)
+        self._probing: Probing | None = None
+        self.every = every
+        self.locations = locations or {}
+        name = next(iter(self.models.values()))
+        self._recording = Recording(meta=Meta(kind="torch", name=type(name).__name__, goal=goal))
+        self._writer = Writer(folder, self._recording, flush_seconds) if folder is not None else None
+        self._marks = Marks()
+        if probe:
+            self._probing = Probing(self.models, self._recording, self.warnings)
+        self._calls = Calls(self._marks, self._guard.failed)
+        self._losses = Losses()
+        self._rounds = Rounds([inner(one) for one in optimizers])
+        self._predictions = Predictions(self._marks, self._recording.meta)
+        self._params = Params(self.models)
+        self._weights = Weights(self._params)
+        self._step: Step | None = None
+        self._number = 0
+        self._busy = False
+        """Whether a backward pass is running."""
+        self._inside: int | None = None
+        """While an optimiser steps: how many backward passes its closure has run."""
+        self._scaler: Any = None
+        self._scaled = False
+        self._last_lr: float | None = None
+        self._measured: list[int] = []
+        self._named_origin = False
+        self._repeats: tuple[tuple[str, ...], ...] | None = None
+        """Calls of a forward pass whose graph was walked; None if the next must be walked too."""
+        self._arrivals: list[Any] = []
+        self._remove: Callable[[], None] | None = None
+        self._thread = threading.get_ident()
+        self._process = os.getpid()
+
+    # ---- life
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Start watching."""
+        if self._remove is None:
+            self._thread = threading.get_ident()
+            self._remove = install(self)
+            self._guard.run("the start", self._begin)
+
+    def close(self) -> None:
+        """Stop watching: all hooks go, and the recording is finished. A second call does nothing."""
+        if self._remove is None:
+            return
+        self._remove()
+        self._remove = None
+        self._disarm()
+        if self._probing is not None:
+            self._probing.detach()
+        if os.getpid() != self._process:
+            return
+        self._guard.run("the end", self._finish)
+        self._recording.meta.complete = True
+        if self._writer is not None:
+            self._guard.run("storing", self._writer.flush)
+
+    @property
+    def recording(self) -> Recording:
+        """What was measured so far."""
+        if self._losses.waiting:
+            self._guard.run("the losses", self._bring_losses)
+        return self._recording
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was not measured, and why: one sentence each."""
+        return self._guard.notes
+
+    @property
+    def steps(self) -> int:
+        """Updates seen so far."""
+        return self._number
+
+    def diagnose(self, **options: Any) -> Any:
+        """Name what is wrong: a `Diagnosis`. Options: `select` and `ignore`, prefixes of rule codes."""
+        return self.recording.diagnose(**options)
+
+    def watch_optimizer(self, optimizer: Any) -> None:
+        """An optimiser that was made later."""
+        self._rounds.add(inner(optimizer))
+
+    def _begin(self) -> None:
+        if self._probing is not None:
+            self._probing.attach()
+        for prefix, model in self.models.items():
+            inside = [name for name, module in model.named_modules() if compiled(module)]
+            if inside:
+                where = prefix or inside[0] or type(model).__name__
+                self._guard.note(
+                    f"{where} is compiled: its inner operations are out of sight; weights, gradients, "
+                    "updates and the loss were measured"
+                )
+        if any(one.tensor.is_meta for one in self._params.held):
+            self._guard.note("parameters on the device 'meta' have no numbers: they were not measured")
+        self._weights.keep_start()
+        self._params.note_remade()
+        if self._weights.large:
+            self._guard.note(
+                "more than 100 million parameters: updates and drift were measured on a sample of them"
+            )
+        self._arm()
+
+    def _finish(self) -> None:
+        if self._number == 0:
+            self._guard.note("no optimiser step was seen")
+        if self._losses.waiting:
+            self._bring_losses()
+        if self._number == 0:
+            return
+        if not self._recording.structure.nodes:
+            self._chain()
+        rows: Rows = defaultdict(dict)
+        gather = Gather()
+        held = self._params.measurable()
+        self._weights.units(gather, held, rows, grads=False)
+        moved: Rows = defaultdict(dict)
+        self._weights.drift(gather, held, moved)
+        gather.deliver()
+        for row, values in rows.items():
+            self._recording.add_row(self._number, row, values)
+        for row, values in moved.items():
+            self._recording.add_row(self._number - 1, row, values)
+        self._recording.steps = self._number
+
+    # ---- arming
+
+    def _arm(self) -> None:
+        """Hook what is needed to measure the next step, if it is to be measured."""
+        if self._guard.tired or not is_measured(self._number, self.every):
+            self._disarm()
+            return
+        close = is_close(self._number)
+        self._calls.attach(self.models, self._params.signature())
+        self._calls.clear()
+        # between the steps of the default schedule, what the graph shows is known if nothing changed
+        light = self._repeats is not None and not is_measured(self._number)
+        self._calls.active, self._calls.light = not self._busy, light
+        self._step = Step(
+            self._number,
+            close=close,
+            light=light,
+            marks=self._marks,
+            calls=self._calls,
+            params=self._params,
+            weights=self._weights,
+            predictions=self._predictions,
+        )
+        self._step.probing = self._probing
+        self._step.several = len(self._rounds.known) > 1
+        if not self._arrivals:
+            self._arrivals = [
+                one.tensor.register_post_accumulate_grad_hook(self._arrived)
+                for one in self._params.held
+                if one.tensor.requires_grad and one.tensor.is_leaf
+            ]
+
+    def _disarm(self) -> None:
+        self._step = None
+        self._calls.active = False
+        self._calls.detach()
+        for handle in self._arrivals:
+            handle.remove()
+        self._arrivals.clear()
+
+    def _arrived(self, parameter: torch.Tensor) -> None:
+        if self._step is not None and not self._off():
+            self._step.arrive(parameter)
+
+    # ---- what is told of the training (see torch_patches.Watcher)
+
+    def before_backward(self, tensors: Any, gradients: Any) -> bool:
+        """Note the loss; on a measured step, look at its graph."""
+        if self._off() or self._busy:
+            return False
+        self._inside = None if self._inside is None else self._inside + 1
+        if (self._inside or 0) > 1:
+            return False  # a closure's later evaluations are at other weights
+        return bool(self._guard.run("the loss", self._note_loss, tensors, gradients))
+
+    def _note_loss(self, tensors: Any, gradients: Any) -> bool:
+        loss = tensors if isinstance(tensors, torch.Tensor) else next(iter(tensors), None)
+        if not isinstance(loss, torch.Tensor):
+            return False
+        scale = getattr(self._scaler, "_scale", None) if self._scaled else None
+        with torch.no_grad():
+            if loss.numel() == 1 and gradients is None:
+                value = loss.detach().reshape(())
+                self._losses.note(value if scale is None else value / scale.to(value.device))
+            if self._step is None:
+                return False
+            self._step.before_backward(loss, scale)
+        self._busy, self._calls.active = True, False
+        return True
+
+    def after_backward(self) -> None:
+        """Measure the gradients."""
+        self._busy = False
+        if self._step is not None:
+            self._guard.run("the gradients", self._step.after_backward)
+            self._calls.active = bool(self._step)
+
+    def before_step(self, optimizer: Any) -> None:
+        """Remember the weights."""
+        if self._off() or not self._rounds.ours(optimizer, self._owned):
+            return
+        self._inside = 0
+        if self._step is not None:
+            self._guard.run("the weights", self._step.before_update, self._held_by(optimizer))
+            if self._probing is not None and self._number == 0 and self._rounds.first(optimizer):
+                self._guard.run("the probes", self._probe, self._probing, optimizer)
+
+    def _probe(self, probing: Probing, optimizer: Any) -> None:
+        """Run the probes while nothing of ours looks at the model."""
+        active, self._calls.active = self._calls.active, False
+        try:
+            probing.run(self._number, optimizer)
+        finally:
+            self._calls.active = active
+
+    def after_step(self, optimizer: Any) -> None:
+        """Measure the update; the step may be complete."""
+        if self._off() or not self._rounds.ours(optimizer, self._owned):
+            return
+        self._inside = None
+        if self._step is not None:
+            self._guard.run("the update", self._step.after_update, self._held_by(optimizer))
+        if self._rounds.stepped(optimizer):
+            self._guard.run("the step", self._end_step, optimizer)
+
+    def scaled(self, scaler: Any) -> None:
+        """Losses are multiplied by a factor: remember where it is kept."""
+        self._scaler, self._scaled = scaler, True
+
+    def scaler_updated(self) -> None:
+        """A step that was left out because of overflow is no step."""
+        if not self._off() and self._losses.count and self._rounds.between:
+            self._losses.drop()
+            self._guard.run("a step that was left out", self._arm)
+
+    # ---- steps
+
+    def _end_step(self, optimizer: Any) -> None:
+        number, step = self._number, self._step
+        self._rates(optimizer)
+        if step is not None:
+            self._losses.learn(step.ours)
+            step.share[0] = 0.0 if step.several and sum(step.ours) > 1 else float(max(sum(step.ours), 1))
+        self._losses.end(number)
+        self._number += 1
+        self._recording.steps = self._number
+        if step is not None:
+            self._write(step, optimizer)
+        if step is not None or is_measured(self._number, self.every):
+            self._arm()
+        if self._writer is not None and self._writer.due():
+            self._bring_losses()
+            self._writer.flush()
+
+    def _write(self, step: Step, optimizer: Any) -> None:
+        """Bring the step's numbers over and put them into the recording."""
+        self._losses.put(step.gather, self._write_losses)
+        seen = tuple(tuple(group.names) for group in self._calls.groups)
+        if step.light:
+            self._repeats = seen if seen == self._repeats else None
+        else:
+            self._repeats = step.repeats if len(step.graphs) == 1 and len(seen) == 1 else None
+        with torch.no_grad():
+            step.finish()
+        self._learn_structure(step, optimizer)
+        known = self._params.note_remade()
+        for layer in known:
+            step.rows[layer]["remade"] = float(layer in self._params.remade)
+        loss = self._recording.at("loss", "", step.number)
+        if loss is not None:
+            step.rows[""]["loss_finite"] = float(loss - loss == 0)
+        for row, values in step.rows.items():
+            self._recording.add_row(step.number, row, values)
+        fresh = step.number == 0 or step.number - 1 in self._measured[-1:]
+        if not self._named_origin:
+            born = step.origin(loss=loss, scaled=self._scaler is not None, weights_fresh=fresh)
+            if born is not None:
+                self._recording.add(step.number, born, "origin.nonfinite", float(step.number))
+                self._named_origin = True
+        self._measured.append(step.number)
+        self._recording.steps = self._number
+
+    def _bring_losses(self) -> None:
+        gather = Gather()
+        self._losses.put(gather, self._write_losses)
+        gather.deliver()
+        self._recording.steps = self._number
+
+    def _write_losses(self, steps: list[int], values: Floats) -> None:
+        for step, value in zip(steps, values.tolist(), strict=True):
+            self._recording.add(step, "", "loss", value)
+            if value - value == 0 or self._named_origin:
+                continue
+            self._recording.add(step, "", "loss_finite", 0.0)
+            if self._step is None or self._step.number != step:
+                self._named_origin = True
+                last = f"step {self._measured[-1]}" if self._measured else "the start"
+                self._guard.note(
+                    f"the loss of step {step} is the first that is not finite; that step was not measured in "
+                    f"full: the NaN or infinity was born between {last} and step {step}"
+                )
+
+    def _rates(self, optimizer: Any) -> None:
+        """The learning rate, where it is a plain number, whenever it changes and on measured steps."""
+        rate = optimizer.param_groups[0].get("lr")
+        if isinstance(rate, (int, float)) and (self._step is not None or rate != self._last_lr):
+            self._last_lr = float(rate)
+            self._recording.add(self._number, "", "lr", self._last_lr)
+        elif isinstance(rate, torch.Tensor) and self._step is not None:
+            number, recording = self._number, self._recording
+            self._step.gather.put(
+                rate.detach().float().reshape(()).clone(), lambda x: recording.add(number, "", "lr", float(x))
+            )
+
+    # ---- structure
+
+    def _learn_structure(self, step: Step, optimizer: Any) -> None:
+        meta = self._recording.meta
+        if meta.optimizer is None:
+            meta.optimizer, meta.optimizer_options = type(optimizer).__name__, options(optimizer)
+        if self._recording.structure.nodes and not step.close:
+            return
+        for graph, calls, shape in step.graphs:
+            found = structure(graph, calls, self._params, self._optimised, self.locations, shape)
+            self._recording.structure = merged(self._recording.structure, found)
+            for hidden in sorted(set(graph.opaque)):
+                self._guard.note(f"the inside of {hidden} could not be seen in the graph")
+            if not graph.whole:
+                self._guard.note("the graph is too large to be walked to its end: its order is not known")
+
+    def _chain(self) -> None:
+        self._recording.structure = chain(self._params, self._optimised, self.locations)
+        self._guard.note("no graph was seen: the order of the layers is that in which they were defined")
+
+    @property
+    def _optimised(self) -> set[int] | None:
+        return optimised(self._rounds.known) if self._rounds.known else None
+
+    # ---- helpers
+
+    def _give_up(self) -> None:
+        self._step = None
+        self._calls.active = False
+
+    def _owned(self) -> set[int]:
+        return set(self._params.owners)
+
+    def _held_by(self, optimizer: Any) -> list[Held]:
+        """Parameters that this optimiser's step concerns: its own, and with the first one those of none."""
+        own = optimised([optimizer])
+        others = optimised(self._rounds.known) if self._rounds.first(optimizer) else None
+        return [
+            one
+            for one in self._params.measurable()
+            if id(one.tensor) in own or (others is not None and id(one.tensor) not in others)
+        ]
+
+    def _off(self) -> bool:
+        return (
+            self._remove is None
+            or (self._probing is not None and self._probing.busy)
+            or torch.compiler.is_compiling()
+            or threading.get_ident() != self._thread
+            or os.getpid() != self._process
+        )

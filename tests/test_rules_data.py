@@ -1,0 +1,136 @@
+import math
+
+import numpy as np
+import pytest
+
+from small_network import Network, blobs, train
+from traces import every, facts, linear, recorded, told
+from unstuck.diagnose.bounds import load_bounds
+from unstuck.diagnose.diagnosis import diagnose
+from unstuck.diagnose.registry import NotChecked
+from unstuck.diagnose.rules.data import dead_input, non_finite_data, unscaled_input
+from unstuck.trace.structure import Node, Structure
+
+BOUNDS = load_bounds()
+X, T = blobs()
+STUCK = {"start": 2.3, "final": 2.3, "baseline": 2.3}
+
+
+def fitted(x, activation="Tanh", lr=0.3, steps=80, **more):
+    return train(Network((x.shape[1], 16, 3), activation, **more), x, T, lr=lr, steps=steps, classes=True)
+
+
+# ---- DAT001 unscaled-input
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
+@pytest.mark.parametrize(
+    ("x", "activation"),
+    [(100 * X, "ReLU"), (X + 200.0, "Tanh"), (1e-4 * X, "Tanh")],
+    ids=["large", "far off", "tiny"],
+)
+def test_inputs_of_another_size_harm_the_first_layer(x, activation):
+    run = fitted(x, activation)
+    assert told(unscaled_input(run, BOUNDS)) == [("DAT001", "error", "fc1")]
+    assert diagnose(run).findings[0].code == "DAT001"
+    assert diagnose(run).findings[0].treatments[0].id == "data=standardise"
+
+
+def test_inputs_of_a_usual_size():
+    assert unscaled_input(fitted(X), BOUNDS) == []
+    assert unscaled_input(fitted(X, lr=1e-5), BOUNDS) == []  # stuck, but not for this
+
+
+def test_large_inputs_that_do_no_harm():
+    run = fitted(1000 * X)  # even saturated units tell these classes apart
+    assert run.first("data.std") > BOUNDS.data.large
+    assert diagnose(run).outcome.word == "learned"
+    assert unscaled_input(run, BOUNDS) == []
+
+
+def test_large_weights_are_not_the_inputs_fault():
+    assert unscaled_input(fitted(X, init={1: 500.0}), BOUNDS) == []
+
+
+def raw(first, after=None, rms=150.0, **data):
+    """A stuck run on numbers 0..255."""
+    nodes = [first] if after is None else [first, after]
+    nodes.append(linear("head", nodes[-1].name))
+    sizes = {"data__mean": 33.0, "data__std": 78.0} | data
+    run = recorded(nodes, "CrossEntropyLoss", facts("head"), **STUCK, **sizes)
+    return every(run, first.name, act_rms=rms, weight_norm=2.8)
+
+
+def test_what_takes_the_scale_out_is_no_harm():
+    scale = {"weight": (8,), "bias": (8,)}
+    assert told(unscaled_input(raw(linear("fc1", "input")), BOUNDS)) == [("DAT001", "error", "fc1")]
+    norm = Node("norm", "BatchNorm2d", ("input",), (8,), scale)
+    assert unscaled_input(raw(norm), BOUNDS) == []
+    table = Node("table", "Embedding", ("input",), (8,), {"weight": (30000, 8)})
+    assert unscaled_input(raw(table, data__mean=9000.0, data__std=8000.0), BOUNDS) == []
+    after = Node("norm", "LayerNorm", ("fc1",), (8,), scale)
+    assert unscaled_input(raw(linear("fc1", "input"), after), BOUNDS) == []
+    assert unscaled_input(raw(linear("fc1", "input"), rms=0.6), BOUNDS) == []  # divided by 255 in forward
+
+
+# ---- DAT002 dead-input
+
+
+def test_the_same_input_for_every_sample():
+    for x in (np.full_like(X, 0.5), np.repeat(X[:1], len(X), axis=0)):
+        run = fitted(x, lr=0.05)
+        assert told(dead_input(run, BOUNDS)) == [("DAT002", "error", "fc1")]
+        assert diagnose(run).findings[0].code == "DAT002"
+    assert dead_input(fitted(X), BOUNDS) == []
+    assert dead_input(fitted(np.where(X > 2.5, 1.0, 0.0)), BOUNDS) == []  # sparse
+
+
+def test_zero_weights_and_single_samples_are_not_the_inputs_fault():
+    assert dead_input(fitted(X, init={0: 0.0}), BOUNDS) == []
+    with pytest.raises(NotChecked):
+        dead_input(train(Network((4, 8, 3)), X, T, lr=0.1, steps=30, batch=1, classes=True), BOUNDS)
+
+
+def test_positions_that_are_the_same_for_all_samples_are_usual():
+    nodes = (
+        Node("tokens", "Embedding", ("input",), (8,), {"weight": (100, 8)}),
+        Node("places", "Embedding", ("input",), (8,), {"weight": (16, 8)}),
+        Node("add_1", "add", ("tokens", "places"), (8,)),
+        linear("head", "add_1"),
+    )
+    run = recorded(nodes, "CrossEntropyLoss", facts("head"), **STUCK, data__std=30.0, data__mean=50.0)
+    every(run, "tokens", act_variation=0.9, weight_norm=1.0)
+    every(run, "places", act_variation=0.0, weight_norm=1.0)
+    assert dead_input(run, BOUNDS) == []
+    run.structure = Structure((nodes[1], linear("head", "places")), "CrossEntropyLoss", facts("head"))
+    assert told(dead_input(run, BOUNDS)) == [("DAT002", "error", "places")]
+
+
+# ---- DAT003 non-finite-data
+
+
+@pytest.mark.filterwarnings("ignore:invalid")
+def test_nan_in_the_inputs_is_the_cause_of_the_loss():
+    x = X.copy()
+    x[3, 1] = math.nan
+    run = fitted(x)
+    assert told(non_finite_data(run, BOUNDS)) == [("DAT003", "error", None)]
+    root = diagnose(run).findings[0]
+    assert root.code == "DAT003"
+    assert "GRD004" in [effect.code for effect in root.consequences]
+    assert non_finite_data(fitted(X), BOUNDS) == []
+
+
+def test_nan_in_the_targets():
+    run = recorded([linear("fc1", "input")], "MSELoss", start=math.nan, final=math.nan, data__nonfinite=0.0)
+    assert non_finite_data(run, BOUNDS) == []
+    run.add(4, "", "target.mean", math.nan)
+    assert told(non_finite_data(run, BOUNDS)) == [("DAT003", "error", None)]
+
+
+def test_gaps_that_the_program_fills_are_worth_knowing_only():
+    run = recorded(
+        [linear("fc1", "input")], "MSELoss", start=1.0, final=0.1, baseline=1.0, data__nonfinite=0.1
+    )
+    assert told(non_finite_data(run, BOUNDS)) == [("DAT003", "info", None)]
+    assert diagnose(run).healthy
