@@ -180,6 +180,58 @@ def leaky_slope(x, slope):
     return 1.0 if x > 0 else slope
 
 
+def elu(x, alpha):
+    """x to the right of 0, else alpha·(eˣ − 1)."""
+    return x if x > 0 or math.isnan(x) else alpha * math.expm1(x)
+
+
+def elu_slope(x, alpha):
+    """1 to the right of 0, else alpha·eˣ."""
+    return 1.0 if x > 0 else alpha * math.exp(x)
+
+
+def gelu(x):
+    """x·P(x), P(x) = erfc(−x/√2)/2."""
+    return x * math.erfc(-x / math.sqrt(2)) / 2
+
+
+def gelu_slope(x):
+    """P(x) + x·p(x)."""
+    return math.erfc(-x / math.sqrt(2)) / 2 + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+def gelu_tanh(x):
+    """x·(1 + tanh u)/2, u = √(2/π)·(x + 0.044715·x³)."""
+    return x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+
+
+def gelu_tanh_slope(x):
+    """(1 + tanh u)/2 + x·u′/(2·cosh² u)."""
+    u = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    rise = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
+    return (1 + math.tanh(u)) / 2 + x * rise / (2 * math.cosh(u) ** 2)
+
+
+def silu(x):
+    """x·σ(x)."""
+    return x * sigmoid(x)
+
+
+def silu_slope(x):
+    """σ(x)·(1 + x·σ(−x))."""
+    return sigmoid(x) * (1 + x * sigmoid(-x))
+
+
+def softplus(x, beta, threshold):
+    """log(1 + e^{beta·x}) / beta; x itself where beta·x > threshold."""
+    return x if beta * x > threshold else math.log1p(math.exp(beta * x)) / beta
+
+
+def softplus_slope(x, beta, threshold):
+    """σ(beta·x); 1 where beta·x > threshold."""
+    return 1.0 if beta * x > threshold else sigmoid(beta * x)
+
+
 def softmax(x):
     """y_i = e^{x_i} / Σ_j e^{x_j} over axis 1."""
     y = np.zeros(x.shape)

@@ -35,18 +35,25 @@ def forward(net, params, x):
     return values
 
 
+FUNCTIONS = {
+    "Sigmoid": (naive.sigmoid, naive.sigmoid_slope),
+    "Tanh": (np.tanh, naive.tanh_slope),
+    "ReLU": (naive.relu, naive.relu_slope),
+    "LeakyReLU": (naive.leaky, naive.leaky_slope),
+    "ELU": (naive.elu, naive.elu_slope),
+    "GELU": (naive.gelu, naive.gelu_slope),
+    "SiLU": (naive.silu, naive.silu_slope),
+    "Softplus": (naive.softplus, naive.softplus_slope),
+}
+
+
 def function(layer):
     """An element-wise layer's function and its slope."""
-    match layer:
-        case nn.Sigmoid():
-            return naive.sigmoid, naive.sigmoid_slope
-        case nn.Tanh():
-            return np.tanh, naive.tanh_slope
-        case nn.ReLU():
-            return naive.relu, naive.relu_slope
-        case nn.LeakyReLU(negative_slope=slope):
-            return lambda x: naive.leaky(x, slope), lambda x: naive.leaky_slope(x, slope)
-    raise AssertionError(layer)
+    if layer == nn.GELU("tanh"):
+        return naive.gelu_tanh, naive.gelu_tanh_slope
+    numbers = [value for value in layer.options().values() if not isinstance(value, str)]
+    value, slope = FUNCTIONS[layer.type]
+    return lambda x: value(x, *numbers), lambda x: slope(x, *numbers)
 
 
 def loss_and_grads(net, params, x, target, loss):

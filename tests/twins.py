@@ -1,5 +1,7 @@
 """Comparing the engine with its twins: plain loops (`naive_network.py`), differences, PyTorch."""
 
+import dataclasses
+
 import numpy as np
 import torch
 
@@ -97,7 +99,7 @@ def to_torch(net):
 
 def arguments(layer):
     """A layer's arguments, as PyTorch names them."""
-    return {name: getattr(layer, name) for name in layer.__dataclass_fields__}
+    return {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
 
 
 def torch_loss(loss):

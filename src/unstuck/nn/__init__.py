@@ -2,7 +2,7 @@
 
 from unstuck.nn.fit import EnsembleResult, FitResult, fit
 from unstuck.nn.initialise import Initialisation, ParameterSpec
-from unstuck.nn.layers.activations import LeakyReLU, ReLU, Sigmoid, Tanh
+from unstuck.nn.layers.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from unstuck.nn.layers.conv import Conv2d
 from unstuck.nn.layers.flatten import Flatten
 from unstuck.nn.layers.layer import Layer
@@ -16,6 +16,8 @@ from unstuck.nn.schemes import Scheme
 from unstuck.nn.training import Training
 
 __all__ = [
+    "ELU",
+    "GELU",
     "SGD",
     "AvgPool2d",
     "BCELoss",
@@ -35,8 +37,10 @@ __all__ = [
     "ReLU",
     "Scheme",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Tanh",
     "Training",
     "fit",

@@ -172,7 +172,7 @@ class Runner:
         program = self.program
         outputs = int(np.prod(program.scores.lengths))
         job[machine.FORWARD_ROWS] = program.forward_rows
-        job[machine.ROWS] = program.constants.size
+        job[machine.ROWS] = len(program.constants)
         job[machine.LOSS] = table.NO_LOSS if loss is None else loss.kind
         job[machine.OUTPUTS] = outputs
         job[machine.SCORES] = program.scores.offset

@@ -68,9 +68,9 @@ def operate(params, gradients, memory, table, constants, row):
     elif code == BIAS:
         sum_biases(memory, gradients, table, t)
     elif code == FORWARD:
-        forward(memory, table, t, constants[row])
+        forward(memory, table, t, constants[row, 0], constants[row, 1])
     elif code == BACKWARD:
-        backward(memory, table, t, constants[row])
+        backward(memory, table, t, constants[row, 0], constants[row, 1])
     elif code == POOL:
         pool(memory, table, t)
     elif code == POOL_BACK:
