@@ -303,10 +303,54 @@ def _averaged(value, slope, z, t):
 # ---------------------------------------------------------------- training
 
 
-def sgd(w, v, gradient, lr, momentum):
-    """v = momentum·v + g;  w = w − lr·v. Returns (w, v)."""
-    v = each(lambda v, g: momentum * v + g, v, gradient)
-    return each(lambda w, v: w - lr * v, w, v), v
+def sgd(w, kept, g, t, lr, momentum, weight_decay, nesterov):
+    """v = momentum·v + g;  w = w − lr·v, or w − lr·(g + momentum·v). Returns w and what is kept."""
+    del t
+    g = g + weight_decay * w
+    v = momentum * kept.get("v", 0.0) + g
+    return w - lr * (g + momentum * v if nesterov else v), {"v": v}
+
+
+def adam(w, kept, g, t, lr, beta1, beta2, eps, weight_decay, amsgrad, decoupled=False):
+    """w = w − lr·m̂ / (√v̂ + eps), m̂ = m / (1 − beta1ᵗ), v̂ = v / (1 − beta2ᵗ), t from 1."""
+    if decoupled:
+        w = w - lr * weight_decay * w
+    else:
+        g = g + weight_decay * w
+    m = beta1 * kept.get("m", 0.0) + (1 - beta1) * g
+    v = beta2 * kept.get("v", 0.0) + (1 - beta2) * g * g
+    largest = max(kept.get("largest", 0.0), v)
+    second = (largest if amsgrad else v) / (1 - beta2**t)
+    return w - lr * m / (1 - beta1**t) / (math.sqrt(second) + eps), {"m": m, "v": v, "largest": largest}
+
+
+def adamw(*numbers):
+    """Adam whose weight decay does not pass through the gradient."""
+    return adam(*numbers, decoupled=True)
+
+
+def rmsprop(w, kept, g, t, lr, alpha, eps, weight_decay, momentum, centered):
+    """w = w − lr·b, b = momentum·b + g / (√s + eps); with s − a² instead of s if centred."""
+    del t
+    g = g + weight_decay * w
+    s = alpha * kept.get("s", 0.0) + (1 - alpha) * g * g
+    a = alpha * kept.get("a", 0.0) + (1 - alpha) * g
+    b = momentum * kept.get("b", 0.0) + g / (math.sqrt(s - a * a if centered else s) + eps)
+    return w - lr * b, {"s": s, "a": a, "b": b}
+
+
+def clip_norm(gradients, limit):
+    """All gradients times limit / norm where their norm together is larger."""
+    norm = math.sqrt(math.fsum(float(g) ** 2 for gradient in gradients.values() for g in gradient.flat))
+    factor = min(1.0, limit / (norm + 1e-6))
+    return {name: factor * gradient for name, gradient in gradients.items()}
+
+
+def clip_value(gradients, limit):
+    """Every number between −limit and limit."""
+    return {
+        name: each(lambda g: max(-limit, min(limit, g)), gradient) for name, gradient in gradients.items()
+    }
 
 
 def shuffled(count, seed, epoch):

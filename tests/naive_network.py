@@ -111,12 +111,16 @@ def loss_of(loss, outputs, target):
     return compare(flat, target.reshape(flat.shape).astype(np.float64))
 
 
+UPDATES = {"SGD": naive.sgd, "Adam": naive.adam, "AdamW": naive.adamw, "RMSprop": naive.rmsprop}
+
+
 def train(training, params, seed=0):
     """Parameters after a training, and the mean loss of each epoch."""
     net, (x, target) = training.network, training.data
-    params = {name: np.asarray(value, np.float64) for name, value in params.items()}
-    velocity = {name: np.zeros(value.shape) for name, value in params.items()}
-    losses = []
+    params = {name: np.asarray(value, np.float64).copy() for name, value in params.items()}
+    kept = {}
+    lr, *numbers = training.optimizer.options().values()
+    losses, step = [], 0
     for epoch in range(training.epochs):
         order = naive.shuffled(len(x), seed, epoch) if training.shuffle else list(range(len(x)))
         total = 0.0
@@ -124,15 +128,24 @@ def train(training, params, seed=0):
             batch = order[start : start + training.batch]
             loss, grads = loss_and_grads(net, params, x[batch], target[batch], training.loss)
             total += loss * len(batch)
+            grads = {
+                name: training.loss_scale * gradient
+                for name, gradient in grads.items()
+                if name not in training.frozen and name.rpartition(".")[0] not in training.frozen
+            }
+            if training.clip_norm is not None:
+                grads = naive.clip_norm(grads, training.clip_norm)
+            if training.clip_value is not None:
+                grads = naive.clip_value(grads, training.clip_value)
+            if training.lr_schedule is not None:
+                count = epoch if training.lr_schedule.per == "epoch" else step
+                lr = training.lr_schedule.rates(training.optimizer.lr, np.array([count]))[0]
+            step += 1
             for name, gradient in grads.items():
-                if name in training.frozen or name.rpartition(".")[0] in training.frozen:
-                    continue
-                params[name], velocity[name] = naive.sgd(
-                    params[name],
-                    velocity[name],
-                    training.loss_scale * gradient,
-                    training.optimizer.lr,
-                    training.optimizer.momentum,
-                )
+                for place in np.ndindex(*gradient.shape):
+                    key, g = (name, place), gradient[place]
+                    params[name][place], kept[key] = UPDATES[training.optimizer.type](
+                        params[name][place], kept.get(key, {}), g, step, lr, *numbers
+                    )
         losses.append(total / len(x))
     return params, np.array(losses)

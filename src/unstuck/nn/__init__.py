@@ -11,7 +11,18 @@ from unstuck.nn.layers.pooling import AvgPool2d, MaxPool2d
 from unstuck.nn.layers.softmax import Softmax
 from unstuck.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from unstuck.nn.network import Sequential
-from unstuck.nn.optimisers import SGD
+from unstuck.nn.optimisers import SGD, Adam, AdamW, Optimizer, RMSprop
+from unstuck.nn.schedules import (
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LinearLR,
+    LRSchedule,
+    MultiStepLR,
+    OneCycleLR,
+    SequentialLR,
+    StepLR,
+)
 from unstuck.nn.schemes import Scheme
 from unstuck.nn.training import Training
 
@@ -19,28 +30,41 @@ __all__ = [
     "ELU",
     "GELU",
     "SGD",
+    "Adam",
+    "AdamW",
     "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "ConstantLR",
     "Conv2d",
+    "CosineAnnealingLR",
     "CrossEntropyLoss",
     "EnsembleResult",
+    "ExponentialLR",
     "FitResult",
     "Flatten",
     "Initialisation",
+    "LRSchedule",
     "Layer",
     "LeakyReLU",
     "Linear",
+    "LinearLR",
     "MSELoss",
     "MaxPool2d",
+    "MultiStepLR",
+    "OneCycleLR",
+    "Optimizer",
     "ParameterSpec",
+    "RMSprop",
     "ReLU",
     "Scheme",
     "Sequential",
+    "SequentialLR",
     "SiLU",
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "StepLR",
     "Tanh",
     "Training",
     "fit",

@@ -1,6 +1,8 @@
 # pyright: basic
 # Numba ships no types; everything that touches it is unknown to the type checker.
-"""Activations: each function beside its derivative, in terms of the output y where that is enough.
+"""Activations: each function beside its derivative.
+
+In terms of the output y where that is enough:
 
     sigmoid    y = 1 / (1 + e**-x)      dy/dx = y (1 - y)
     tanh       y = tanh x               dy/dx = 1 - y**2

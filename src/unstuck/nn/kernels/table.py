@@ -48,3 +48,8 @@ SQUARED: Final = 0
 CROSS_ENTROPY: Final = 1
 BINARY: Final = 2
 BINARY_LOGITS: Final = 3
+
+# kinds of optimisers
+DESCENT: Final = 0
+ADAM: Final = 1
+RMSPROP: Final = 2
