@@ -257,6 +257,30 @@ def softmax_back(x, d):
     return dx
 
 
+def log_softmax(x):
+    """y_i = x_i − log Σ_j e^{x_j} over axis 1."""
+    y = np.zeros(x.shape)
+    for n in range(len(x)):
+        for place in np.ndindex(*x.shape[2:]):
+            scores = [float(x[(n, c, *place)]) for c in range(x.shape[1])]
+            mass = math.fsum(math.exp(s - max(scores)) for s in scores)
+            for c, s in enumerate(scores):
+                y[(n, c, *place)] = s - max(scores) - math.log(mass)
+    return y
+
+
+def log_softmax_back(x, d):
+    """dx_i = Σ_j d_j ([i = j] − softmax_i)."""
+    p, dx = softmax(x), np.zeros(x.shape)
+    for n in range(len(x)):
+        for place in np.ndindex(*x.shape[2:]):
+            for i in range(x.shape[1]):
+                dx[(n, i, *place)] = math.fsum(
+                    d[(n, j, *place)] * ((i == j) - p[(n, i, *place)]) for j in range(x.shape[1])
+                )
+    return dx
+
+
 # ---------------------------------------------------------------- losses: (value, gradient of the scores)
 
 
@@ -273,6 +297,15 @@ def cross_entropy(z, labels):
         value += math.log(math.fsum(math.exp(s - top) for s in z[n])) + top - float(z[n, int(label)])
         gradient[n, int(label)] -= 1.0 / len(z)
     return value / len(z), gradient
+
+
+def likelihood(z, labels):
+    """Mean over samples of −z_label."""
+    value, gradient = 0.0, np.zeros(z.shape)
+    for n, label in enumerate(labels):
+        value -= float(z[n, int(label)]) / len(z)
+        gradient[n, int(label)] = -1.0 / len(z)
+    return value, gradient
 
 
 def bce(z, t):

@@ -29,6 +29,8 @@ def forward(net, params, x):
                 )
             case nn.Softmax():
                 y = naive.softmax(x)
+            case nn.LogSoftmax():
+                y = naive.log_softmax(x)
             case _:
                 y = naive.each(function(layer)[0], x)
         values[name] = y
@@ -85,6 +87,8 @@ def loss_and_grads(net, params, x, target, loss):
                 dx = d.reshape(x.shape)
             case nn.Softmax():
                 dx = naive.softmax_back(x, d)
+            case nn.LogSoftmax():
+                dx = naive.log_softmax_back(x, d)
             case _:
                 dx = naive.each(operator.mul, naive.each(function(layer)[1], x), d)
         d = dx
@@ -92,12 +96,14 @@ def loss_and_grads(net, params, x, target, loss):
 
 
 def loss_of(loss, outputs, target):
-    """Mean loss and the gradient of the outputs; classes become one-hot except for cross-entropy."""
+    """Mean loss and the gradient of the outputs; classes become one-hot except for losses of classes."""
     target = np.asarray(target)
     flat = outputs.reshape(len(outputs), -1)
     match loss:
         case nn.CrossEntropyLoss():
             return naive.cross_entropy(flat, target)
+        case nn.NLLLoss():
+            return naive.likelihood(flat, target)
         case nn.MSELoss():
             compare = naive.mse
         case nn.BCELoss():

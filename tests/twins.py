@@ -28,7 +28,7 @@ def images(shape, seed=0):
 def target_for(net, x, loss, seed=0):
     """Random targets that fit a network's output and a loss."""
     numbers, size = np.random.default_rng(seed), net.forward(x).shape
-    if isinstance(loss, nn.CrossEntropyLoss):
+    if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss):
         return numbers.integers(size[1], size=size[0])
     return (
         numbers.random(size)
@@ -110,7 +110,9 @@ def torch_loss(loss):
 def torch_target(target, loss, dtype):
     """Targets as PyTorch wants them."""
     return (
-        torch.tensor(target) if isinstance(loss, nn.CrossEntropyLoss) else torch.tensor(target.astype(dtype))
+        torch.tensor(target)
+        if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
+        else torch.tensor(target.astype(dtype))
     )
 
 

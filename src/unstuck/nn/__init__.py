@@ -8,8 +8,8 @@ from unstuck.nn.layers.flatten import Flatten
 from unstuck.nn.layers.layer import Layer
 from unstuck.nn.layers.linear import Linear
 from unstuck.nn.layers.pooling import AvgPool2d, MaxPool2d
-from unstuck.nn.layers.softmax import Softmax
-from unstuck.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
+from unstuck.nn.layers.softmax import LogSoftmax, Softmax
+from unstuck.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, MSELoss, NLLLoss
 from unstuck.nn.network import Sequential
 from unstuck.nn.optimisers import SGD, Adam, AdamW, Optimizer, RMSprop
 from unstuck.nn.schedules import (
@@ -49,9 +49,11 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "LinearLR",
+    "LogSoftmax",
     "MSELoss",
     "MaxPool2d",
     "MultiStepLR",
+    "NLLLoss",
     "OneCycleLR",
     "Optimizer",
     "ParameterSpec",

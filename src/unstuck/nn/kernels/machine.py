@@ -23,6 +23,7 @@ from unstuck.nn.kernels.table import (
     CORRELATE,
     CROSS_ENTROPY,
     FORWARD,
+    LIKELIHOOD,
     NO_LOSS,
     POOL,
     POOL_BACK,
@@ -152,7 +153,8 @@ def execute(
     training = job[TASK] == TRAIN
     samples = order.size
     batch = job[BATCH] if training else samples
-    per_output = 1.0 if job[LOSS] == CROSS_ENTROPY else float(job[OUTPUTS])
+    per_sample = job[LOSS] == CROSS_ENTROPY or job[LOSS] == LIKELIHOOD
+    per_output = 1.0 if per_sample else float(job[OUTPUTS])
     steps_per_epoch = (samples + batch - 1) // batch
     shuffled = -1
     step = job[FIRST_STEP]

@@ -42,12 +42,17 @@ SOFTPLUS: Final = 9
 MAXIMUM: Final = 0
 AVERAGE: Final = 1
 
+# kinds of softmax
+PLAIN: Final = 0
+LOGARITHM: Final = 1
+
 # kinds of losses
 NO_LOSS: Final = -1
 SQUARED: Final = 0
 CROSS_ENTROPY: Final = 1
 BINARY: Final = 2
 BINARY_LOGITS: Final = 3
+LIKELIHOOD: Final = 4
 
 # kinds of optimisers
 DESCENT: Final = 0
