@@ -1,5 +1,7 @@
 """The engine: networks from scratch, forward and backward by hand."""
 
+from unstuck.nn.convert import from_torch
+from unstuck.nn.files import load
 from unstuck.nn.fit import EnsembleResult, FitResult, fit
 from unstuck.nn.initialise import Initialisation, ParameterSpec
 from unstuck.nn.layers.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
@@ -70,4 +72,6 @@ __all__ = [
     "Tanh",
     "Training",
     "fit",
+    "from_torch",
+    "load",
 ]
