@@ -180,6 +180,58 @@ def leaky_slope(x, slope):
     return 1.0 if x > 0 else slope
 
 
+def elu(x, alpha):
+    """x to the right of 0, else alpha·(eˣ − 1)."""
+    return x if x > 0 or math.isnan(x) else alpha * math.expm1(x)
+
+
+def elu_slope(x, alpha):
+    """1 to the right of 0, else alpha·eˣ."""
+    return 1.0 if x > 0 else alpha * math.exp(x)
+
+
+def gelu(x):
+    """x·P(x), P(x) = erfc(−x/√2)/2."""
+    return x * math.erfc(-x / math.sqrt(2)) / 2
+
+
+def gelu_slope(x):
+    """P(x) + x·p(x)."""
+    return math.erfc(-x / math.sqrt(2)) / 2 + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+def gelu_tanh(x):
+    """x·(1 + tanh u)/2, u = √(2/π)·(x + 0.044715·x³)."""
+    return x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
+
+
+def gelu_tanh_slope(x):
+    """(1 + tanh u)/2 + x·u′/(2·cosh² u)."""
+    u = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    rise = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
+    return (1 + math.tanh(u)) / 2 + x * rise / (2 * math.cosh(u) ** 2)
+
+
+def silu(x):
+    """x·σ(x)."""
+    return x * sigmoid(x)
+
+
+def silu_slope(x):
+    """σ(x)·(1 + x·σ(−x))."""
+    return sigmoid(x) * (1 + x * sigmoid(-x))
+
+
+def softplus(x, beta, threshold):
+    """log(1 + e^{beta·x}) / beta; x itself where beta·x > threshold."""
+    return x if beta * x > threshold else math.log1p(math.exp(beta * x)) / beta
+
+
+def softplus_slope(x, beta, threshold):
+    """σ(beta·x); 1 where beta·x > threshold."""
+    return 1.0 if beta * x > threshold else sigmoid(beta * x)
+
+
 def softmax(x):
     """y_i = e^{x_i} / Σ_j e^{x_j} over axis 1."""
     y = np.zeros(x.shape)
@@ -205,6 +257,30 @@ def softmax_back(x, d):
     return dx
 
 
+def log_softmax(x):
+    """y_i = x_i − log Σ_j e^{x_j} over axis 1."""
+    y = np.zeros(x.shape)
+    for n in range(len(x)):
+        for place in np.ndindex(*x.shape[2:]):
+            scores = [float(x[(n, c, *place)]) for c in range(x.shape[1])]
+            mass = math.fsum(math.exp(s - max(scores)) for s in scores)
+            for c, s in enumerate(scores):
+                y[(n, c, *place)] = s - max(scores) - math.log(mass)
+    return y
+
+
+def log_softmax_back(x, d):
+    """dx_i = Σ_j d_j ([i = j] − softmax_i)."""
+    p, dx = softmax(x), np.zeros(x.shape)
+    for n in range(len(x)):
+        for place in np.ndindex(*x.shape[2:]):
+            for i in range(x.shape[1]):
+                dx[(n, i, *place)] = math.fsum(
+                    d[(n, j, *place)] * ((i == j) - p[(n, i, *place)]) for j in range(x.shape[1])
+                )
+    return dx
+
+
 # ---------------------------------------------------------------- losses: (value, gradient of the scores)
 
 
@@ -221,6 +297,15 @@ def cross_entropy(z, labels):
         value += math.log(math.fsum(math.exp(s - top) for s in z[n])) + top - float(z[n, int(label)])
         gradient[n, int(label)] -= 1.0 / len(z)
     return value / len(z), gradient
+
+
+def likelihood(z, labels):
+    """Mean over samples of −z_label."""
+    value, gradient = 0.0, np.zeros(z.shape)
+    for n, label in enumerate(labels):
+        value -= float(z[n, int(label)]) / len(z)
+        gradient[n, int(label)] = -1.0 / len(z)
+    return value, gradient
 
 
 def bce(z, t):
@@ -251,10 +336,54 @@ def _averaged(value, slope, z, t):
 # ---------------------------------------------------------------- training
 
 
-def sgd(w, v, gradient, lr, momentum):
-    """v = momentum·v + g;  w = w − lr·v. Returns (w, v)."""
-    v = each(lambda v, g: momentum * v + g, v, gradient)
-    return each(lambda w, v: w - lr * v, w, v), v
+def sgd(w, kept, g, t, lr, momentum, weight_decay, nesterov):
+    """v = momentum·v + g;  w = w − lr·v, or w − lr·(g + momentum·v). Returns w and what is kept."""
+    del t
+    g = g + weight_decay * w
+    v = momentum * kept.get("v", 0.0) + g
+    return w - lr * (g + momentum * v if nesterov else v), {"v": v}
+
+
+def adam(w, kept, g, t, lr, beta1, beta2, eps, weight_decay, amsgrad, decoupled=False):
+    """w = w − lr·m̂ / (√v̂ + eps), m̂ = m / (1 − beta1ᵗ), v̂ = v / (1 − beta2ᵗ), t from 1."""
+    if decoupled:
+        w = w - lr * weight_decay * w
+    else:
+        g = g + weight_decay * w
+    m = beta1 * kept.get("m", 0.0) + (1 - beta1) * g
+    v = beta2 * kept.get("v", 0.0) + (1 - beta2) * g * g
+    largest = max(kept.get("largest", 0.0), v)
+    second = (largest if amsgrad else v) / (1 - beta2**t)
+    return w - lr * m / (1 - beta1**t) / (math.sqrt(second) + eps), {"m": m, "v": v, "largest": largest}
+
+
+def adamw(*numbers):
+    """Adam whose weight decay does not pass through the gradient."""
+    return adam(*numbers, decoupled=True)
+
+
+def rmsprop(w, kept, g, t, lr, alpha, eps, weight_decay, momentum, centered):
+    """w = w − lr·b, b = momentum·b + g / (√s + eps); with s − a² instead of s if centred."""
+    del t
+    g = g + weight_decay * w
+    s = alpha * kept.get("s", 0.0) + (1 - alpha) * g * g
+    a = alpha * kept.get("a", 0.0) + (1 - alpha) * g
+    b = momentum * kept.get("b", 0.0) + g / (math.sqrt(s - a * a if centered else s) + eps)
+    return w - lr * b, {"s": s, "a": a, "b": b}
+
+
+def clip_norm(gradients, limit):
+    """All gradients times limit / norm where their norm together is larger."""
+    norm = math.sqrt(math.fsum(float(g) ** 2 for gradient in gradients.values() for g in gradient.flat))
+    factor = min(1.0, limit / (norm + 1e-6))
+    return {name: factor * gradient for name, gradient in gradients.items()}
+
+
+def clip_value(gradients, limit):
+    """Every number between −limit and limit."""
+    return {
+        name: each(lambda g: max(-limit, min(limit, g)), gradient) for name, gradient in gradients.items()
+    }
 
 
 def shuffled(count, seed, epoch):

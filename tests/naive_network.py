@@ -29,24 +29,33 @@ def forward(net, params, x):
                 )
             case nn.Softmax():
                 y = naive.softmax(x)
+            case nn.LogSoftmax():
+                y = naive.log_softmax(x)
             case _:
                 y = naive.each(function(layer)[0], x)
         values[name] = y
     return values
 
 
+FUNCTIONS = {
+    "Sigmoid": (naive.sigmoid, naive.sigmoid_slope),
+    "Tanh": (np.tanh, naive.tanh_slope),
+    "ReLU": (naive.relu, naive.relu_slope),
+    "LeakyReLU": (naive.leaky, naive.leaky_slope),
+    "ELU": (naive.elu, naive.elu_slope),
+    "GELU": (naive.gelu, naive.gelu_slope),
+    "SiLU": (naive.silu, naive.silu_slope),
+    "Softplus": (naive.softplus, naive.softplus_slope),
+}
+
+
 def function(layer):
     """An element-wise layer's function and its slope."""
-    match layer:
-        case nn.Sigmoid():
-            return naive.sigmoid, naive.sigmoid_slope
-        case nn.Tanh():
-            return np.tanh, naive.tanh_slope
-        case nn.ReLU():
-            return naive.relu, naive.relu_slope
-        case nn.LeakyReLU(negative_slope=slope):
-            return lambda x: naive.leaky(x, slope), lambda x: naive.leaky_slope(x, slope)
-    raise AssertionError(layer)
+    if layer == nn.GELU("tanh"):
+        return naive.gelu_tanh, naive.gelu_tanh_slope
+    numbers = [value for value in layer.options().values() if not isinstance(value, str)]
+    value, slope = FUNCTIONS[layer.type]
+    return lambda x: value(x, *numbers), lambda x: slope(x, *numbers)
 
 
 def loss_and_grads(net, params, x, target, loss):
@@ -78,6 +87,8 @@ def loss_and_grads(net, params, x, target, loss):
                 dx = d.reshape(x.shape)
             case nn.Softmax():
                 dx = naive.softmax_back(x, d)
+            case nn.LogSoftmax():
+                dx = naive.log_softmax_back(x, d)
             case _:
                 dx = naive.each(operator.mul, naive.each(function(layer)[1], x), d)
         d = dx
@@ -85,12 +96,14 @@ def loss_and_grads(net, params, x, target, loss):
 
 
 def loss_of(loss, outputs, target):
-    """Mean loss and the gradient of the outputs; classes become one-hot except for cross-entropy."""
+    """Mean loss and the gradient of the outputs; classes become one-hot except for losses of classes."""
     target = np.asarray(target)
     flat = outputs.reshape(len(outputs), -1)
     match loss:
         case nn.CrossEntropyLoss():
             return naive.cross_entropy(flat, target)
+        case nn.NLLLoss():
+            return naive.likelihood(flat, target)
         case nn.MSELoss():
             compare = naive.mse
         case nn.BCELoss():
@@ -104,12 +117,16 @@ def loss_of(loss, outputs, target):
     return compare(flat, target.reshape(flat.shape).astype(np.float64))
 
 
+UPDATES = {"SGD": naive.sgd, "Adam": naive.adam, "AdamW": naive.adamw, "RMSprop": naive.rmsprop}
+
+
 def train(training, params, seed=0):
     """Parameters after a training, and the mean loss of each epoch."""
     net, (x, target) = training.network, training.data
-    params = {name: np.asarray(value, np.float64) for name, value in params.items()}
-    velocity = {name: np.zeros(value.shape) for name, value in params.items()}
-    losses = []
+    params = {name: np.asarray(value, np.float64).copy() for name, value in params.items()}
+    kept = {}
+    lr, *numbers = training.optimizer.options().values()
+    losses, step = [], 0
     for epoch in range(training.epochs):
         order = naive.shuffled(len(x), seed, epoch) if training.shuffle else list(range(len(x)))
         total = 0.0
@@ -117,15 +134,24 @@ def train(training, params, seed=0):
             batch = order[start : start + training.batch]
             loss, grads = loss_and_grads(net, params, x[batch], target[batch], training.loss)
             total += loss * len(batch)
+            grads = {
+                name: training.loss_scale * gradient
+                for name, gradient in grads.items()
+                if name not in training.frozen and name.rpartition(".")[0] not in training.frozen
+            }
+            if training.clip_norm is not None:
+                grads = naive.clip_norm(grads, training.clip_norm)
+            if training.clip_value is not None:
+                grads = naive.clip_value(grads, training.clip_value)
+            if training.lr_schedule is not None:
+                count = epoch if training.lr_schedule.per == "epoch" else step
+                lr = training.lr_schedule.rates(training.optimizer.lr, np.array([count]))[0]
+            step += 1
             for name, gradient in grads.items():
-                if name in training.frozen or name.rpartition(".")[0] in training.frozen:
-                    continue
-                params[name], velocity[name] = naive.sgd(
-                    params[name],
-                    velocity[name],
-                    training.loss_scale * gradient,
-                    training.optimizer.lr,
-                    training.optimizer.momentum,
-                )
+                for place in np.ndindex(*gradient.shape):
+                    key, g = (name, place), gradient[place]
+                    params[name][place], kept[key] = UPDATES[training.optimizer.type](
+                        params[name][place], kept.get(key, {}), g, step, lr, *numbers
+                    )
         losses.append(total / len(x))
     return params, np.array(losses)

@@ -1,4 +1,4 @@
-"""Sigmoid, Tanh, ReLU, LeakyReLU, against plain loops, differences and PyTorch."""
+"""Activations, against plain loops, differences and PyTorch."""
 
 import itertools
 
@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import naive
 import twins
 from unstuck import nn
 from unstuck.errors import UnstuckError
@@ -20,6 +21,14 @@ LAYERS = {
     "LeakyReLU(0.3)": nn.LeakyReLU(0.3),
     "LeakyReLU(0)": nn.LeakyReLU(0),
     "LeakyReLU(2)": nn.LeakyReLU(2.0),
+    "ELU": nn.ELU(),
+    "ELU(0.3)": nn.ELU(0.3),
+    "ELU(0)": nn.ELU(0),
+    "GELU": nn.GELU(),
+    "GELU(tanh)": nn.GELU("tanh"),
+    "SiLU": nn.SiLU(),
+    "Softplus": nn.Softplus(),
+    "Softplus(3, 1.5)": nn.Softplus(3.0, 1.5),
 }
 EACH = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 
@@ -40,11 +49,16 @@ def test_equals_plain_loops_on_images(layer, dtype):
     twins.same_as_naive(net, twins.images((3, 2, 6, 7)), dtype=dtype)
 
 
+def kinks(layer, x):
+    """How far x is from the place where the slope jumps."""
+    return layer.beta * x - layer.threshold if isinstance(layer, nn.Softplus) else x
+
+
 @EACH
 def test_equals_finite_differences(layer):
     net = nn.Sequential(nn.Linear(3, 6), layer, nn.Linear(6, 2)).init(1, dtype=np.float64)
     x = twins.images((8, 3), 6)
-    before = np.abs(net.activations(x)["0"]).min()
+    before = np.abs(kinks(layer, net.activations(x)["0"])).min()
     assert before > 4e-3  # no kink within reach of a step of 4e-4 times an input below 3
     assert np.abs(x).max() < 3
     twins.same_as_differences(net, x, twins.images((8, 2), 1), nn.MSELoss())
@@ -67,10 +81,21 @@ def test_values_from_far_left_to_far_right(layer, dtype):
     values = np.concatenate([-np.logspace(2, -6, 50), [0.0], np.logspace(-6, 2, 50)]).astype(dtype)[:, None]
     net = nn.Sequential(nn.Linear(1, 1), layer).load({"0.weight": [[1.0]], "0.bias": [0.0]}, dtype)
     expected = twins.to_torch(net.copy()).double()(twins.torch.tensor(values).double()).detach().numpy()
-    # exp stops at e**-87 in float32: sigmoid is 0 to within that
-    np.testing.assert_allclose(
-        net.forward(values), expected, rtol=1e-6 if dtype is np.float32 else 1e-14, atol=2e-38
-    )
+    # exp stops at e**-87 in float32: sigmoid is 0 to within that, and SiLU to within 87 times as much.
+    # PyTorch adds erf to 1, and both add tanh to 1: where GELU is small, such a sum has lost its digits
+    digits = dtype if layer == nn.GELU("tanh") else np.float64
+    lost = np.abs(values) * np.finfo(digits).eps if isinstance(layer, nn.GELU) else 2e-36
+    relative = 1e-6 if dtype is np.float32 else 1e-14
+    assert (np.abs(net.forward(values) - expected) <= relative * np.abs(expected) + lost).all()
+
+
+@BOTH
+def test_gelu_keeps_its_digits_far_to_the_left(dtype):
+    values = -np.linspace(0, 12, 200).astype(dtype)[:, None]
+    net = nn.Sequential(nn.Linear(1, 1), nn.GELU()).load({"0.weight": [[1.0]], "0.bias": [0.0]}, dtype)
+    expected = naive.each(naive.gelu, values)
+    # far out, erfc itself is only right to 1e-14 in float64
+    np.testing.assert_allclose(net.forward(values), expected, rtol=1e-6 if dtype is np.float32 else 1e-13)
 
 
 @BOTH
@@ -84,6 +109,12 @@ def test_nan_stays_nan_and_infinity_goes_to_the_limit(layer, dtype):
         assert (high, low) == (1.0, pytest.approx(0.0, abs=2e-38))
     elif isinstance(layer, nn.Tanh):
         assert (high, low) == (1.0, -1.0)
+    elif isinstance(layer, nn.ELU):
+        assert high == np.inf
+        assert low == pytest.approx(-layer.alpha)
+    elif isinstance(layer, nn.GELU | nn.SiLU | nn.Softplus):
+        assert high == np.inf
+        assert low == pytest.approx(0.0, abs=2e-36)
     else:
         assert high == np.inf
         slope = getattr(layer, "negative_slope", 0.0)
@@ -112,3 +143,18 @@ def test_slope_at_zero_is_that_of_the_left(layer):
 def test_refuses_negative_slopes_below_zero(slope):
     with pytest.raises(UnstuckError, match="LeakyReLU: negative_slope must be at least 0, found"):
         nn.LeakyReLU(slope)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: nn.ELU(-1.0), "ELU: alpha must be at least 0, found -1.0"),
+        (lambda: nn.ELU(float("nan")), "ELU: alpha must be a finite number, found nan"),
+        (lambda: nn.GELU("erf"), "GELU: approximate must be 'none' or 'tanh', found 'erf'"),
+        (lambda: nn.Softplus(0.0), "Softplus: beta must be above 0, found 0.0"),
+        (lambda: nn.Softplus(1.0, float("inf")), "Softplus: threshold must be a finite number, found inf"),
+    ],
+)
+def test_refuses_numbers_out_of_range(make, words):
+    with pytest.raises(UnstuckError, match=words):
+        make()

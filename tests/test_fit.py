@@ -288,7 +288,7 @@ def test_slices_of_any_length_give_the_same_bits():
         assert parts.step == step
         parts.full_loss()  # looking changes nothing
     np.testing.assert_array_equal(parts.params, whole.params)
-    np.testing.assert_array_equal(parts.velocity, whole.velocity)
+    np.testing.assert_array_equal(parts.state, whole.state)
     np.testing.assert_allclose(parts.epoch_losses, whole.epoch_losses, rtol=1e-13)
     np.testing.assert_array_equal(training.run(seed=4).net.flat, whole.params)
     parts.advance(3)
@@ -300,12 +300,12 @@ def test_a_fork_goes_on_by_itself():
     whole, trunk = start(training, 4), start(training, 4)
     whole.advance(30)
     trunk.advance(13)
-    kept = trunk.params.copy(), trunk.velocity.copy()
+    kept = trunk.params.copy(), trunk.state.copy()
     branch, other = trunk.fork(training.optimizer), trunk.fork(nn.SGD(0.03, 0.9))
     branch.advance(30)
     other.advance(30)
     np.testing.assert_array_equal(trunk.params, kept[0])
-    np.testing.assert_array_equal(trunk.velocity, kept[1])
+    np.testing.assert_array_equal(trunk.state, kept[1])
     assert trunk.step == 13
     np.testing.assert_array_equal(branch.params, whole.params)
     np.testing.assert_array_equal(branch.epoch_losses, whole.epoch_losses)
@@ -350,7 +350,7 @@ def test_a_training_is_a_value():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"batchsize": 3}, r"fit: unknown option 'batchsize', expected some of frozen, init, loss_scale"),
+        ({"batchsize": 3}, r"fit: unknown option 'batchsize', expected some of clip_norm, clip_value"),
         (
             {"batch_size": -1},
             r"batch_size \(0 means all samples\) must be a whole number of at least 0, found -1",
@@ -426,7 +426,7 @@ def test_arrays_taken_before_training_stay_those_of_the_network():
     ("changes", "words"),
     [
         ({"loss": nn.MSELoss}, "loss: expected an nn.Loss, found"),
-        ({"optimizer": nn.SGD}, "optimizer: expected an nn.SGD, found"),
+        ({"optimizer": nn.SGD}, "optimizer: expected an nn.Optimizer, found"),
         ({"success": {"accuracy": 0.9}, "loss": nn.MSELoss()}, "accuracy was asked for"),
         ({"frozen": "0.wait"}, "no layer or parameter '0.wait'"),
         ({"threads": -1}, "threads must be a whole number of at least 1"),

@@ -7,6 +7,7 @@ import sys
 import numba
 import numpy as np
 import pytest
+import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,7 +55,14 @@ def _tanh(x):
     return functions.tanh(x)
 
 
+@numba.njit
+def _normal_below(x):
+    return functions.normal_below(x)
+
+
 exp, sigmoid, tanh = (mapped(function) for function in (_exp, functions.sigmoid, _tanh))
+expm1, log1p_exp = mapped(functions.expm1), mapped(functions.log1p_exp)
+normal_below = mapped(_normal_below)
 ULP = {np.float32: 2.0**-23, np.float64: 2.0**-52}
 LIMIT = {np.float32: 87.0, np.float64: 708.0}
 
@@ -91,9 +99,39 @@ def test_tanh_is_right_to_the_last_bits(dtype):
 
 
 @BOTH
+def test_expm1_is_right_to_the_last_bits(dtype):
+    x = grid(dtype, LIMIT[dtype])
+    x = x[x < 0]
+    exact = np.expm1(x.astype(np.longdouble))
+    assert np.max(np.abs(expm1(x) - exact) / -exact) < 5 * ULP[dtype]
+
+
+@BOTH
+def test_log1p_exp_is_right_to_the_last_bits(dtype):
+    x = grid(dtype, LIMIT[dtype])
+    exact = np.logaddexp(0, x.astype(np.longdouble))
+    assert np.max(np.abs(log1p_exp(x) - exact) / exact) < 5 * ULP[dtype]
+
+
+@BOTH
+def test_normal_below_is_right_to_the_last_bits(dtype):
+    x = grid(dtype, 13.0 if dtype is np.float32 else 37.5)
+    wide = np.abs(x.astype(np.longdouble))
+    tail = scipy.special.erfcx((wide / np.sqrt(2)).astype(float)) / 2 * np.exp(-wide * wide / 2)
+    exact = np.where(x < 0, tail, 1 - tail)
+    assert np.max(np.abs(normal_below(x) - exact) / exact) < 8 * ULP[dtype]
+
+
+@BOTH
 def test_functions_keep_their_range_and_order(dtype):
     x = grid(dtype, LIMIT[dtype])
-    for function, low, high in ((exp, 0.0, np.inf), (sigmoid, 0.0, 1.0), (tanh, -1.0, 1.0)):
+    for function, low, high in (
+        (exp, 0.0, np.inf),
+        (sigmoid, 0.0, 1.0),
+        (tanh, -1.0, 1.0),
+        (log1p_exp, 0.0, np.inf),
+        (normal_below, 0.0, 1.0),
+    ):
         y = function(x)
         assert y.min() >= low
         assert y.max() <= high
@@ -119,7 +157,7 @@ def test_functions_far_out(dtype):
 def test_a_nan_stays_in_its_lane(dtype):
     width = lanes(np.dtype(dtype).itemsize)
     x = np.linspace(-2, 2, 3 * width).astype(dtype)
-    for function in (exp, sigmoid, tanh):
+    for function in (exp, sigmoid, tanh, expm1, log1p_exp, normal_below):
         clean = function(x)
         for place in range(3 * width):
             spoiled = x.copy()

@@ -13,7 +13,9 @@ from unstuck import nn
 from unstuck.errors import DataError, ShapeError, UnstuckError
 
 BOTH = pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
-LOSSES = (nn.MSELoss(), nn.CrossEntropyLoss(), nn.BCELoss(), nn.BCEWithLogitsLoss())
+LOSSES = (nn.MSELoss(), nn.CrossEntropyLoss(), nn.NLLLoss(), nn.BCELoss(), nn.BCEWithLogitsLoss())
+CLASSES = (nn.CrossEntropyLoss(), nn.NLLLoss())
+OF_CLASSES = pytest.mark.parametrize("loss", CLASSES, ids=lambda loss: loss.type)
 EACH = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.type)
 
 
@@ -34,15 +36,13 @@ def scores(values, dtype=np.float64):
 @EACH
 @pytest.mark.parametrize(("batch", "outputs"), [(1, 1), (1, 4), (7, 3), (16, 2), (17, 10), (40, 1)])
 def test_equals_plain_loops(loss, batch, outputs, dtype):
-    if outputs == 1 and loss == nn.CrossEntropyLoss():
+    if outputs == 1 and loss in CLASSES:
         outputs = 5
     twins.same_as_naive(network(loss, 2, outputs), 2 * twins.images((batch, 2)), loss, dtype)
 
 
 @BOTH
-@pytest.mark.parametrize(
-    "loss", [loss for loss in LOSSES if loss != nn.CrossEntropyLoss()], ids=lambda loss: loss.type
-)
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss not in CLASSES], ids=lambda loss: loss.type)
 @pytest.mark.parametrize("stride", [1, 2])
 def test_equals_plain_loops_on_images(loss, stride, dtype):
     # the network may end with a convolution, whose gradient lies spread out
@@ -71,7 +71,7 @@ def test_classes_become_one_hot(loss):
     expected, true_grads = naive_network.loss_and_grads(net, net.parameters, x, labels, loss)
     twins.close(value, expected, 1e-12)
     twins.close(grads["0.weight"], true_grads["0.weight"], 1e-12)
-    if loss != nn.CrossEntropyLoss():
+    if loss not in CLASSES:
         same, _ = net.loss_and_grads(x, np.eye(4)[labels], loss)
         assert same == value
 
@@ -79,11 +79,33 @@ def test_classes_become_one_hot(loss):
 @pytest.mark.parametrize(
     "kind", [np.int8, np.uint8, np.int64, np.float32, np.float64], ids=lambda kind: kind.__name__
 )
-def test_cross_entropy_reads_whole_numbers_of_any_type(kind):
-    net = network(nn.CrossEntropyLoss(), 2, 3).init(0)
+@OF_CLASSES
+def test_losses_of_classes_read_whole_numbers_of_any_type(loss, kind):
+    net = network(loss, 2, 3).init(0)
     x, labels = twins.images((6, 2)), np.arange(6) % 3
-    expected, _ = net.loss_and_grads(x, labels, nn.CrossEntropyLoss())
-    assert net.loss_and_grads(x, labels.astype(kind), nn.CrossEntropyLoss())[0] == expected
+    expected, _ = net.loss_and_grads(x, labels, loss)
+    assert net.loss_and_grads(x, labels.astype(kind), loss)[0] == expected
+
+
+@BOTH
+def test_likelihood_after_log_softmax_is_cross_entropy(dtype):
+    net = network(nn.CrossEntropyLoss(), 2, 4).init(0, dtype=dtype)
+    longer = nn.Sequential(*net.layers.values(), nn.LogSoftmax()).load(net.parameters, dtype)
+    x, labels = 5 * twins.images((9, 2)), np.arange(9) % 4
+    expected, true_grads = net.loss_and_grads(x, labels, nn.CrossEntropyLoss())
+    value, grads = longer.loss_and_grads(x, labels, nn.NLLLoss())
+    twins.close(value, expected, twins.PRECISION[dtype] / 10)
+    for name, gradient in grads.items():
+        twins.close(gradient, true_grads[name], twins.PRECISION[dtype] / 10, name)
+
+
+def test_likelihood_trains_and_tells_success():
+    x = np.linspace(-1, 1, 20)[:, None]
+    net = nn.Sequential(nn.Linear(1, 2), nn.LogSoftmax())
+    options = {"loss": nn.NLLLoss(), "optimizer": nn.SGD(0.5), "epochs": 60, "seed": 0}
+    result = nn.fit(net, (x, (x[:, 0] > 0).astype(int)), batch_size=4, **options)
+    assert result.outcome == "success"
+    assert result.accuracy == 1.0
 
 
 @BOTH
@@ -93,9 +115,11 @@ def test_nan_scores_give_a_nan_loss_and_gradient(loss, dtype):
         values = [0.5, 0.25, 0.75]
         values[place] = np.nan
         net = scores(values, dtype)
-        value, grads = net.loss_and_grads(np.ones((2, 1)), [1, 0], loss)
+        labels = [place, 0] if loss == nn.NLLLoss() else [1, 0]  # it reads only the label's score
+        value, grads = net.loss_and_grads(np.ones((2, 1)), labels, loss)
         assert np.isnan(value)
-        assert np.isnan(grads["0.bias"][place])
+        # its gradient does not depend on the scores at all
+        assert np.isnan(grads["0.bias"][place]) or loss == nn.NLLLoss()
 
 
 @BOTH
@@ -144,6 +168,8 @@ def test_binary_losses_at_the_ends(score, target, dtype):
             ShapeError,
             r"needs classes of shape \(3,\), got targets of shape \(2,\)",
         ),
+        (nn.NLLLoss(), [0, 3, 1], DataError, r"NLLLoss: labels must lie in 0\.\.2 .*found 0\.\.3"),
+        (nn.NLLLoss(), [0, 1], ShapeError, r"NLLLoss needs classes of shape \(3,\), got .* \(2,\)"),
         (nn.CrossEntropyLoss(), np.eye(3), ShapeError, r"needs classes of shape \(3,\), got .* \(3, 3\)"),
         (
             nn.MSELoss(),

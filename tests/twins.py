@@ -1,5 +1,7 @@
 """Comparing the engine with its twins: plain loops (`naive_network.py`), differences, PyTorch."""
 
+import dataclasses
+
 import numpy as np
 import torch
 
@@ -26,7 +28,7 @@ def images(shape, seed=0):
 def target_for(net, x, loss, seed=0):
     """Random targets that fit a network's output and a loss."""
     numbers, size = np.random.default_rng(seed), net.forward(x).shape
-    if isinstance(loss, nn.CrossEntropyLoss):
+    if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss):
         return numbers.integers(size[1], size=size[0])
     return (
         numbers.random(size)
@@ -97,7 +99,7 @@ def to_torch(net):
 
 def arguments(layer):
     """A layer's arguments, as PyTorch names them."""
-    return {name: getattr(layer, name) for name in layer.__dataclass_fields__}
+    return {field.name: getattr(layer, field.name) for field in dataclasses.fields(layer)}
 
 
 def torch_loss(loss):
@@ -108,7 +110,9 @@ def torch_loss(loss):
 def torch_target(target, loss, dtype):
     """Targets as PyTorch wants them."""
     return (
-        torch.tensor(target) if isinstance(loss, nn.CrossEntropyLoss) else torch.tensor(target.astype(dtype))
+        torch.tensor(target)
+        if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
+        else torch.tensor(target.astype(dtype))
     )
 
 

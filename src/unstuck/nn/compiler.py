@@ -70,7 +70,7 @@ def compile_network(layers: dict[str, Layer], layout: Layout, input_shape: Shape
     targets = writer.allocate((int(np.prod(before[-1])),)).offset
     return Program(
         table=np.array([numbers for numbers, _ in writer.rows], dtype=np.int64).reshape(-1),
-        constants=np.array([constant for _, constant in writer.rows], dtype=np.float64),
+        constants=np.array([constants for _, constants in writer.rows], dtype=np.float64).reshape(-1, 2),
         forward_rows=forward_rows,
         memory_size=writer.size + lanes,
         input=first,

@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from unstuck.nn.initialise import plan
 from unstuck.nn.layout import aligned
 from unstuck.nn.losses import Loss
 from unstuck.nn.network import Sequential
-from unstuck.nn.optimisers import SGD
+from unstuck.nn.optimisers import Optimizer
 from unstuck.nn.runner import Runner
 from unstuck.nn.session import TEST_EVERY, Outcome, Session
 from unstuck.nn.training import Progress, Training
@@ -87,7 +87,7 @@ def fit(
     data: tuple[ArrayLike, ArrayLike],
     *,
     loss: Loss,
-    optimizer: SGD,
+    optimizer: Optimizer,
     batch_size: int = 32,
     epochs: int = 10,
     seed: int | None = None,
@@ -112,7 +112,8 @@ def fit(
         record: measure on the way (one network): `result.recording.diagnose()` names what went wrong.
         threads: members trained at a time; default: one for each processor. Never changes a result.
         progress: called with the share that is done.
-        **options: `init`, `shuffle`, `loss_scale`, `frozen`, `success` of `Training`.
+        **options: `init`, `shuffle`, `loss_scale`, `frozen`, `success`, `lr_schedule`, `clip_norm`,
+            `clip_value` of `Training`.
 
     Returns:
         FitResult, or EnsembleResult with `seeds`.
@@ -130,7 +131,7 @@ def fit(
         >>> result.outcome
         'success'
     """
-    allowed = {"init", "shuffle", "loss_scale", "frozen", "success"}
+    allowed = {item.name for item in fields(Training)[6:]}  # the first six have arguments of their own
     for name in options:
         if name not in allowed:
             msg = f"fit: unknown option {name!r}, expected some of {', '.join(sorted(allowed))}"

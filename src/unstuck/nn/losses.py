@@ -77,12 +77,8 @@ class MSELoss(Loss):
 
 
 @dataclass(frozen=True)
-class CrossEntropyLoss(Loss):
-    """Mean over samples of -log softmax(scores)[class]. Targets: (N,) classes in 0..C-1."""
-
-    @property
-    def kind(self) -> int:
-        return codes.CROSS_ENTROPY
+class _ClassLoss(Loss):
+    """A loss whose targets are (N,) classes."""
 
     @property
     def per_output(self) -> bool:
@@ -91,23 +87,38 @@ class CrossEntropyLoss(Loss):
     def prepare(self, targets: NDArray[np.generic], output: Shape, samples: int) -> NDArray[np.float64]:
         targets = numbers("targets", targets)
         if len(output) != 1:
-            msg = (
-                f"CrossEntropyLoss needs a network whose output is (N, classes), this one gives (N, {output})"
-            )
+            msg = f"{self.type} needs a network whose output is (N, classes), this one gives (N, {output})"
             raise ShapeError(msg)
         if targets.shape != (samples,):
-            msg = (
-                f"CrossEntropyLoss needs classes of shape ({samples},), got targets of shape {targets.shape}"
-            )
+            msg = f"{self.type} needs classes of shape ({samples},), got targets of shape {targets.shape}"
             raise ShapeError(msg)
         if not np.issubdtype(targets.dtype, np.integer):
             if not np.array_equal(targets, np.round(targets.astype(np.float64))):
-                msg = (
-                    f"CrossEntropyLoss needs whole numbers as classes, got {targets.dtype}, as {targets[0]!r}"
-                )
+                msg = f"{self.type} needs whole numbers as classes, got {targets.dtype}, as {targets[0]!r}"
                 raise DataError(msg)
             targets = targets.astype(np.int64)
         return _classes(self.type, targets, output[0]).astype(np.float64)[:, None]
+
+
+@dataclass(frozen=True)
+class CrossEntropyLoss(_ClassLoss):
+    """Mean over samples of -log softmax(scores)[class]. Targets: (N,) classes in 0..C-1."""
+
+    @property
+    def kind(self) -> int:
+        return codes.CROSS_ENTROPY
+
+
+@dataclass(frozen=True)
+class NLLLoss(_ClassLoss):
+    """Mean over samples of -y[class], y the logarithms of probabilities. Targets: (N,) classes in 0..C-1.
+
+    After a `LogSoftmax` it is the CrossEntropyLoss of what goes into that.
+    """
+
+    @property
+    def kind(self) -> int:
+        return codes.LIKELIHOOD
 
 
 @dataclass(frozen=True)

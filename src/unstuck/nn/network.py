@@ -1,8 +1,9 @@
 """Sequential: a chain of layers with one flat array of parameters."""
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,9 @@ from unstuck.nn.layout import ALIGNMENT, Layout, aligned
 from unstuck.nn.losses import Loss
 from unstuck.nn.program import Program, Shape
 from unstuck.trace.structure import INPUT, Node, Structure
+
+if TYPE_CHECKING:
+    import torch
 
 Array = NDArray[np.floating]
 
@@ -239,6 +243,26 @@ class Sequential:
         runner = Runner(program, layout, self.dtype)
         value = runner.gradient(self.flat, as_samples(inputs, target, loss, program), loss)
         return value, {name: view.copy() for name, view in layout.views(runner.gradients).items()}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write layers and parameters to one safetensors file; `nn.load(path)` reads it.
+
+        Raises:
+            UnstuckError: no weights yet, or the file cannot be written.
+        """
+        from unstuck.nn.files import save
+
+        save(self, path)
+
+    def to_torch(self) -> "torch.nn.Sequential":
+        """The same network in PyTorch, with a copy of the weights; `nn.from_torch` is the way back.
+
+        Raises:
+            UnstuckError: no weights yet, or PyTorch is not installed.
+        """
+        from unstuck.nn.convert import to_torch
+
+        return to_torch(self)
 
     def __repr__(self) -> str:
         """As PyTorch prints it: one layer a line."""

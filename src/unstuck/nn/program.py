@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from unstuck.nn.kernels import table as codes
 
 Shape = tuple[int, ...]
+Constants = tuple[float, float]
+"""The two floats of an operation (`kernels/table.py`); 0 where it needs none."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Program:
 
     table: NDArray[np.int64]
     constants: NDArray[np.float64]
+    """(rows, 2)."""
     forward_rows: int
     memory_size: int
     input: Buffer
@@ -58,7 +61,7 @@ class Writer:
     """Collects rows and memory while layers write themselves down."""
 
     lanes: int
-    rows: list[tuple[list[int], float]] = field(default_factory=list[tuple[list[int], float]])
+    rows: list[tuple[list[int], Constants]] = field(default_factory=list[tuple[list[int], Constants]])
     size: int = 0
 
     def allocate(self, shape: Shape, border: tuple[int, int] = (0, 0)) -> Buffer:
@@ -102,15 +105,17 @@ class Writer:
         self.size += (vectors + 3) * self.lanes
         return start
 
-    def row(self, code: int, *numbers: int, constant: float = 0.0) -> None:
+    def row(self, code: int, *numbers: int, constants: Constants = (0.0, 0.0)) -> None:
         """Append one operation."""
         filled = [code, *numbers]
         if len(filled) > codes.WIDTH:
             msg = f"a row of {len(filled)} numbers does not fit the table's width of {codes.WIDTH}"
             raise AssertionError(msg)
-        self.rows.append((filled + [0] * (codes.WIDTH - len(filled)), constant))
+        self.rows.append((filled + [0] * (codes.WIDTH - len(filled)), constants))
 
-    def elementwise(self, kind: int, source: Buffer, target: Buffer, constant: float = 0.0) -> None:
+    def elementwise(
+        self, kind: int, source: Buffer, target: Buffer, constants: Constants = (0.0, 0.0)
+    ) -> None:
         """Target = f(source)."""
         source, target = self._flattened(source, target)
         self.row(
@@ -121,13 +126,13 @@ class Writer:
             *target.lengths,
             *source.strides,
             *target.strides,
-            constant=constant,
+            constants=constants,
         )
 
     def elementwise_back(
-        self, kind: int, output: Buffer, delta: Buffer, result: Buffer, constant: float = 0.0
+        self, kind: int, output: Buffer, delta: Buffer, result: Buffer, constants: Constants = (0.0, 0.0)
     ) -> None:
-        """Result = f'(.) * delta, from the output of f."""
+        """Result = f'(.) * delta, from the output of f (or, for some kinds, from its input)."""
         output, delta, result = self._flattened(output, delta, result)
         self.row(
             codes.BACKWARD,
@@ -139,7 +144,7 @@ class Writer:
             *output.strides,
             *delta.strides,
             *result.strides,
-            constant=constant,
+            constants=constants,
         )
 
     def _flattened(self, *buffers: Buffer) -> tuple[Buffer, ...]:

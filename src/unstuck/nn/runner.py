@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from unstuck.nn.kernels import machine, table
 from unstuck.nn.layout import Layout, aligned
 from unstuck.nn.losses import Loss
-from unstuck.nn.optimisers import SGD
+from unstuck.nn.optimisers import Optimizer
 from unstuck.nn.program import Buffer, Program
 
 Array = NDArray[np.floating]
@@ -34,9 +34,12 @@ class Samples:
 class Schedule:
     """What a training needs besides its network and data."""
 
-    optimizer: SGD
+    optimizer: Optimizer
     batch_size: int
     loss_scale: float
+    clip_norm: float
+    clip_value: float
+    """Infinite where gradients are not clipped."""
     shuffle: bool
     segments: NDArray[np.int64]
 
@@ -93,14 +96,25 @@ class Runner:
     def train(
         self,
         params: Array,
-        velocity: Array,
+        state: Array,
         samples: Samples,
         loss: Loss,
         schedule: Schedule,
         seed: int,
-        steps: tuple[int, int],
+        first: int,
+        rates: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        """Run the steps from steps[0] to before steps[1]; changes `params` and `velocity` in place.
+        """Run one step for each of `rates`, from step `first` on; changes `params` and `state` in place.
+
+        Args:
+            params: the network's parameters.
+            state: what the optimiser keeps, (slots, numbers); zeros before step 0.
+            samples: all of the training set.
+            loss: what is made small.
+            schedule: optimiser and batches.
+            seed: decides the order of the samples.
+            first: number of the first step.
+            rates: the learning rate of each step.
 
         Returns:
             Mean loss of each step's batch before its update; fewer than asked for when a loss was not finite,
@@ -108,24 +122,27 @@ class Runner:
         """
         job = np.zeros(machine.JOB_FIELDS, dtype=np.int64)
         job[machine.BATCH] = schedule.batch_size
-        job[machine.FIRST_STEP], job[machine.LAST_STEP] = steps
+        job[machine.FIRST_STEP], job[machine.LAST_STEP] = first, first + rates.size
         job[machine.SHUFFLE] = schedule.shuffle
-        losses = np.zeros(steps[1] - steps[0])
+        job[machine.RULE] = schedule.optimizer.rule
+        losses = np.zeros(rates.size)
+        scale, clips = schedule.loss_scale, (schedule.clip_norm, schedule.clip_value)
         made = self._call(
             machine.TRAIN,
             job,
-            np.array([schedule.optimizer.lr, schedule.optimizer.momentum, schedule.loss_scale]),
+            np.array([scale, *clips, *schedule.optimizer.numbers]),
+            rates,
             seed,
             schedule.segments,
             params,
-            velocity,
+            state.reshape(-1),
             samples,
             loss,
             np.arange(samples.count),
             losses,
         )
         per_epoch = -(-samples.count // schedule.batch_size)
-        place = np.arange(steps[0], steps[0] + made) % per_epoch
+        place = np.arange(first, first + made) % per_epoch
         sizes = np.minimum(schedule.batch_size, samples.count - place * schedule.batch_size)
         return losses[:made] / (sizes * self._divisor(loss, 1))
 
@@ -146,10 +163,11 @@ class Runner:
         job = np.zeros(machine.JOB_FIELDS, dtype=np.int64)
         job[machine.LAST_STEP] = 1 if order.size else 0
         losses = np.zeros(1)
-        rates = np.array([0.0, 0.0, 1.0])
+        numbers = np.ones(1)  # the scale of the gradients
         segments = self.layout.segments()
+        none = self.gradients  # there is no optimiser
         self._call(
-            task, job, rates, 0, segments, params, self.gradients, samples, loss, order, losses, read, out
+            *(task, job, numbers, losses, 0, segments, params, none, samples, loss, order, losses, read, out)
         )
         return losses
 
@@ -157,11 +175,12 @@ class Runner:
         self,
         task: int,
         job: NDArray[np.int64],
+        numbers: NDArray[np.float64],
         rates: NDArray[np.float64],
         seed: int,
         segments: NDArray[np.int64],
         params: Array,
-        velocity: Array,
+        state: Array,
         samples: Samples,
         loss: Loss | None,
         order: NDArray[np.int64],
@@ -172,7 +191,7 @@ class Runner:
         program = self.program
         outputs = int(np.prod(program.scores.lengths))
         job[machine.FORWARD_ROWS] = program.forward_rows
-        job[machine.ROWS] = program.constants.size
+        job[machine.ROWS] = len(program.constants)
         job[machine.LOSS] = table.NO_LOSS if loss is None else loss.kind
         job[machine.OUTPUTS] = outputs
         job[machine.SCORES] = program.scores.offset
@@ -191,11 +210,12 @@ class Runner:
         return int(
             machine.execute(
                 job,
+                numbers,
                 rates,
                 np.uint64(seed),
                 segments,
                 params,
-                velocity,
+                state,
                 self.gradients,
                 self.memory,
                 program.table,

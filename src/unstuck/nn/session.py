@@ -6,10 +6,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from unstuck.errors import UnstuckError
 from unstuck.nn import random
 from unstuck.nn.layout import aligned
 from unstuck.nn.network import Sequential
-from unstuck.nn.optimisers import SGD
+from unstuck.nn.optimisers import Optimizer
 from unstuck.nn.runner import Runner
 from unstuck.nn.training import Training
 from unstuck.trace.baseline import accuracy, baseline_loss, class_labels
@@ -28,7 +29,8 @@ class Session:
         self.training = training
         self.seed = int(random.seed_array(seed))
         self.params = params
-        self.velocity = aligned(params.size, params.dtype)
+        self.state = aligned((len(training.optimizer.state), params.size), params.dtype)
+        """(slots, numbers): what the optimiser keeps; zeros before the first step."""
         self.runner = runner or Runner(training.program, training.layout, params.dtype)
         self.step = 0
         self.losses = list[float]()
@@ -57,12 +59,22 @@ class Session:
         weighted = np.bincount(epoch, np.array(self.losses) * sizes)
         return weighted / np.bincount(epoch, sizes)
 
-    def fork(self, optimizer: SGD) -> "Session":
-        """A copy that goes on from here with another optimiser; the original is not touched."""
+    def fork(self, optimizer: Optimizer) -> "Session":
+        """A copy that goes on from here with other numbers of the optimiser; the original is not touched.
+
+        Raises:
+            UnstuckError: the other optimiser keeps other arrays than the one that filled them.
+        """
+        kept, wanted = self.training.optimizer.state, optimizer.state
+        if kept != wanted:
+            msg = (
+                f"cannot go on with {optimizer!r}: it needs {', '.join(wanted)}, there are {', '.join(kept)}"
+            )
+            raise UnstuckError(msg)
         twin = Session(
             replace(self.training, optimizer=optimizer), self.seed, self.params.copy(), self.runner
         )
-        twin.velocity[...] = self.velocity
+        twin.state[...] = self.state
         twin.step = self.step
         twin.losses = list(self.losses)
         return twin
@@ -73,12 +85,13 @@ class Session:
             return
         losses = self.runner.train(
             self.params,
-            self.velocity,
+            self.state,
             self.training.samples,
             self.training.loss,
             self.training.schedule,
             self.seed,
-            (self.step, to_step),
+            self.step,
+            self.training.rates(self.step, to_step),
         )
         self.diverged = losses.size > 0 and not np.isfinite(losses[-1])
         self.losses += losses.tolist()

@@ -15,9 +15,10 @@ from unstuck.nn.initialise import Initialisation
 from unstuck.nn.layout import Layout
 from unstuck.nn.losses import Loss
 from unstuck.nn.network import Sequential, as_samples, checked_inputs
-from unstuck.nn.optimisers import SGD
+from unstuck.nn.optimisers import Optimizer
 from unstuck.nn.program import Program
 from unstuck.nn.runner import Samples, Schedule
+from unstuck.nn.schedules import LRSchedule
 from unstuck.trace.baseline import class_labels
 
 Progress = Callable[[float], None]
@@ -45,6 +46,11 @@ class Training:
         success: {"loss": at most, "mse": at most, "accuracy": at least}, all on the training data, tested
             every 10 epochs and at the end; training stops when they hold. None: success is a final loss below
             half of that of the best constant prediction, and training runs to its end.
+        lr_schedule: how the learning rate goes on, such as `nn.StepLR(30)`; None: it stays.
+        clip_norm: gradients are scaled down before an update where their norm over all trained parameters is
+            larger (as torch's `clip_grad_norm_`); None: never.
+        clip_value: gradients are cut to between -clip_value and clip_value (as torch's `clip_grad_value_`).
+            Clipping acts on what the optimiser sees; a recording shows the gradients before.
 
     Raises:
         UnstuckError: a number out of range or an unknown key of `success`.
@@ -54,7 +60,7 @@ class Training:
     network: Sequential
     data: tuple[ArrayLike, ArrayLike]
     loss: Loss
-    optimizer: SGD
+    optimizer: Optimizer
     batch_size: int = 32
     epochs: int = 10
     init: object = None
@@ -62,12 +68,15 @@ class Training:
     loss_scale: float = 1.0
     frozen: Sequence[str] = ()
     success: Mapping[str, float] | None = None
+    lr_schedule: LRSchedule | None = None
+    clip_norm: float | None = None
+    clip_value: float | None = None
 
     def __post_init__(self) -> None:
         for what, value, kind in (
             ("network", self.network, Sequential),
             ("loss", self.loss, Loss),
-            ("optimizer", self.optimizer, SGD),
+            ("optimizer", self.optimizer, Optimizer),
         ):
             if not isinstance(value, kind):  # pyright: ignore[reportUnnecessaryIsInstance]  callers may pass anything
                 msg = f"{what}: expected an nn.{kind.__name__}, found {value!r}"
@@ -79,14 +88,30 @@ class Training:
         if real("loss_scale", self.loss_scale) <= 0:
             msg = f"loss_scale must be above 0, found {self.loss_scale!r}"
             raise UnstuckError(msg)
-        for key in self.success or {}:
-            if key not in CRITERIA:
-                msg = f"success: unknown key {key!r}, expected some of {', '.join(CRITERIA)}"
-                raise UnstuckError(msg)
+        self._check_update()
+        self._check_success()
         names = {spec.name for spec in self.network.specs} | {spec.layer for spec in self.network.specs}
         for name in self.frozen:
             if name not in names:
                 msg = f"frozen: no layer or parameter {name!r}; there are {', '.join(sorted(names))}"
+                raise UnstuckError(msg)
+
+    def _check_update(self) -> None:
+        if self.lr_schedule is not None and not isinstance(self.lr_schedule, LRSchedule):  # pyright: ignore[reportUnnecessaryIsInstance]  callers may pass anything
+            msg = f"lr_schedule: expected a schedule such as nn.StepLR(30), found {self.lr_schedule!r}"
+            raise UnstuckError(msg)
+        for name, limit in (("clip_norm", self.clip_norm), ("clip_value", self.clip_value)):
+            if limit is not None and real(name, limit) <= 0:
+                msg = f"{name} must be above 0, found {limit!r}"
+                raise UnstuckError(msg)
+        if self.clip_norm is not None and self.clip_value is not None:
+            msg = f"give clip_norm or clip_value, found both ({self.clip_norm!r} and {self.clip_value!r})"
+            raise UnstuckError(msg)
+
+    def _check_success(self) -> None:
+        for key in self.success or {}:
+            if key not in CRITERIA:
+                msg = f"success: unknown key {key!r}, expected some of {', '.join(CRITERIA)}"
                 raise UnstuckError(msg)
         if self.success and "accuracy" in self.success and class_labels(self.targets) is None:
             msg = "success: accuracy was asked for, but the targets are no classes"
@@ -141,7 +166,23 @@ class Training:
     def schedule(self) -> Schedule:
         """What the interpreter needs to know of the optimiser and the batches."""
         segments = self.layout.segments(frozenset(self.frozen))
-        return Schedule(self.optimizer, self.batch, self.loss_scale, self.shuffle, segments)
+        return Schedule(
+            optimizer=self.optimizer,
+            batch_size=self.batch,
+            loss_scale=self.loss_scale,
+            clip_norm=np.inf if self.clip_norm is None else float(self.clip_norm),
+            clip_value=np.inf if self.clip_value is None else float(self.clip_value),
+            shuffle=self.shuffle,
+            segments=segments,
+        )
+
+    def rates(self, first: int, last: int) -> NDArray[np.float64]:
+        """The learning rates of the steps from `first` to before `last`."""
+        steps = np.arange(first, last)
+        if self.lr_schedule is None:
+            return np.full(steps.size, float(self.optimizer.lr))
+        count = steps // self.steps_per_epoch if self.lr_schedule.per == "epoch" else steps
+        return self.lr_schedule.rates(self.optimizer.lr, count)
 
     def run(
         self,

@@ -124,7 +124,7 @@ class _Watch:
         gradients = session.runner.gradients.copy()
         self.meter.step(
             step,
-            lr=training.optimizer.lr,
+            lr=float(training.rates(step, step + 1)[0]),
             params=views(before),
             grads=views(gradients),
             activations=look,

@@ -9,7 +9,7 @@ INPUT = "input"
 
 PIECEWISE = frozenset({"ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Softplus"})
 SATURATING = frozenset({"Sigmoid", "Tanh"})
-NONLINEAR = PIECEWISE | SATURATING | {"Softmax", "MaxPool2d"}
+NONLINEAR = PIECEWISE | SATURATING | {"Softmax", "LogSoftmax", "MaxPool2d"}
 NORMALISING = frozenset(
     {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "LayerNorm", "GroupNorm", "InstanceNorm2d", "RMSNorm"}
 )
@@ -111,6 +111,6 @@ class Structure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for node in self.after(name):
             if "weight" in node.parameters and node.type not in NORMALISING:
                 return None
-            if node.type in PIECEWISE | SATURATING | {"Softmax"}:
+            if node.type in PIECEWISE | SATURATING | {"Softmax", "LogSoftmax"}:
                 return node
         return None

@@ -1,33 +1,76 @@
 # pyright: basic
 # Numba ships no types; everything that touches it is unknown to the type checker.
-"""Activations: each function beside its derivative, both in terms of the output y.
+"""Activations: each function beside its derivative.
+
+In terms of the output y where that is enough:
 
     sigmoid    y = 1 / (1 + e**-x)      dy/dx = y (1 - y)
     tanh       y = tanh x               dy/dx = 1 - y**2
     ReLU       y = max(0, x)            dy/dx = 1 where y > 0, else 0
     leaky      y = max(x, s x), s < 1   dy/dx = 1 where y > 0, else s   (the sign of y is the sign of x)
+    ELU        y = x where x > 0, else s (e**x - 1)          dy/dx = 1 where y > 0, else y + s
+
+and of the input x in the others, P being the normal distribution's P(x) and p its density:
+
+    GELU       y = x P(x)                                    dy/dx = P(x) + x p(x)
+    GELU'      y = x (1 + t) / 2,                            dy/dx = (1 + t) / 2 + x (1 - t**2) u' / 2
+               t = tanh u, u = sqrt(2/pi) (x + 0.044715 x**3)
+    SiLU       y = x q, q = sigmoid(x)                       dy/dx = q (1 + x (1 - q))
+    softplus   y = log(1 + e**(b x)) / b,                    dy/dx = sigmoid(b x),
+               x itself where b x > the threshold            1 there
 
 NaN stays NaN in all of them: a comparison that turns NaN into 0 would make a lost network look healthy.
+Far to the left GELU and SiLU are 0, at -infinity too.
 """
 
-from unstuck.nn.kernels.functions import sigmoid, tanh
+import math
+
+from unstuck.nn.kernels.functions import exp, expm1, log1p_exp, normal_below, sigmoid, tanh
 from unstuck.nn.kernels.jit import kernel
-from unstuck.nn.kernels.table import LEAKY, RELU, SIGMOID, TANH
-from unstuck.nn.kernels.vectors import BYTES, at, greater, less, like, load, select, splat, store
+from unstuck.nn.kernels.table import (
+    ELU,
+    GELU,
+    GELU_TANH,
+    LEAKY,
+    RELU,
+    SIGMOID,
+    SILU,
+    SOFTPLUS,
+    TANH,
+)
+from unstuck.nn.kernels.vectors import BYTES, at, fma, greater, less, like, load, select, splat, store
+
+_DENSITY = 1 / math.sqrt(2 * math.pi)
+_STEEP = math.sqrt(2 / math.pi)
+_CUBE = 0.044715
+_GELU_LEFT, _SILU_LEFT = -38.0, -87.0
+"""GELU and SiLU are 0 to the left of these, for a float32; further left x times 0 might be NaN."""
 
 # fields of FORWARD: kind, from, to, three lengths, three strides of each
 KIND, SOURCE, TARGET, CHANNELS, LINES, POSITIONS = range(1, 7)
 SOURCE_STRIDES, TARGET_STRIDES = 7, 10
-# fields of BACKWARD: kind, output, its gradient, input gradient, lengths, strides of each
+# fields of BACKWARD: kind, output (or input), its gradient, input gradient, lengths, strides of each
 OUTPUT, DELTA, RESULT = 2, 3, 4
 BACK_CHANNELS, BACK_LINES, BACK_POSITIONS = 5, 6, 7
 OUTPUT_STRIDES, DELTA_STRIDES, RESULT_STRIDES = 8, 11, 14
 
 
 @kernel
-def activate(kind, x, slope):
-    """f(x)."""
-    zero = like(x, 0.0)
+def not_below(x, limit):
+    """The larger of x and a number; NaN stays NaN."""
+    return select(less(x, like(x, limit)), like(x, limit), x)
+
+
+@kernel
+def steep_tanh(x):
+    """GELU's t: tanh of sqrt(2/pi) (x + 0.044715 x**3)."""
+    return tanh(like(x, _STEEP) * x * fma(like(x, _CUBE) * x, x, like(x, 1.0)))
+
+
+@kernel
+def activate(kind, x, a, b):
+    """f(x); a and b are the function's constants."""
+    zero, one, half = like(x, 0.0), like(x, 1.0), like(x, 0.5)
     if kind == SIGMOID:
         x = sigmoid(x)
     elif kind == TANH:
@@ -35,13 +78,27 @@ def activate(kind, x, slope):
     elif kind == RELU:
         x = select(less(x, zero), zero, x)
     elif kind == LEAKY:
-        x = select(less(x, zero), x * like(x, slope), x)
+        x = select(less(x, zero), x * like(x, a), x)
+    elif kind == ELU:
+        x = select(greater(x, zero), x, like(x, a) * expm1(x))
+    elif kind == GELU:
+        x = not_below(x, _GELU_LEFT)
+        x = x * normal_below(x)
+    elif kind == GELU_TANH:
+        x = not_below(x, _GELU_LEFT)
+        x = x * half * (one + steep_tanh(x))
+    elif kind == SILU:
+        x = not_below(x, _SILU_LEFT)
+        x = x * sigmoid(x)
+    elif kind == SOFTPLUS:
+        z = x * like(x, a)
+        x = select(greater(z, like(x, b)), x, log1p_exp(z) / like(x, a))
     return x
 
 
 @kernel
-def slope_times(kind, y, d, slope):
-    """f'(x) * d, from y = f(x)."""
+def slope_times(kind, y, d, a, b):
+    """f'(x) * d, from y = f(x); from x itself, under the name of y, for GELU, SiLU and softplus."""
     zero, one = like(y, 0.0), like(y, 1.0)
     if kind == SIGMOID:
         d = y * (one - y) * d
@@ -50,12 +107,41 @@ def slope_times(kind, y, d, slope):
     elif kind == RELU:
         d = select(greater(y, zero), d, zero * y)
     elif kind == LEAKY:
-        d = select(greater(y, zero), d, d * like(y, slope))
+        d = select(greater(y, zero), d, d * like(y, a))
+    elif kind == ELU:
+        d = select(greater(y, zero), d, d * (y + like(y, a)))
+    else:
+        d = d * slope_at(kind, y, a, b)
     return d
 
 
 @kernel
-def forward(memory, table, t, slope):
+def slope_at(kind, x, a, b):
+    """f'(x)."""
+    zero, one, half = like(x, 0.0), like(x, 1.0), like(x, 0.5)
+    if kind == GELU:
+        x = not_below(x, _GELU_LEFT)
+        right = select(greater(x, like(x, -_GELU_LEFT)), like(x, -_GELU_LEFT), x)
+        x = fma(right * like(x, _DENSITY), exp(right * right * like(x, -0.5)), normal_below(x))
+    elif kind == GELU_TANH:
+        x = not_below(x, _GELU_LEFT)
+        x = select(greater(x, like(x, -_GELU_LEFT)), like(x, -_GELU_LEFT), x)
+        t = steep_tanh(x)
+        rise = like(x, _STEEP) * fma(like(x, 3 * _CUBE) * x, x, one)
+        x = half * (one + t) + half * x * (one - t * t) * rise
+    elif kind == SILU:
+        x = not_below(x, _SILU_LEFT)
+        q = sigmoid(x)
+        rest = sigmoid(zero - x)
+        x = q * fma(select(greater(x, like(x, -_SILU_LEFT)), like(x, -_SILU_LEFT), x), rest, one)
+    elif kind == SOFTPLUS:
+        z = x * like(x, a)
+        x = select(greater(z, like(x, b)), one, sigmoid(z))
+    return x
+
+
+@kernel
+def forward(memory, table, t, a, b):
     """Run a FORWARD row."""
     kind, source, target = at(table, t + KIND), at(table, t + SOURCE), at(table, t + TARGET)
     channels, lines, positions = at(table, t + CHANNELS), at(table, t + LINES), at(table, t + POSITIONS)
@@ -73,11 +159,11 @@ def forward(memory, table, t, slope):
         for y in range(lines):
             s, r = source + c * sc + y * sy, target + c * tc + y * ty
             for x in range(positions):
-                store(memory, r + x * tx, activate(kind, load(memory, s + x * sx), slope))
+                store(memory, r + x * tx, activate(kind, load(memory, s + x * sx), a, b))
 
 
 @kernel
-def backward(memory, table, t, slope):
+def backward(memory, table, t, a, b):
     """Run a BACKWARD row."""
     kind = at(table, t + KIND)
     output, delta, result = at(table, t + OUTPUT), at(table, t + DELTA), at(table, t + RESULT)
@@ -105,7 +191,7 @@ def backward(memory, table, t, slope):
         for y in range(lines):
             o, d, r = output + c * oc + y * oy, delta + c * dc + y * dy, result + c * rc + y * ry
             for x in range(positions):
-                gradient = slope_times(kind, load(memory, o + x * ox), load(memory, d + x * dx), slope)
+                gradient = slope_times(kind, load(memory, o + x * ox), load(memory, d + x * dx), a, b)
                 store(memory, r + x * rx, gradient)
 
 

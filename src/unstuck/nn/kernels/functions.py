@@ -1,6 +1,6 @@
 # pyright: basic
 # Numba ships no types; everything that touches it is unknown to the type checker.
-"""exp, sigmoid and tanh of whole vectors, to the last bits of their type (about 2e-7 and 4e-16 relative)."""
+"""Functions of whole vectors, to the last bits of their type (about 2e-7 and 4e-16 relative)."""
 
 import decimal
 import math
@@ -9,7 +9,18 @@ from numba import types
 from numba.extending import overload
 
 from unstuck.nn.kernels.jit import kernel
-from unstuck.nn.kernels.vectors import Vector, fma, greater, less, like, scale_by_power, select
+from unstuck.nn.kernels.vectors import (
+    Vector,
+    fma,
+    fused,
+    greater,
+    intrinsic,
+    less,
+    like,
+    scale_by_power,
+    select,
+    spread,
+)
 
 
 def _polynomial(function, low, high, degree):
@@ -40,15 +51,67 @@ def _tanh_part(z):
     return (squared - 1) / (squared + 1) / root
 
 
+def _atanh_part(z):
+    """Inverse hyperbolic tangent of the root of z, divided by it."""
+    root = z.sqrt()
+    return ((1 + root) / (1 - root)).ln() / (2 * root)
+
+
+_TAIL_MIDDLE = 4.0
+
+
+def _tail_part(t):
+    """(1 + a) e**(a**2 / 2) P(normal < -a), which hardly varies, at t = (a - 4) / (a + 4).
+
+    Below 3 from the power series of P(normal < a) - 1/2, above from Laplace's continued fraction.
+    """
+    a = decimal.Decimal(_TAIL_MIDDLE) * (1 + t) / (1 - t)
+    two_pi = 8 * (_acot(2) + _acot(3))
+    if a > 3:
+        fraction = a
+        for n in range(600, 0, -1):
+            fraction = a + n / fraction
+        return (1 + a) / fraction / two_pi.sqrt()
+    term = total = a
+    n = 1
+    while term > total * decimal.Decimal(10) ** -45:
+        n += 2
+        term = term * a * a / n
+        total += term
+    return (1 + a) * ((a * a / 2).exp() / 2 - total / two_pi.sqrt())
+
+
+def _acot(n):
+    """Angle whose tangent is 1/n."""
+    step = decimal.Decimal(1) / n
+    terms = ((-1) ** k * step ** (2 * k + 1) / (2 * k + 1) for k in range(100))
+    return sum(terms, decimal.Decimal(0))
+
+
+def _middle(a):
+    """The t of `_tail_part` at a."""
+    return (a - _TAIL_MIDDLE) / (a + _TAIL_MIDDLE)
+
+
 _HALF_LN2 = math.log(2) / 2
+_SMALL = 0.55
 _EXP = {
     types.float32: _polynomial(decimal.Decimal.exp, -_HALF_LN2, _HALF_LN2, 6),
     types.float64: _polynomial(decimal.Decimal.exp, -_HALF_LN2, _HALF_LN2, 12),
 }
-_SMALL = 0.55
 _TANH = {
     types.float32: _polynomial(_tanh_part, 0.0, _SMALL**2, 5),
     types.float64: _polynomial(_tanh_part, 0.0, _SMALL**2, 11),
+}
+_ATANH = {
+    types.float32: _polynomial(_atanh_part, 0.0, 1 / 9, 5),
+    types.float64: _polynomial(_atanh_part, 0.0, 1 / 9, 12),
+}
+_FAR = {types.float32: 13.1, types.float64: 37.6}
+"""Beyond it the normal law's tail is smaller than the smallest number of the type."""
+_TAIL = {
+    types.float32: _polynomial(_tail_part, -1.0, _middle(_FAR[types.float32]), 10),
+    types.float64: _polynomial(_tail_part, -1.0, _middle(_FAR[types.float64]), 22),
 }
 # 1.5 * 2**mantissa bits: adding it rounds to the nearest integer. ln 2 in two parts, n * the first exact
 _RANGE = {
@@ -57,27 +120,25 @@ _RANGE = {
 }
 
 
-def _series(coefficients):
-    """Horner's rule, unrolled for these coefficients."""
-    if len(coefficients) == 1:
-        constant = coefficients[0]
+def _series(by_type):
+    """A polynomial by Horner's rule, with the coefficients of the vector's type."""
 
-        @kernel
-        def last(x):
-            return like(x, constant)
+    @intrinsic
+    def series(typingctx, x):
+        def emit(context, builder, signature, args):
+            *rest, total = (
+                spread(builder, x.llvm, x.llvm.element(coefficient)) for coefficient in by_type[x.scalar]
+            )
+            for coefficient in reversed(rest):
+                total = fused(builder, x.llvm, total, args[0], coefficient)
+            return total
 
-        return last
-    constant, rest = coefficients[0], _series(coefficients[1:])
+        return x(x), emit
 
-    @kernel
-    def term(x):
-        return fma(rest(x), x, like(x, constant))
-
-    return term
+    return series
 
 
-_EXP_SERIES = {scalar: _series(coefficients) for scalar, coefficients in _EXP.items()}
-_TANH_SERIES = {scalar: _series(coefficients) for scalar, coefficients in _TANH.items()}
+_exp_series, _tanh_series, _atanh_series, _tail_series = map(_series, (_EXP, _TANH, _ATANH, _TAIL))
 
 
 def exp(x):
@@ -91,7 +152,6 @@ def _exp(x):
         return None
     magic, ln2_high, ln2_low, limit = _RANGE[x.scalar]
     per_ln2 = 1 / math.log(2)
-    series = _EXP_SERIES[x.scalar]
 
     def implementation(x):
         x = select(greater(x, like(x, limit)), like(x, limit), x)
@@ -100,7 +160,7 @@ def _exp(x):
         n = shifted - like(x, magic)
         rest = fma(n, like(x, -ln2_high), x)
         rest = fma(n, like(x, -ln2_low), rest)
-        return scale_by_power(series(rest), shifted)
+        return scale_by_power(_exp_series(rest), shifted)
 
     return implementation
 
@@ -121,15 +181,56 @@ def tanh(x):
 def _tanh(x):
     if not isinstance(x, Vector):
         return None
-    series = _TANH_SERIES[x.scalar]
 
     def implementation(x):
         zero, one = like(x, 0.0), like(x, 1.0)
         negative = less(x, zero)
         size = select(negative, zero - x, x)
-        small = x * series(x * x)
+        small = x * _tanh_series(x * x)
         large = one - like(x, 2.0) / (exp(size + size) + one)
         large = select(negative, zero - large, large)
         return select(less(size, like(x, _SMALL)), small, large)
+
+    return implementation
+
+
+@kernel
+def expm1(x):
+    """e**x - 1, accurate near 0 as well, from tanh (x / 2); for x up to 0."""
+    half = tanh(x * like(x, 0.5))
+    return (half + half) / (like(x, 1.0) - half)
+
+
+@kernel
+def log1p_exp(x):
+    """log(1 + e**x) = max(x, 0) + log(1 + u), u = e**-|x|, and log(1 + u) = 2 artanh(u / (2 + u))."""
+    zero, two = like(x, 0.0), like(x, 2.0)
+    positive = less(zero, x)
+    u = exp(select(positive, zero - x, x))
+    s = u / (two + u)
+    return select(less(x, zero), zero, x) + two * s * _atanh_series(s * s)
+
+
+def normal_below(x):
+    """The probability that a standard normal number is below x: (1 + erf(x / sqrt 2)) / 2."""
+    raise NotImplementedError(x)  # only exists inside kernels
+
+
+@overload(normal_below)
+def _normal_below(x):
+    if not isinstance(x, Vector):
+        return None
+    far, middle = _FAR[x.scalar], _TAIL_MIDDLE
+
+    def implementation(x):
+        zero, one = like(x, 0.0), like(x, 1.0)
+        negative = less(x, zero)
+        a = select(negative, zero - x, x)
+        a = select(greater(a, like(x, far)), like(x, far), a)
+        square = a * a
+        lost = fma(a, a, zero - square)  # what rounding took from the square: it would count for much
+        density = exp(square * like(x, -0.5)) * (one - lost * like(x, 0.5))
+        tail = density * _tail_series((a - like(x, middle)) / (a + like(x, middle))) / (one + a)
+        return select(negative, tail, one - tail)
 
     return implementation

@@ -4,6 +4,7 @@
 
     squared          sum_o (z_o - t_o)**2                          2 (z_o - t_o)
     cross entropy    log sum_j e**z_j - z_t       (t a class)       softmax(z)_o - [o = t]
+    likelihood       -z_t                         (t a class)       -[o = t]
     binary           -sum_o t log z + (1 - t) log(1 - z)           (z - t) / (z (1 - z))
     binary, logits   sum_o max(z,0) - z t + log(1 + e**-|z|)       sigmoid(z) - t
 
@@ -16,7 +17,7 @@ import math
 from unstuck.nn.kernels.functions import exp, sigmoid
 from unstuck.nn.kernels.jit import kernel
 from unstuck.nn.kernels.softmax import highest
-from unstuck.nn.kernels.table import BINARY, BINARY_LOGITS, CROSS_ENTROPY, SQUARED
+from unstuck.nn.kernels.table import BINARY, BINARY_LOGITS, CROSS_ENTROPY, LIKELIHOOD, SQUARED
 from unstuck.nn.kernels.vectors import equal, less, like, load, select, splat, store
 
 
@@ -36,6 +37,9 @@ def loss_value(kind, memory, scores, targets, outputs, lanes, valid):
                 mass += math.exp(float(memory[scores + o * lanes + lane]) - top)
             label = int(memory[targets + lane])
             total += math.log(mass) + top - float(memory[scores + label * lanes + lane])
+            continue
+        if kind == LIKELIHOOD:
+            total -= float(memory[scores + int(memory[targets + lane]) * lanes + lane])
             continue
         for o in range(outputs):
             z = float(memory[scores + o * lanes + lane])
@@ -68,6 +72,11 @@ def loss_gradient(kind, memory, scores, targets, deltas, outputs, lanes, valid, 
             p = load(memory, deltas + o * lanes) / total
             p = select(equal(label, splat(memory, float(o))), p - one, p)
             store(memory, deltas + o * lanes, p * factor)
+    elif kind == LIKELIHOOD:
+        label, zero = load(memory, targets), splat(memory, 0.0)
+        for o in range(outputs):
+            hit = equal(label, splat(memory, float(o)))
+            store(memory, deltas + o * lanes, select(hit, zero - factor, zero))
     else:
         for o in range(outputs):
             z, t = load(memory, scores + o * lanes), load(memory, targets + o * lanes)

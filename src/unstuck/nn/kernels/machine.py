@@ -23,6 +23,7 @@ from unstuck.nn.kernels.table import (
     CORRELATE,
     CROSS_ENTROPY,
     FORWARD,
+    LIKELIHOOD,
     NO_LOSS,
     OUTER,
     POOL,
@@ -32,7 +33,7 @@ from unstuck.nn.kernels.table import (
     TRANSPOSE,
     WIDTH,
 )
-from unstuck.nn.kernels.update import sgd
+from unstuck.nn.kernels.update import SCALE, update
 from unstuck.nn.kernels.vectors import at, flush_denormals, restore_denormals
 
 # fields of `job`
@@ -49,13 +50,11 @@ from unstuck.nn.kernels.vectors import at, flush_denormals, restore_denormals
     FIRST_STEP,
     LAST_STEP,
     SHUFFLE,  # 1: another order every epoch; 0: the order given
-) = range(12)
-JOB_FIELDS = 12
+    RULE,  # kind of optimiser
+) = range(13)
+JOB_FIELDS = 13
 
 EVALUATE, ACCUMULATE, TRAIN = range(3)
-
-# fields of `rates`
-RATE, MOMENTUM, SCALE = range(3)
 
 
 @inlined
@@ -70,9 +69,9 @@ def operate(params, gradients, memory, table, constants, row):
     elif code == BIAS:
         sum_biases(memory, gradients, table, t)
     elif code == FORWARD:
-        forward(memory, table, t, constants[row])
+        forward(memory, table, t, constants[row, 0], constants[row, 1])
     elif code == BACKWARD:
-        backward(memory, table, t, constants[row])
+        backward(memory, table, t, constants[row, 0], constants[row, 1])
     elif code == POOL:
         pool(memory, table, t)
     elif code == POOL_BACK:
@@ -131,11 +130,12 @@ def sweep(
 @entry
 def execute(
     job,
+    numbers,
     rates,
     seed,
     segments,
     params,
-    velocity,
+    state,
     gradients,
     memory,
     table,
@@ -149,16 +149,18 @@ def execute(
 ):
     """Evaluate, accumulate a gradient, or train from step FIRST_STEP to before LAST_STEP.
 
+    `numbers`: the optimiser's (see `update.py`); `rates`: the learning rate of each step that is made here.
     EVALUATE and ACCUMULATE are one step whose batch is all samples of `order`, without an update.
     losses[i] receives the sum of the losses of the i-th step's batch. One that is not
     finite ends the training.
     Returns the number of steps made.
     """
-    state = flush_denormals()
+    denormals = flush_denormals()
     training = job[TASK] == TRAIN
     samples = order.size
     batch = job[BATCH] if training else samples
-    per_output = 1.0 if job[LOSS] == CROSS_ENTROPY else float(job[OUTPUTS])
+    per_sample = job[LOSS] == CROSS_ENTROPY or job[LOSS] == LIKELIHOOD
+    per_output = 1.0 if per_sample else float(job[OUTPUTS])
     steps_per_epoch = (samples + batch - 1) // batch
     shuffled = -1
     step = job[FIRST_STEP]
@@ -173,7 +175,7 @@ def execute(
                     gradients[i] = 0
         first = (step - epoch * steps_per_epoch) * batch
         count = min(batch, samples - first)
-        scale = rates[SCALE] / (count * per_output)
+        scale = numbers[SCALE] / (count * per_output)
         loss = sweep(
             job,
             scale,
@@ -190,11 +192,12 @@ def execute(
             count,
             out,
         )
-        losses[step - job[FIRST_STEP]] = loss
+        done = step - job[FIRST_STEP]
+        losses[done] = loss
         step += 1
         if training:
             if loss - loss != 0.0:  # NaN or infinite
                 break
-            sgd(params, velocity, gradients, segments, rates[RATE], rates[MOMENTUM])
-    restore_denormals(state)
+            update(job[RULE], params, state, gradients, segments, numbers, rates[done], step - 1)
+    restore_denormals(denormals)
     return step - job[FIRST_STEP]

@@ -1,16 +1,33 @@
 # pyright: basic
 # Numba ships no types; everything that touches it is unknown to the type checker.
-"""Softmax over channels (axis 1 of a batch), at every position.
+"""Softmax and its logarithm over channels (axis 1 of a batch), at every position.
 
 y_i = e**(x_i - m) / sum_j e**(x_j - m),  m = max x        dx_i = y_i (d_i - sum_j d_j y_j)
+y_i = x_i - m - log sum_j e**(x_j - m)                     dx_i = d_i - e**y_i sum_j d_j
 """
+
+import math
 
 from unstuck.nn.kernels.functions import exp
 from unstuck.nn.kernels.jit import kernel
-from unstuck.nn.kernels.vectors import at, different, either, fma, greater, load, select, splat, store
+from unstuck.nn.kernels.table import LOGARITHM
+from unstuck.nn.kernels.vectors import (
+    BYTES,
+    at,
+    different,
+    either,
+    fma,
+    greater,
+    load,
+    put,
+    select,
+    splat,
+    store,
+)
 
 SOURCE, OUTPUT, DELTA, RESULT, CHANNELS, LINES, POSITIONS = range(1, 8)
 SOURCE_STRIDES, OUTPUT_STRIDES, DELTA_STRIDES, RESULT_STRIDES = 8, 11, 14, 17
+KIND = 20
 
 
 @kernel
@@ -46,8 +63,16 @@ def softmax(memory, table, t):
                 e = exp(load(memory, s + c * sc) - top)
                 total = total + e
                 store(memory, o + c * oc, e)
-            for c in range(channels):
-                store(memory, o + c * oc, load(memory, o + c * oc) / total)
+            if at(table, t + KIND) == LOGARITHM:
+                store(memory, o, total)
+                for lane in range(o, o + BYTES // memory.itemsize):
+                    put(memory, lane, memory.dtype.type(math.log(float(at(memory, lane)))))
+                rest = load(memory, o)
+                for c in range(channels):
+                    store(memory, o + c * oc, load(memory, s + c * sc) - top - rest)
+            else:
+                for c in range(channels):
+                    store(memory, o + c * oc, load(memory, o + c * oc) / total)
 
 
 @kernel
@@ -73,6 +98,13 @@ def softmax_back(memory, table, t):
                 + x * at(table, t + RESULT_STRIDES + 2)
             )
             inner = splat(memory, 0.0)
+            if at(table, t + KIND) == LOGARITHM:
+                for c in range(channels):
+                    inner = inner + load(memory, d + c * dc)
+                for c in range(channels):
+                    part = exp(load(memory, o + c * oc)) * inner
+                    store(memory, r + c * rc, load(memory, d + c * dc) - part)
+                continue
             for c in range(channels):
                 inner = fma(load(memory, o + c * oc), load(memory, d + c * dc), inner)
             for c in range(channels):

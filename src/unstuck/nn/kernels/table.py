@@ -6,7 +6,7 @@ new shape costs no compilation. Offsets count numbers (not bytes) in three flat 
 member's parameters), `gradients` (same layout) and `memory` (activations and their gradients for one chunk,
 each number being a vector of W lanes = samples).
 
-Every row starts with its operation's code. `constants[row]` is the one float an operation may need.
+Every row starts with its operation's code. `constants[row]` are two floats that an operation may need.
 """
 
 from typing import Final
@@ -34,10 +34,19 @@ SIGMOID: Final = 1
 TANH: Final = 2
 RELU: Final = 3
 LEAKY: Final = 4
+ELU: Final = 5
+GELU: Final = 6
+GELU_TANH: Final = 7
+SILU: Final = 8
+SOFTPLUS: Final = 9
 
 # kinds of pooling
 MAXIMUM: Final = 0
 AVERAGE: Final = 1
+
+# kinds of softmax
+PLAIN: Final = 0
+LOGARITHM: Final = 1
 
 # kinds of losses
 NO_LOSS: Final = -1
@@ -45,3 +54,9 @@ SQUARED: Final = 0
 CROSS_ENTROPY: Final = 1
 BINARY: Final = 2
 BINARY_LOGITS: Final = 3
+LIKELIHOOD: Final = 4
+
+# kinds of optimisers
+DESCENT: Final = 0
+ADAM: Final = 1
+RMSPROP: Final = 2

@@ -183,6 +183,19 @@ def fma(typingctx, x, y, z):
     return x(x, x, x), emit
 
 
+@intrinsic
+def square_root(typingctx, x):
+    """The square root of every lane, rounded correctly; NaN below 0."""
+
+    def emit(context, builder, signature, args):
+        kind = x.llvm
+        name = f"llvm.sqrt.v{kind.count}f{x.scalar.bitwidth}"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), name)
+        return builder.call(function, [args[0]])
+
+    return x(x), emit
+
+
 def _binary(emitter):
     @intrinsic
     def operation(typingctx, x, y):
