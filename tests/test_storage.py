@@ -95,6 +95,25 @@ def test_several_parts_make_one_recording(tmp_path, monkeypatch):
     assert rows(Recording.load(tmp_path)) == rows(sample())
 
 
+def test_a_growing_recording_is_stored_part_by_part(folder):
+    recording, appender = Recording(), storage.Appender(folder)
+    for step in range(6):
+        recording.add(step, "fc", "grad_norm", None if step == 3 else math.nan if step == 4 else float(step))
+        if step == 2:
+            recording.structure = Structure(nodes=(Node(name="fc", type="Linear", inputs=("input",)),))
+            recording.add(0, "", "loss", 1.0)  # a row of an earlier step that came late
+        appender.append(recording.stored())
+        stored = Recording.load(folder)
+        assert stored.steps == step + 1
+        assert stored.structure == recording.structure
+        assert str([list(map(str, rows)) for rows in stored.rows()]) == str(
+            [list(map(str, rows)) for rows in recording.rows()]
+        )
+    assert len(list((folder / "trace").iterdir())) == 6
+    appender.append(recording.stored())
+    assert len(list((folder / "trace").iterdir())) == 6  # nothing new, no part
+
+
 @pytest.mark.parametrize("name", ["run[1]*?", "it's", "läufe"])
 def test_any_folder_name_will_do(tmp_path, name):
     sample().save(tmp_path / name / "deep")

@@ -201,6 +201,33 @@ def test_a_layer_that_is_used_twice_is_one_node():
     assert len(list(structure.after("act_2"))) == 1  # and ends
 
 
+def test_a_recurrence_of_many_steps_stays_small():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.act, self.out = nn.GRUCell(3, 5), nn.Tanh(), nn.Linear(5, 3)
+
+        def forward(self, x):
+            h = torch.zeros(x.shape[0], 5)
+            for t in range(x.shape[1]):
+                h = self.act(self.cell(x[:, t], h))
+            return self.out(h)
+
+    structure = recorded(Net(), lambda net: functional.cross_entropy(net(torch.randn(4, 40, 3)), labels()))
+    names = [node.name for node in structure.nodes]
+    assert names == ["cell", *["act", *[f"act_{n}" for n in range(2, 9)]], "out"]
+
+
+def test_a_penalty_is_not_taken_for_the_loss():
+    net = nn.Sequential(nn.Linear(2, 3))
+
+    def loss(net):
+        y = net(torch.randn(4, 2))
+        return y.exp().mean() + ((y.norm(dim=1) - 1) ** 2).mean()
+
+    assert recorded(net, loss).loss is None
+
+
 def test_weights_that_stand_alone_become_layers():
     models, optimizers, train = made(torch_trainings.by_hand)
     with record(models, optimizers) as run:

@@ -9,11 +9,10 @@ from torch import nn
 from torch.nn import functional
 
 import torch_trainings
-from torch_trainings import made
+from torch_trainings import made, random_batches, trained
 from twins import to_torch
-from unstuck import UnstuckError
 from unstuck import nn as engine
-from unstuck.sources import torch_looks, torch_weights
+from unstuck.sources import torch_looks
 from unstuck.sources.torch_record import record
 from unstuck.trace import measure
 
@@ -164,24 +163,6 @@ def _copied(x):
 
 
 # ---- the loss
-
-
-def trained(model, batches, loss=functional.cross_entropy, lr=0.1, **options):
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    losses = []
-    with record(model, optimizer, **options) as run:
-        for x, y in batches:
-            optimizer.zero_grad()
-            value = loss(model(x), y)
-            losses.append(value.item())
-            value.backward()
-            optimizer.step()
-    return run, losses
-
-
-def random_batches(count, samples=8):
-    torch.manual_seed(1)
-    return [(torch.randn(samples, 6), torch.randint(3, (samples,))) for _ in range(count)]
 
 
 def test_the_loss_of_every_step():
@@ -391,167 +372,3 @@ def test_a_tiny_gradient_is_not_taken_for_zero():
         model, [(torch.randn(4, 4), torch.zeros(4, 2))], lambda y, t: functional.mse_loss(y, t) * 1e-30
     )
     assert 0 < run.recording.first("grad_norm", "0") < 1e-28
-
-
-# ---- NaN and infinity
-
-
-class Fragile(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.second = nn.Linear(6, 4), nn.Linear(4, 3)
-
-    def forward(self, x):
-        return self.second(torch.log(torch.relu(self.first(x))))
-
-
-def born(run):
-    return {
-        layer: run.recording.last("origin.nonfinite", layer)
-        for layer in run.recording.layers("origin.nonfinite")
-    }
-
-
-def test_a_nan_is_named_at_the_function_where_it_is_born():
-    torch.manual_seed(0)
-    run, losses = trained(Fragile(), random_batches(2))
-    assert not math.isfinite(losses[0])
-    assert born(run) == {"log_1": 0.0}
-    assert run.recording.first("loss_finite") == 0
-
-
-def test_a_nan_in_the_data_is_named():
-    batches = random_batches(5)
-    batches[2][0][3, 1] = math.nan
-    run, _ = trained(torch_trainings.mlp(), batches)
-    assert born(run) == {"input": 2.0}
-
-
-def test_a_nan_in_one_module():
-    class Spoils(nn.Module):
-        def forward(self, x):
-            return torch.where(x == x.max(), math.inf, x)
-
-    torch.manual_seed(0)
-    run, _ = trained(nn.Sequential(nn.Linear(6, 40), Spoils(), nn.Linear(40, 3)), random_batches(1))
-    assert born(run) == {"1": 0.0}
-
-
-def test_a_nan_that_is_born_in_the_backward_pass():
-    class Root(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first, self.second = nn.Linear(6, 4), nn.Linear(4, 3)
-
-        def forward(self, x):
-            return self.second(torch.sqrt(0 * self.first(x)))  # the root of 0 has no slope
-
-    torch.manual_seed(0)
-    run, losses = trained(Root(), random_batches(1))
-    assert math.isfinite(losses[0])
-    assert born(run) == {"first": 0.0}
-    assert (run.recording.first("nonfinite", "first") or 0) > 0
-
-
-def test_a_loss_that_is_not_finite_by_itself():
-    def nothing_counts(y, _):
-        return functional.nll_loss(y, torch.full((8,), -100))
-
-    run, _ = trained(nn.Sequential(nn.Linear(6, 3), nn.Sigmoid()), random_batches(1), nothing_counts)
-    assert born(run) == {"NLLLoss": 0.0}  # the mean over no sample
-
-
-def test_a_nan_between_two_measured_steps():
-    batches = random_batches(30)
-    batches[21][0][:] = math.inf
-    run, losses = trained(torch_trainings.mlp(), batches)
-    assert not math.isfinite(losses[21])
-    series = run.recording.series("loss")
-    assert int(series.steps[np.flatnonzero(~np.isfinite(series.values))[0]]) == 21
-    assert run.recording.at("loss_finite", "", 21) == 0
-    assert [one for one in run.warnings if "between step 16 and step 21" in one]
-    assert born(run) == {}
-
-
-# ---- what cannot be measured
-
-
-def test_without_an_optimiser_it_is_found():
-    model = torch_trainings.mlp()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    other = torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1)
-    with record(model) as run:
-        for x, y in random_batches(3):
-            functional.cross_entropy(model(x), y).backward()
-            other.step()
-            optimizer.step()
-    assert run.recording.steps == 3
-    assert run.recording.meta.optimizer == "SGD"
-
-
-def test_nothing_that_trains():
-    with record(torch_trainings.mlp()) as run:
-        pass
-    assert run.warnings == ["no optimiser step was seen"]
-    assert run.recording.steps == 0
-
-
-def test_what_is_no_module():
-    with pytest.raises(UnstuckError, match="Module"):
-        record(object())
-    with pytest.raises(UnstuckError, match="every=0"):
-        record(nn.Linear(1, 1), every=0)
-
-
-def test_a_model_on_meta():
-    model = torch_trainings.mlp().to("meta")
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with record(model, optimizer) as run:
-        functional.mse_loss(
-            model(torch.randn(4, 6, device="meta")), torch.zeros(4, 3, device="meta")
-        ).backward()
-        optimizer.step()
-    assert any("meta" in one for one in run.warnings)
-    assert run.recording.steps == 1
-
-
-class Opaque(nn.Module):
-    """What torch.compile makes of a module, without compiling."""
-
-    def __init__(self, inside):
-        super().__init__()
-        self._orig_mod = inside
-
-    def forward(self, x):
-        return self._orig_mod(x)
-
-
-def test_a_compiled_model_is_measured_from_outside():
-    model = Opaque(torch_trainings.mlp())
-    run, losses = trained(model, random_batches(3))
-    assert any("compiled" in one for one in run.warnings)
-    assert run.recording.first("loss") == pytest.approx(losses[0])
-    assert (run.recording.first("grad_norm", "0") or 0) > 0
-    assert {"0", "2", "4"} <= {node.name for node in run.recording.structure.nodes}
-
-
-def test_large_models_are_sampled(monkeypatch):
-    monkeypatch.setattr(torch_weights, "LARGE", 1000)
-    monkeypatch.setattr(torch_weights, "START_SAMPLE", 500)
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 300), nn.ReLU(), nn.Linear(300, 3))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with record(model, optimizer) as run:
-        x, y = random_batches(1)[0]
-        before = model[0].weight.detach().clone()
-        functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
-    true = float((model[0].weight.detach() - before).norm())
-    assert run.recording.first("update_norm", "0") == pytest.approx(true, rel=0.2)
-    assert run.recording.first("drift_norm", "0") == pytest.approx(true, rel=0.2)
-    assert any("sample" in one for one in run.warnings)
-
-
-def test_every_second_step():
-    run, _ = trained(torch_trainings.mlp(), random_batches(7), every=2)
-    assert run.recording.series("grad_norm", "0").steps.tolist() == [0, 2, 4, 6]

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from unstuck.sources.torch_record import record
+
 
 class Recurrent(nn.Module):
     def __init__(self):
@@ -311,3 +313,21 @@ def made(make, seed=0):
 def state(models):
     """Copies of all parameters and buffers."""
     return [copy.deepcopy(model.state_dict()) for model in models]
+
+
+def trained(model, batches, loss=functional.cross_entropy, lr=0.1, **options):
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    losses = []
+    with record(model, optimizer, **options) as run:
+        for x, y in batches:
+            optimizer.zero_grad()
+            value = loss(model(x), y)
+            losses.append(value.item())
+            value.backward()
+            optimizer.step()
+    return run, losses
+
+
+def random_batches(count, samples=8):
+    torch.manual_seed(1)
+    return [(torch.randn(samples, 6), torch.randint(3, (samples,))) for _ in range(count)]

@@ -83,7 +83,7 @@ class Calls:
             if not _sealed(model):
                 self._handles.append(model.register_forward_pre_hook(self._enter(number), with_kwargs=True))
         for name, module, number in _modules(models):
-            self._own[module] = (list(module.parameters()), type(module).__name__)
+            self._own[module] = (list(module.parameters()), kind_of(module))
             self._handles.append(module.register_forward_hook(self._leave(name, number), with_kwargs=True))
         for model in models.values():  # after its own hook as a layer, when it is one
             if not _sealed(model):
@@ -177,15 +177,13 @@ class Calls:
                 return  # inside a pass without gradients: evaluation, not training
             group = self._loose_group(number)
         before = group.times.get(module, 0)
-        if before >= MAX_CALLS:
-            return
         group.times[module] = before + 1
         own, kind = self._own[module]
-        full = name if own or not before else f"{name}_{before + 1}"
+        full = name if own or not before else f"{name}_{min(before + 1, MAX_CALLS)}"
         group.names.append(full)
         if not self.light:
             self._mark(full, module, own, given, result, group)
-        if (not before or not own) and not (self.light and kind.startswith(PASSING)):
+        if (not before or (not own and before < MAX_CALLS)) and not (self.light and kind.startswith(PASSING)):
             axis = 1 if result.dim() < 3 else _unit_axis(kind, result, group)
             seen = look(result, kind, axis, weighted=bool(own))
             group.axes[result.dim()] = axis
@@ -244,7 +242,7 @@ class Calls:
         return Call(
             name,
             module,
-            type(module).__name__,
+            kind_of(module),
             group.number,
             None if in_place else frozenset(boundary),
             tuple(dict.fromkeys(sources)),
@@ -316,6 +314,17 @@ def _modules(models: Mapping[str, nn.Module]) -> Iterable[tuple[str, nn.Module, 
                 continue
             children = [(f"{name}.{key}" if name else key, child) for key, child in module.named_children()]
             waiting.extend(reversed(children))
+
+
+def kind_of(module: nn.Module) -> str:
+    """Class of a module, whatever was registered to compute its weights, compiled or not."""
+    inner = getattr(module, "_orig_mod", module)
+    return type(inner).__name__.removeprefix("Parametrized")
+
+
+def plain_path(path: str) -> str:
+    """A module's attribute path without the wrappers of torch.compile."""
+    return ".".join(part for part in path.split(".") if part != "_orig_mod")
 
 
 def layer_name(prefix: str, path: str, model: nn.Module) -> str:

@@ -215,9 +215,10 @@ class _Walk:
         name = kind(fn)
         if name == "ToCopy" and len(inputs) == 1 and not parameters:
             return inputs[0]  # another precision: not an operation of the network
-        if name in {"CompiledFunction", "CheckpointFunction"}:
+        hides = name in {"CompiledFunction", "CheckpointFunction", "DifferentiableGraph"}
+        if hides:
             self.opaque.append(name)
-        if len({self._owner(parameter)[0] for parameter, _ in parameters}) > 2:
+        if (hides and parameters) or len({self._owner(parameter)[0] for parameter, _ in parameters}) > 1:
             return self._several(fn, inputs, parameters)
         if name == "Add" and len(inputs) == 1 and len(parameters) == 1:
             layer = self.entries[inputs[0]]

@@ -74,6 +74,8 @@ def find_loss(root: Any, marks: Marks) -> Loss | None:
             continue
         seen.add(fn)
         found = _recognise(fn, marks)
+        if found is None and all(_alone(one) for one in path):  # as a side term it may mean anything
+            found = _by_hand(fn, kind(fn))
         if found is not None:
             if first is not None:
                 first.plain = False
@@ -94,11 +96,14 @@ def _recognise(fn: Any, marks: Marks) -> Loss | None:
         return _likelihood(fn, marks)
     if name in LOSSES:
         return _compared(fn, LOSSES[name])
-    if name in {"Mean", "Sum"}:
-        return _by_hand(fn, name)
     if name == "Add":
         return _smoothed(fn, marks)
     return _soft_entropy(fn, marks) if name == "Neg" else None
+
+
+def _alone(fn: Any) -> bool:
+    """Whether an operation reads one other only."""
+    return sum(child is not None for child, _ in fn.next_functions) == 1
 
 
 def _child(fn: Any, index: int = 0) -> Any:
@@ -199,7 +204,7 @@ def _unexpanded(tensor: torch.Tensor) -> tuple[int, ...]:
 
 def _by_hand(fn: Any, name: str) -> Loss | None:
     """((prediction - target) ** 2).mean() and the like; the target itself is not kept by PyTorch."""
-    outer = _child(fn)
+    outer = _child(fn) if name in {"Mean", "Sum"} else None
     if outer is None or kind(outer) not in {"Pow", "Abs", "Mul"}:
         return None
     inner = _child(outer)

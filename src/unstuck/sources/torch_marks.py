@@ -10,7 +10,7 @@ from typing import Any
 
 _NUMBERS = itertools.count()
 MAX_CALLS = 8
-"""Calls of one module in a step that are told apart; of a layer with parameters, the first is measured."""
+"""Calls of one module without weights that are told apart in a step; of a layer, the first is measured."""
 
 
 @dataclass(eq=False)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from unstuck.errors import UnstuckError
-from unstuck.sources.torch_calls import is_layer, layer_name
+from unstuck.sources.torch_calls import is_layer, layer_name, plain_path
 from unstuck.trace.grouping import row_name
 
 WRAPPERS = {"DistributedDataParallel": "module", "DataParallel": "module"}
@@ -96,7 +96,9 @@ class Params:
         while waiting:
             module = waiting.pop()
             found.append(id(module))
-            found += map(id, module._parameters.values())  # noqa: SLF001  (named_parameters takes ten times as long)
+            own = module._parameters.values()  # noqa: SLF001  (named_parameters takes ten times as long)
+            # a lazy parameter becomes another type when its shape is known
+            found += [id(one) ^ id(type(one)) for one in own]
             waiting += [child for child in module._modules.values() if child is not None]  # noqa: SLF001
         return tuple(found)
 
@@ -117,7 +119,7 @@ class Params:
                     held.append(
                         self._hold(
                             prefix,
-                            path.replace("_orig_mod.", "").removesuffix("_orig_mod"),
+                            plain_path(path),
                             short,
                             tensor,
                             model,

@@ -72,6 +72,7 @@ class Recorder:
         self._scaler: Any = None
         self._scaled = False
         self._last_lr: float | None = None
+        self._last_loss, self._last_loss_step = 0.0, -1
         self._measured: list[int] = []
         self._named_origin = False
         self._repeats: tuple[tuple[str, ...], ...] | None = None
@@ -166,6 +167,8 @@ class Recorder:
             self._bring_losses()
         if self._number == 0:
             return
+        if not self._recording.has("loss"):
+            self._guard.note("no loss was seen: backward was not called on a single number")
         if not self._recording.structure.nodes:
             self._chain()
         rows: Rows = defaultdict(dict)
@@ -329,7 +332,7 @@ class Recorder:
         known = self._params.note_remade()
         for layer in known:
             step.rows[layer]["remade"] = float(layer in self._params.remade)
-        loss = self._recording.at("loss", "", step.number)
+        loss = self._last_loss if self._last_loss_step == step.number else None
         if loss is not None:
             step.rows[""]["loss_finite"] = float(loss - loss == 0)
         for row, values in step.rows.items():
@@ -352,6 +355,7 @@ class Recorder:
     def _write_losses(self, steps: list[int], values: Floats) -> None:
         for step, value in zip(steps, values.tolist(), strict=True):
             self._recording.add(step, "", "loss", value)
+            self._last_loss_step, self._last_loss = step, value
             if value - value == 0 or self._named_origin:
                 continue
             self._recording.add(step, "", "loss_finite", 0.0)
@@ -406,6 +410,7 @@ class Recorder:
         self._calls.active = False
 
     def _owned(self) -> set[int]:
+        self._params.refresh()
         return set(self._params.owners)
 
     def _held_by(self, optimizer: Any) -> list[Held]:

@@ -117,7 +117,7 @@ class Step:
         self.order += [name for name in graph.entries if name not in self.order]
         self._take_looks(groups)
         for entry in graph.entries.values():
-            if entry.call is None:
+            if entry.fn is not None:
                 self._look_at_function(entry)
             entry.fn = None
         if len(self.graphs) == 1:

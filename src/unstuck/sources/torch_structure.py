@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from unstuck.sources.torch_calls import kind_of, layer_name, plain_path
 from unstuck.sources.torch_graph import Entry, Graph
 from unstuck.sources.torch_marks import Call
 from unstuck.sources.torch_params import Params
@@ -165,10 +166,9 @@ def _joined(nodes: Sequence[Node]) -> list[Node]:
 
 def _type_of(layer: str, params: Params) -> str:
     for prefix, model in params.models.items():
-        path = layer.removeprefix(f"{prefix}.") if prefix else layer
-        for name, module in model.named_modules():
-            if name.replace("_orig_mod.", "") == path:
-                return type(module).__name__
+        for path, module in model.named_modules():
+            if layer_name(prefix, plain_path(path), model) == layer:
+                return kind_of(module)
     return "Parameter"
 
 

@@ -82,14 +82,30 @@ class Weights:
             held: parameters.
             rows: where they go, once they are here.
             scale: its one number is what the loss was multiplied by; known before the norms are.
-            light: whether to leave out their direction.
+            light: whether to leave out all but the norms.
         """
         for one in held:
             if one.tensor.requires_grad and one.tensor.grad is None:
-                rows[one.row] |= {"grad_norm": None, "zero_grad": None}
+                rows[one.row] |= {"grad_norm": None} if light else {"grad_norm": None, "zero_grad": None}
         present = [(one, _real(_dense(one.tensor.grad))) for one in held if one.tensor.grad is not None]
         if not present:
             return
+        self._versions |= {id(one.tensor): _version(one.tensor) for one, _ in present}
+
+        def norms(found: Floats) -> None:
+            for (one, grad), norm in zip(present, found.tolist(), strict=False):
+                row = rows[one.row]
+                row["grad_norm"] = self._raw[id(one.tensor)] = norm / scale[0]
+                row.setdefault("nonfinite", 0.0)
+                if not math.isfinite(norm):
+                    self.suspects.append((one, "grad_norm", grad))
+
+        gather.put_all(_norms([grad for _, grad in present]), norms)
+        if not light:
+            self._entries(gather, present, rows)
+
+    def _entries(self, gather: Gather, present: list[tuple[Held, torch.Tensor]], rows: Rows) -> None:
+        """Shares of zeros, and the direction, from some entries of each gradient."""
         samples = [_single(sample(grad, GRADIENT_SAMPLE)) for _, grad in present]
         one_place = len({part.device for part in samples}) == 1
         flat = torch.cat(samples) if one_place else None
@@ -98,22 +114,17 @@ class Weights:
         full = [one.tensor.numel() for one, _ in present]
         sparse = [one.tensor.grad is not None and one.tensor.grad.is_sparse for one, _ in present]
 
-        def use(found: Floats) -> None:
-            norms, counts = found[: len(present)], found[len(present) :]
+        def use(counts: Floats) -> None:
             for i, (one, grad) in enumerate(present):
                 zero = float(counts[i]) / max(sizes[i], 1)
                 if sparse[i]:
                     zero = 1 - (1 - zero) * grad.numel() / max(full[i], 1)
-                norm = float(norms[i])
-                rows[one.row] |= {"grad_norm": norm / scale[0], "zero_grad": zero}
-                self._raw[id(one.tensor)] = norm / scale[0]
-                rows[one.row].setdefault("nonfinite", 0.0)
-                if not math.isfinite(norm) or (norm == 0 and zero < 1):
+                rows[one.row]["zero_grad"] = zero
+                if rows[one.row]["grad_norm"] == 0 and zero < 1:  # its square is too small for its precision
                     self.suspects.append((one, "grad_norm", grad))
 
-        gather.put_all([*_norms([grad for _, grad in present]), *zeros], use)
-        self._versions |= {id(one.tensor): _version(one.tensor) for one, _ in present}
-        if flat is not None and not light:
+        gather.put_all(zeros, use)
+        if flat is not None:
             self._turn(gather, tuple(_name(one) for one, _ in present), flat, rows)
 
     def _turn(self, gather: Gather, names: tuple[str, ...], now: torch.Tensor, rows: Rows) -> None:
@@ -158,6 +169,8 @@ class Weights:
     def before(self, gather: Gather, held: Sequence[Held], rows: Rows) -> None:
         """Right before an optimiser's step: norms, and what is needed to see the update."""
         weights = [_real(local(one.tensor)) for one in held]
+        if not weights:
+            return
 
         def use(norms: Floats) -> None:
             for i, one in enumerate(held):
