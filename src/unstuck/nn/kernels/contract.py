@@ -30,7 +30,6 @@ _tall = contraction_tile(TALL, 1)
 _short = contraction_tile(ROWS, 1)
 _single = contraction_tile(1, 1)
 
-CORRELATION_ROWS = 4
 _square = correlation_tile(4, 4)
 _three = correlation_tile(4, 3)
 _two = correlation_tile(4, 2)

@@ -176,8 +176,8 @@ def transpose_tile(typingctx, memory, source, target, target_row):
         end = address(context, builder, types_of[0], args[0], args[2])
         rows = [load_vector(builder, kind, builder.gep(start, [INT(i * width)])) for i in range(width)]
         # log2(W) rounds, each interleaving the first half of the rows with the second
-        while_rounds = width.bit_length() - 1
-        for _ in range(while_rounds):
+        rounds = width.bit_length() - 1
+        for _ in range(rounds):
             half = width // 2
             mixed = []
             for i in range(half):
