@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-import unstuck.sources.torch_record as recorder
+import unstuck.sources.torch.record as recorder
 
 
 class Block(nn.Module):

@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from training_data import digits
 from unstuck.sources.ranks import RankRecorder, rank_and_size, rank_folder
-from unstuck.sources.torch_record import record
+from unstuck.sources.torch.record import record
 
 
 def main(folder: str, fault: str) -> None:

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from unstuck.errors import UnstuckError
-from unstuck.sources.torch_copy import untouched
-from unstuck.sources.torch_examine import examination, examine
+from unstuck.sources.torch.copy import untouched
+from unstuck.sources.torch.examine import examination, examine
 from unstuck.trace.recording import Recording
 
 CE = nn.CrossEntropyLoss()

@@ -9,8 +9,8 @@ import pytest
 
 from unstuck.diagnose import diagnosis as _fills_the_registry  # noqa: F401
 from unstuck.diagnose.registry import RULES
-from unstuck.sources.script import WatchOptions, run_script
-from unstuck.sources.script_diagnosis import diagnose_trainings
+from unstuck.sources.script.diagnosis import diagnose_trainings
+from unstuck.sources.script.run import WatchOptions, run_script
 
 pytest.importorskip("torch")
 

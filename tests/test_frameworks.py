@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: E402, N812  (the name that everybo
 
 from training_data import digits, digits_loader, made_sequences  # noqa: E402
 from unstuck.sources.callback import Watching  # noqa: E402
-from unstuck.sources.torch_record import record  # noqa: E402
+from unstuck.sources.torch.record import record  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from torch import nn  # noqa: E402  (after the test for PyTorch)
 from torch.nn import functional as F  # noqa: E402, N812  (the name that everybody uses)
 
 from training_data import digits  # noqa: E402
-from unstuck.sources.torch_record import record  # noqa: E402
+from unstuck.sources.torch.record import record  # noqa: E402
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def keras_perceptron(keras: Any, **compile_options: Any) -> Any:
 
 def compare_keras(keras: Any, make: Callable[[], Any], data: tuple[Any, Any], **fit_options: Any) -> Any:
     """Trains with and without watching; returns the recorder."""
-    from unstuck.sources.keras import record_keras
+    from unstuck.sources.keras.recorder import record_keras
 
     def train(*, watched: bool) -> tuple[Any, Any]:
         keras.utils.set_random_seed(3)
@@ -118,7 +118,7 @@ def test_keras_convolutions_with_normalisation(keras: Any) -> None:
 
 def test_keras_agrees_with_pytorch(keras: Any) -> None:
     """The same weights, data and steps give the same numbers, whichever library they are watched in."""
-    from unstuck.sources.keras import record_keras
+    from unstuck.sources.keras.recorder import record_keras
 
     inputs, labels = digits()
     inputs, labels = inputs[:64], labels[:64]
@@ -154,7 +154,7 @@ def test_keras_agrees_with_pytorch(keras: Any) -> None:
 
 def test_keras_and_pytorch_show_the_same_fault(keras: Any) -> None:
     """A first layer of zeros."""
-    from unstuck.sources.keras import record_keras
+    from unstuck.sources.keras.recorder import record_keras
 
     inputs, labels = digits()
     keras.utils.set_random_seed(3)
@@ -192,7 +192,7 @@ def test_keras_and_pytorch_show_the_same_fault(keras: Any) -> None:
 
 
 def test_keras_refuses_what_it_cannot_watch(keras: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from unstuck.sources.keras import record_keras
+    from unstuck.sources.keras.recorder import record_keras
 
     with pytest.raises(ValueError, match=r"expected a keras\.Model, found Linear"):
         record_keras(nn.Linear(2, 2))

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from unstuck.sources.torch_loss import find_loss
-from unstuck.sources.torch_marks import Marks
-from unstuck.sources.torch_probes import PROBES, run_probes
-from unstuck.sources.torch_probing import Probing
-from unstuck.sources.torch_sharpness import sharpness
+from unstuck.sources.torch.loss import find_loss
+from unstuck.sources.torch.marks import Marks
+from unstuck.sources.torch.probes import PROBES, run_probes
+from unstuck.sources.torch.probing import Probing
+from unstuck.sources.torch.sharpness import sharpness
 from unstuck.trace.quantities import QUANTITIES
 from unstuck.trace.recording import Recording
 

@@ -14,8 +14,8 @@ import pytest
 
 from silent import LOOP, Silent
 from unstuck.errors import UnstuckError
-from unstuck.sources.script import run_script
-from unstuck.sources.script_locations import is_own
+from unstuck.sources.script.locations import is_own
+from unstuck.sources.script.run import run_script
 
 torch = pytest.importorskip("torch")
 

@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from silent import LOOP, Silent
-from unstuck.sources import script_training, script_watch
-from unstuck.sources.script import WatchOptions, run_script
+from unstuck.sources.script import training, watch
+from unstuck.sources.script.run import WatchOptions, run_script
 
 torch = pytest.importorskip("torch")
 
@@ -139,7 +139,7 @@ def test_an_optimiser_that_is_made_anew_goes_on_with_its_model(write):
 
 
 def test_many_trainings_are_recorded_up_to_a_limit(write, monkeypatch):
-    monkeypatch.setattr(script_watch, "MOST_RUNS", 2)
+    monkeypatch.setattr(watch, "MOST_RUNS", 2)
     body = "".join(f"    {line}\n" for line in LOOP.strip().splitlines())
     result = run(write(f"for fold in range(4):\n{body}"))
     assert len(result.trainings) == 2
@@ -206,9 +206,7 @@ def test_a_hopeless_run_is_stopped_when_an_error_was_found_twice(write, monkeypa
         looks.append(recording)
         return Found
 
-    monkeypatch.setattr(
-        script_training.wiring, "call", lambda _, *args, **options: diagnose(*args, **options)
-    )
+    monkeypatch.setattr(training.wiring, "call", lambda _, *args, **options: diagnose(*args, **options))
     result = run(write(LOOP, steps=1000), options=WatchOptions(stop_on_error=True))
     assert (result.ending, result.steps, result.stopped) == ("stopped", 32, "error")
     assert len(looks) == 2

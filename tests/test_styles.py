@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 import more_training_styles as more  # noqa: E402  (after the test for PyTorch)
 import trainer_styles as trainers  # noqa: E402
 import training_styles as styles  # noqa: E402
-from unstuck.sources.torch_record import record  # noqa: E402
+from unstuck.sources.torch.record import record  # noqa: E402
 
 HEALTHY: list[styles.Style] = [
     styles.bare_loop,

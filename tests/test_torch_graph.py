@@ -7,7 +7,7 @@ from torch.nn import functional
 
 import torch_trainings
 from torch_trainings import made
-from unstuck.sources.torch_record import record
+from unstuck.sources.torch.record import record
 from unstuck.trace.structure import INPUT, Location, LossFacts
 
 

@@ -18,8 +18,8 @@ from torch.optim import optimizer as torch_optimizer
 
 import torch_trainings
 from torch_trainings import ALL, made, state
-from unstuck.sources import torch_step
-from unstuck.sources.torch_record import record
+from unstuck.sources.torch import step
+from unstuck.sources.torch.record import record
 from unstuck.trace.recording import Recording
 
 
@@ -191,7 +191,7 @@ def test_a_failure_of_ours_stays_ours(monkeypatch):
         msg = "a mistake of ours"
         raise RuntimeError(msg)
 
-    monkeypatch.setattr(torch_step, "walk", broken)
+    monkeypatch.setattr(step, "walk", broken)
     with record(models, optimizers) as run:
         train()
     same(state(models), plain)
@@ -201,7 +201,7 @@ def test_a_failure_of_ours_stays_ours(monkeypatch):
 
 
 def test_a_failing_warning_filter_does_not_harm(monkeypatch):
-    monkeypatch.setattr(torch_step, "walk", lambda *_: 1 / 0)
+    monkeypatch.setattr(step, "walk", lambda *_: 1 / 0)
     models, optimizers, train = made(torch_trainings.plain_mlp)
     with record(models, optimizers) as run:  # warnings are errors in these tests
         train()
@@ -227,7 +227,7 @@ def test_a_killed_program_leaves_a_readable_recording(tmp_path):
         """
         import os, signal, sys
         import torch
-        from unstuck.sources.torch_recorder import Recorder
+        from unstuck.sources.torch.recorder import Recorder
         model = torch.nn.Linear(3, 2)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         run = Recorder(model, [optimizer], folder=sys.argv[1], flush_seconds=0.0)

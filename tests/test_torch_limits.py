@@ -12,8 +12,8 @@ from torch.nn import functional
 import torch_trainings
 from torch_trainings import random_batches, trained
 from unstuck import UnstuckError
-from unstuck.sources import torch_weights
-from unstuck.sources.torch_record import record
+from unstuck.sources.torch import weights
+from unstuck.sources.torch.record import record
 
 # ---- NaN and infinity
 
@@ -215,8 +215,8 @@ def test_a_compiled_model_is_measured_from_outside(how):
 
 
 def test_large_models_are_sampled(monkeypatch):
-    monkeypatch.setattr(torch_weights, "LARGE", 1000)
-    monkeypatch.setattr(torch_weights, "START_SAMPLE", 500)
+    monkeypatch.setattr(weights, "LARGE", 1000)
+    monkeypatch.setattr(weights, "START_SAMPLE", 500)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 300), nn.ReLU(), nn.Linear(300, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -9,7 +9,7 @@ from torch.nn import functional as F  # noqa: E402, N812
 
 import unstuck  # noqa: E402, F401  (wires `Recording.diagnose`)
 from unstuck import datasets  # noqa: E402
-from unstuck.sources.torch_record import record  # noqa: E402
+from unstuck.sources.torch.record import record  # noqa: E402
 
 DIGITS = datasets.digits()
 X = torch.tensor(DIGITS.inputs[:300].reshape(300, -1))

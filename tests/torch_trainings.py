@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from unstuck.sources.torch_record import record
+from unstuck.sources.torch.record import record
 
 
 class Recurrent(nn.Module):

@@ -22,8 +22,8 @@ _HOMES = {
     "Diagnosis": "unstuck.diagnose.diagnosis",
     "Recording": "unstuck.trace.recording",
     "UnstuckError": "unstuck.errors",
-    "examine": "unstuck.sources.torch_examine",
-    "record": "unstuck.sources.torch_record",
+    "examine": "unstuck.sources.torch.examine",
+    "record": "unstuck.sources.torch.record",
     "load_ipython_extension": "unstuck.sources.notebook",
 }
 _MODULES = ("datasets", "nn", "study", "prove", "cases", "report")

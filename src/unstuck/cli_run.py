@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from unstuck.diagnose.diagnosis import Diagnosis
-    from unstuck.sources.script import ScriptResult, WatchOptions
+    from unstuck.sources.script.run import ScriptResult, WatchOptions
 
 CONTEXT = {"allow_interspersed_args": False}
 """Settings of the command: what stands after the script's path belongs to the script."""
@@ -86,8 +86,8 @@ def run_command(
         if record is not None and record.exists() and not record.is_dir():
             raise UnstuckError(f"--record: {record} is a file, expected a folder")
         from unstuck.report.selection import chosen_codes, prefixes
-        from unstuck.sources.script import WatchOptions, run_script
-        from unstuck.sources.script_process import rank
+        from unstuck.sources.script.process import rank
+        from unstuck.sources.script.run import WatchOptions, run_script
 
         codes = chosen_codes(select, ignore)
         options = WatchOptions(
@@ -114,7 +114,7 @@ def _tell(
     targets: tuple[Format, Path | None, Path | None],
 ) -> int:
     """Print what was found; returns 1 for errors and warnings, 2 where there was nothing to judge."""
-    from unstuck.sources.script_diagnosis import diagnose_trainings
+    from unstuck.sources.script.diagnosis import diagnose_trainings
 
     format, output, html = targets  # noqa: A001  (see run_command)
     if not result.trainings:

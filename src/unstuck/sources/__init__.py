@@ -1,1 +1,1 @@
-"""Sources: what fills a trace. The engine's own, for now."""
+"""Sources: what fills a trace, one folder or file for each kind of training."""

@@ -37,7 +37,7 @@ class Watching:
 
     def start(self, model: Any, optimizers: Sequence[Any]) -> None:
         """A training begins; one that was cut off is closed first."""
-        from unstuck.sources.torch_record import record
+        from unstuck.sources.torch.record import record
 
         self.close()
         self._recorder = record(model, optimizers, **self._options)

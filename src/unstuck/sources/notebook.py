@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from unstuck.errors import UnstuckError
-from unstuck.sources.script_diagnosis import diagnose_trainings, plain
-from unstuck.sources.script_training import StopTraining, WatchOptions
-from unstuck.sources.script_watch import Watch
+from unstuck.sources.script.diagnosis import diagnose_trainings, plain
+from unstuck.sources.script.training import StopTraining, WatchOptions
+from unstuck.sources.script.watch import Watch
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from unstuck.sources.script_diagnosis import diagnose_trainings, plain
-from unstuck.sources.script_training import StopTraining, WatchOptions
-from unstuck.sources.script_watch import Watch
+from unstuck.sources.script.diagnosis import diagnose_trainings, plain
+from unstuck.sources.script.training import StopTraining, WatchOptions
+from unstuck.sources.script.watch import Watch
 
 
 class TrainingCheck:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from unstuck.sources.torch_stats import Floats, Gather
+from unstuck.sources.torch.stats import Floats, Gather
 
 CHUNK = 256
 """So many single numbers become one tensor."""

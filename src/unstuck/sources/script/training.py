@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from unstuck import wiring
-from unstuck.sources.script_locations import Place
+from unstuck.sources.script.locations import Place
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Location, Node
 
@@ -115,7 +115,7 @@ def attach_recorder(
     models: Sequence[Any], optimizers: Sequence[Any], options: WatchOptions, locations: Mapping[int, Location]
 ) -> Recorder:
     """Record models and their optimisers by `unstuck.record`."""
-    from unstuck.sources.torch_record import record
+    from unstuck.sources.torch.record import record
 
     recorder = record(
         models,

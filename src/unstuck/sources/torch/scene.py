@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from unstuck.sources.torch_calls import (
+from unstuck.sources.torch.calls import (
     _tensors as tensors_in,  # pyright: ignore[reportPrivateUsage]  (the one walk over nested tensors)
 )
-from unstuck.sources.torch_copy import Kept
+from unstuck.sources.torch.copy import Kept
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and named arguments of a model."""

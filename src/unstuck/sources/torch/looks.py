@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from unstuck.sources.torch_stats import Floats, Gather
+from unstuck.sources.torch.stats import Floats, Gather
 from unstuck.trace import measure
 from unstuck.trace.measure import Values
 from unstuck.trace.structure import PIECEWISE, SATURATING

@@ -8,21 +8,21 @@ from typing import Any, Self
 
 import torch
 
-from unstuck.sources.torch_calls import Calls, compiled
-from unstuck.sources.torch_guard import Guard
-from unstuck.sources.torch_losses import Losses
-from unstuck.sources.torch_marks import Marks
-from unstuck.sources.torch_params import Held, Params, models_by_name, optimised, options
-from unstuck.sources.torch_patches import install
-from unstuck.sources.torch_predictions import Predictions
-from unstuck.sources.torch_probing import Probing
-from unstuck.sources.torch_rounds import Rounds, inner
-from unstuck.sources.torch_schedule import is_close, is_measured
-from unstuck.sources.torch_stats import Floats, Gather
-from unstuck.sources.torch_step import Step
-from unstuck.sources.torch_structure import chain, merged, structure
-from unstuck.sources.torch_weights import Rows, Weights
-from unstuck.sources.torch_writer import Writer
+from unstuck.sources.torch.calls import Calls, compiled
+from unstuck.sources.torch.guard import Guard
+from unstuck.sources.torch.losses import Losses
+from unstuck.sources.torch.marks import Marks
+from unstuck.sources.torch.params import Held, Params, models_by_name, optimised, options
+from unstuck.sources.torch.patches import install
+from unstuck.sources.torch.predictions import Predictions
+from unstuck.sources.torch.probing import Probing
+from unstuck.sources.torch.rounds import Rounds, inner
+from unstuck.sources.torch.schedule import is_close, is_measured
+from unstuck.sources.torch.stats import Floats, Gather
+from unstuck.sources.torch.step import Step
+from unstuck.sources.torch.structure import chain, merged, structure
+from unstuck.sources.torch.weights import Rows, Weights
+from unstuck.sources.torch.writer import Writer
 from unstuck.trace.meta import Meta
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Location
@@ -228,7 +228,7 @@ class Recorder:
         if self._step is not None and not self._off():
             self._step.arrive(parameter)
 
-    # ---- what is told of the training (see torch_patches.Watcher)
+    # ---- what is told of the training (see patches.Watcher)
 
     def before_backward(self, tensors: Any, gradients: Any) -> bool:
         """Note the loss; on a measured step, look at its graph."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from unstuck.sources.torch_params import Held, Params, local
-from unstuck.sources.torch_stats import Floats, Gather, sample
+from unstuck.sources.torch.params import Held, Params, local
+from unstuck.sources.torch.stats import Floats, Gather, sample
 from unstuck.trace import measure
 from unstuck.trace.measure import Values
 

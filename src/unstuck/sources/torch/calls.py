@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from unstuck.sources.torch_looks import PASSING, Look, look
-from unstuck.sources.torch_marks import MAX_CALLS, Call, Marks
+from unstuck.sources.torch.looks import PASSING, Look, look
+from unstuck.sources.torch.marks import MAX_CALLS, Call, Marks
 from unstuck.trace.structure import INPUT
 
 MOST_GROUPS = 16

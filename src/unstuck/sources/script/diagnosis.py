@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from unstuck import wiring
-from unstuck.sources.script_training import Watched
+from unstuck.sources.script.training import Watched
 
 OF_THE_OPTIMISER = ("LRN", "GRD005")
 """Findings that are about the optimiser: where no layer tells a place, theirs is where it was made."""

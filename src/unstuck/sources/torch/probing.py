@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from unstuck.sources.torch_calls import (
+from unstuck.sources.torch.calls import (
     _tensors as tensors_in,  # pyright: ignore[reportPrivateUsage]  (the one walk over nested tensors)
 )
-from unstuck.sources.torch_loss import Loss
-from unstuck.sources.torch_probes import Probe, run_probes
-from unstuck.sources.torch_scene import Given, NotMeasured
+from unstuck.sources.torch.loss import Loss
+from unstuck.sources.torch.probes import Probe, run_probes
+from unstuck.sources.torch.scene import Given, NotMeasured
 from unstuck.trace.recording import Recording
 
 CLOSE = 1e-3

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from unstuck.sources.script_locations import Locations, Places, location, made_at
-from unstuck.sources.script_models import complete, holds, loose, owners, related, roots, strays
-from unstuck.sources.script_patches import after, before_next, on_import
-from unstuck.sources.script_training import (
+from unstuck.sources.script.locations import Locations, Places, location, made_at
+from unstuck.sources.script.models import complete, holds, loose, owners, related, roots, strays
+from unstuck.sources.script.patches import after, before_next, on_import
+from unstuck.sources.script.training import (
     Attach,
     Run,
     StopTraining,

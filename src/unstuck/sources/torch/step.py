@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from unstuck.sources.torch_calls import Calls, Group
-from unstuck.sources.torch_graph import Entry, Graph, walk
-from unstuck.sources.torch_looks import Look, bring, look
-from unstuck.sources.torch_marks import Call, Marks
-from unstuck.sources.torch_ops import RESULTS, kind, saved
-from unstuck.sources.torch_params import Held, Params
-from unstuck.sources.torch_predictions import Predictions
-from unstuck.sources.torch_stats import Gather
-from unstuck.sources.torch_weights import Rows, Weights
+from unstuck.sources.torch.calls import Calls, Group
+from unstuck.sources.torch.graph import Entry, Graph, walk
+from unstuck.sources.torch.looks import Look, bring, look
+from unstuck.sources.torch.marks import Call, Marks
+from unstuck.sources.torch.ops import RESULTS, kind, saved
+from unstuck.sources.torch.params import Held, Params
+from unstuck.sources.torch.predictions import Predictions
+from unstuck.sources.torch.stats import Gather
+from unstuck.sources.torch.weights import Rows, Weights
 from unstuck.trace.measure import Values
 from unstuck.trace.structure import INPUT
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
-from unstuck.sources.torch_calls import kind_of, layer_name, plain_path
-from unstuck.sources.torch_graph import Entry, Graph
-from unstuck.sources.torch_marks import Call
-from unstuck.sources.torch_params import Params
+from unstuck.sources.torch.calls import kind_of, layer_name, plain_path
+from unstuck.sources.torch.graph import Entry, Graph
+from unstuck.sources.torch.marks import Call
+from unstuck.sources.torch.params import Params
 from unstuck.trace.structure import INPUT, Location, Node, Structure
 
 OPTIONS = (

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from unstuck.errors import ShapeError, UnstuckError
-from unstuck.sources.torch_calls import (
+from unstuck.sources.torch.calls import (
     _tensors as tensors_in,  # pyright: ignore[reportPrivateUsage]  (the one walk over nested tensors)
 )
-from unstuck.sources.torch_copy import Kept, untouched
-from unstuck.sources.torch_probes import PROBES, Probe, rates, run_probes
-from unstuck.sources.torch_recorder import Recorder
-from unstuck.sources.torch_scene import Scene, arguments
+from unstuck.sources.torch.copy import Kept, untouched
+from unstuck.sources.torch.probes import PROBES, Probe, rates, run_probes
+from unstuck.sources.torch.recorder import Recorder
+from unstuck.sources.torch.scene import Scene, arguments
 from unstuck.trace.recording import Recording
 
 STEPS = 30

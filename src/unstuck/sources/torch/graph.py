@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from unstuck.sources.torch_loss import Loss, find_loss
-from unstuck.sources.torch_marks import Call, Marks
-from unstuck.sources.torch_ops import LOOKS_UP, dim, kind, module_type, shape
+from unstuck.sources.torch.loss import Loss, find_loss
+from unstuck.sources.torch.marks import Call, Marks
+from unstuck.sources.torch.ops import LOOKS_UP, dim, kind, module_type, shape
 from unstuck.trace.structure import INPUT
 
 LIMIT = 10_000

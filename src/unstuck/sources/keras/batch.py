@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from unstuck.sources.keras_structure import Array, as_array
+from unstuck.sources.keras.structure import Array, as_array
 from unstuck.trace.structure import LossFacts
 
 Given = Mapping[str, Any]

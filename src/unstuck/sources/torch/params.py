@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from unstuck.errors import UnstuckError
-from unstuck.sources.torch_calls import is_layer, layer_name, plain_path
+from unstuck.sources.torch.calls import is_layer, layer_name, plain_path
 from unstuck.trace.grouping import row_name
 
 WRAPPERS = {"DistributedDataParallel": "module", "DataParallel": "module"}

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import torch
 
-from unstuck.sources.torch_copy import untouched
-from unstuck.sources.torch_scene import NotMeasured, Scene, arguments
-from unstuck.sources.torch_sharpness import sharpness
+from unstuck.sources.torch.copy import untouched
+from unstuck.sources.torch.scene import NotMeasured, Scene, arguments
+from unstuck.sources.torch.sharpness import sharpness
 from unstuck.trace.measure import Values, ratio
 from unstuck.trace.recording import Recording
 

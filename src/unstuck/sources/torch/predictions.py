@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from unstuck.sources.torch_graph import Graph
-from unstuck.sources.torch_loss import Loss
-from unstuck.sources.torch_marks import Marks
-from unstuck.sources.torch_ops import SAME_VALUES, kind, saved
-from unstuck.sources.torch_stats import Floats, Gather, evenly
-from unstuck.sources.torch_weights import Rows
+from unstuck.sources.torch.graph import Graph
+from unstuck.sources.torch.loss import Loss
+from unstuck.sources.torch.marks import Marks
+from unstuck.sources.torch.ops import SAME_VALUES, kind, saved
+from unstuck.sources.torch.stats import Floats, Gather, evenly
+from unstuck.sources.torch.weights import Rows
 from unstuck.trace import baseline, measure
 from unstuck.trace.measure import Values
 from unstuck.trace.meta import Meta

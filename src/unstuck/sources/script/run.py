@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from unstuck.sources.script_locations import without_own_frames
-from unstuck.sources.script_process import as_python, main_module, prints_to_stderr, rank, wait_for_threads
-from unstuck.sources.script_program import NoProgramError, Program, from_file, from_module
-from unstuck.sources.script_training import (
+from unstuck.sources.script.locations import without_own_frames
+from unstuck.sources.script.process import as_python, main_module, prints_to_stderr, rank, wait_for_threads
+from unstuck.sources.script.program import NoProgramError, Program, from_file, from_module
+from unstuck.sources.script.training import (
     Attach,
     StopTraining,
     Watched,
     WatchOptions,
     attach_recorder,
 )
-from unstuck.sources.script_watch import Watch
+from unstuck.sources.script.watch import Watch
 
 __all__ = ["ScriptResult", "WatchOptions", "run_script"]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from unstuck.sources.torch_marks import Marks
-from unstuck.sources.torch_ops import LOSSES, REDUCTIONS, SAME_VALUES, kind, saved, shape, signed
+from unstuck.sources.torch.marks import Marks
+from unstuck.sources.torch.ops import LOSSES, REDUCTIONS, SAME_VALUES, kind, saved, shape, signed
 from unstuck.trace.structure import LossFacts
 
 NEAR = 64

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unstuck.errors import UnstuckError
-from unstuck.sources.torch_recorder import Recorder
+from unstuck.sources.torch.recorder import Recorder
 from unstuck.trace.structure import Location
 
 __all__ = ["Recorder", "record"]

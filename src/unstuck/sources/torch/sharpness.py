@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from unstuck.sources.torch_scene import NotMeasured
+from unstuck.sources.torch.scene import NotMeasured
 
 Vector = list[torch.Tensor]
 

@@ -14,8 +14,8 @@ from typing import Any, Self
 import numpy as np
 
 from unstuck.errors import UnstuckError
-from unstuck.sources.keras_batch import batch, loss_facts, ranges
-from unstuck.sources.keras_structure import (
+from unstuck.sources.keras.batch import batch, loss_facts, ranges
+from unstuck.sources.keras.structure import (
     Array,
     Called,
     Weight,

@@ -1,0 +1,1 @@
+"""Watches a training in Keras 3."""

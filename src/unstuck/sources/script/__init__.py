@@ -1,0 +1,1 @@
+"""Runs somebody's training script as python would, and watches whatever trains in it."""

@@ -1,0 +1,1 @@
+"""Watches a training in PyTorch: hooks, the graph, probes, and a look before training."""
