@@ -60,7 +60,23 @@ def _normal_below(x):
     return functions.normal_below(x)
 
 
-exp, sigmoid, tanh = (mapped(function) for function in (_exp, functions.sigmoid, _tanh))
+@numba.njit
+def _sigmoid(x):
+    return functions.sigmoid(x)
+
+
+@numba.njit
+def _log(x):
+    return functions.log(x)
+
+
+@numba.njit
+def _reciprocal(x):
+    return functions.reciprocal(x)
+
+
+exp, sigmoid, tanh = (mapped(function) for function in (_exp, _sigmoid, _tanh))
+log, reciprocal = mapped(_log), mapped(_reciprocal)
 expm1, log1p_exp = mapped(functions.expm1), mapped(functions.log1p_exp)
 normal_below = mapped(_normal_below)
 ULP = {np.float32: 2.0**-23, np.float64: 2.0**-52}
@@ -86,6 +102,25 @@ def test_sigmoid_is_right_to_the_last_bits(dtype):
     x = grid(dtype, LIMIT[dtype] - 1)
     exact = 1 / (1 + np.exp(-x.astype(np.longdouble)))
     assert np.max(np.abs(sigmoid(x) - exact) / exact) < 3 * ULP[dtype]
+
+
+@BOTH
+def test_reciprocal_is_right_to_the_last_bits(dtype):
+    largest = np.finfo(dtype).max / 8
+    x = np.geomspace(1e-30, largest, 40001).astype(dtype)
+    x = np.concatenate([x, np.linspace(1, 2, 40001).astype(dtype)])
+    exact = 1 / x.astype(np.longdouble)
+    assert np.max(np.abs(reciprocal(x) - exact) / exact) < 1.5 * ULP[dtype]
+
+
+@BOTH
+def test_log_is_right_to_the_last_bits(dtype):
+    x = np.geomspace(np.finfo(dtype).tiny, np.finfo(dtype).max, 40001, dtype=np.longdouble).astype(dtype)
+    x = np.concatenate([x, np.linspace(0.5, 2, 40001).astype(dtype)])
+    exact = np.log(x.astype(np.longdouble))
+    away = exact != 0
+    assert np.max(np.abs(log(x) - exact)[away] / np.abs(exact[away])) < 3 * ULP[dtype]
+    assert log(np.ones(1, dtype))[0] == 0
 
 
 @BOTH

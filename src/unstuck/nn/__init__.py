@@ -1,8 +1,9 @@
 """The engine: networks from scratch, forward and backward by hand."""
 
 from unstuck.nn.convert import from_torch
+from unstuck.nn.ensemble import EnsembleInterrupted, EnsembleResult
 from unstuck.nn.files import load
-from unstuck.nn.fit import EnsembleResult, FitResult, fit
+from unstuck.nn.fit import FitResult, fit
 from unstuck.nn.initialise import Initialisation, ParameterSpec
 from unstuck.nn.layers.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from unstuck.nn.layers.conv import Conv2d
@@ -41,6 +42,7 @@ __all__ = [
     "Conv2d",
     "CosineAnnealingLR",
     "CrossEntropyLoss",
+    "EnsembleInterrupted",
     "EnsembleResult",
     "ExponentialLR",
     "FitResult",

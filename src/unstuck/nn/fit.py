@@ -1,11 +1,10 @@
 """Training networks: one, or many members that differ by their seed."""
 
-import os
 import threading
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,10 +15,11 @@ from unstuck.nn.checks import whole
 from unstuck.nn.initialise import plan
 from unstuck.nn.layout import aligned
 from unstuck.nn.losses import Loss
+from unstuck.nn.members.design import design_of
+from unstuck.nn.members.trainer import numbers_of, train_members
 from unstuck.nn.network import Sequential
 from unstuck.nn.optimisers import Optimizer
-from unstuck.nn.runner import Runner
-from unstuck.nn.session import TEST_EVERY, Outcome, Session
+from unstuck.nn.session import Outcome, Session, train_on
 from unstuck.nn.training import Progress, Training
 
 if TYPE_CHECKING:
@@ -51,37 +51,6 @@ class FitResult:
         return self.outcome == "success"
 
 
-@dataclass(frozen=True)
-class EnsembleResult:
-    """What became of many networks of one architecture; axis 0 counts members, in the seeds' order."""
-
-    training: Training
-    seeds: NDArray[np.uint64]
-    loss: NDArray[np.float64]
-    """(members, epochs); NaN after a member's end."""
-    final_loss: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    """NaN where the targets are no classes."""
-    outcome: NDArray[np.str_]
-    epochs: NDArray[np.int64]
-    parameters: NDArray[np.floating] = field(repr=False)
-    """(members, numbers): each member's flat array."""
-
-    @property
-    def success(self) -> NDArray[np.bool_]:
-        """(members,): which of them met the criterion."""
-        return self.outcome == "success"
-
-    def __len__(self) -> int:
-        """Members."""
-        return len(self.seeds)
-
-    def member(self, index: int) -> Sequential:
-        """One member as a network of its own."""
-        views = self.training.layout.views(self.parameters[index])
-        return Sequential(dict(self.training.network.layers)).load(views, self.parameters.dtype.type)
-
-
 def fit(
     net: Sequential,
     data: tuple[ArrayLike, ArrayLike],
@@ -92,6 +61,7 @@ def fit(
     epochs: int = 10,
     seed: int | None = None,
     seeds: Sequence[int] | None = None,
+    vary: Mapping[str, Sequence[Any]] | None = None,
     record: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -109,6 +79,8 @@ def fit(
         epochs: passes over the data.
         seed: draws weights (if there are none) and the order of the samples.
         seeds: one member for each: always initialised, each from its own seed.
+        vary: with `seeds`: what else differs between members, such as {"lr": [0.1, 0.3, ...]}, a value for
+            each seed; keys: lr, momentum, weight_decay, init.
         record: measure on the way (one network): `result.recording.diagnose()` names what went wrong.
         threads: members trained at a time; default: one for each processor. Never changes a result.
         progress: called with the share that is done.
@@ -140,7 +112,7 @@ def fit(
         whole("threads", threads, 1)
     training = Training(net, data, loss, optimizer, batch_size, epochs, **options)
     if seeds is not None:
-        return training.run(seed, seeds=seeds, record=record, threads=threads, progress=progress)
+        return training.run(seed, seeds=seeds, vary=vary, record=record, threads=threads, progress=progress)
     if not net.initialised or options.get("init") is not None:
         net.init(0 if seed is None else seed, options.get("init"), training.dtype.type)
     result: FitResult = training.run(seed, record=record, progress=progress)
@@ -179,71 +151,32 @@ def finish(session: Session, recording: "Recording | None" = None) -> FitResult:
 def run_single(training: Training, seed: int, progress: Progress | None = None) -> FitResult:
     """Train one network to its end, or until its criterion of success holds."""
     session = start(training, seed)
-    _train(session, threading.Event(), progress)
-    return finish(session)
-
-
-def _train(session: Session, stop: threading.Event, progress: Progress | None = None) -> None:
-    """Run in slices of ten epochs, testing between them."""
-    while session.step < session.last_step and not session.diverged and not stop.is_set():
-        session.advance_epochs(TEST_EVERY)
-        if progress is not None:
-            progress(session.step / session.last_step)
-        if session.training.success is not None and session.succeeded(session.full_loss()):
-            return
-
-
-def run_ensemble(  # noqa: C901  one loop over members; cut up, it would hide what is shared
-    training: Training, seeds: Sequence[int], threads: int | None = None, progress: Progress | None = None
-) -> EnsembleResult:
-    """Train one member for each seed, several at a time; a member's numbers do not depend on the others."""
-    keys = random.seed_array(seeds)
-    layout = training.layout
-    drawn = plan(training.network.specs, training.initialisation).draw_many(keys)
-    params = aligned((len(keys), layout.size), training.dtype)
-    for name, view in layout.views(params).items():
-        view[...] = drawn[name]
-    loss = np.full((len(keys), training.epochs), np.nan)
-    final_loss, right = np.full(len(keys), np.nan), np.full(len(keys), np.nan)
-    outcome = np.full(len(keys), "stuck", dtype="<U8")
-    epochs = np.zeros(len(keys), dtype=np.int64)
-    stop, local = threading.Event(), threading.local()
-    training.schedule  # noqa: B018  what all threads share is made before they start
-    if not len(keys):
-        return EnsembleResult(training, keys, loss, final_loss, right, outcome, epochs, params)
-
-    def member(index: int) -> None:
-        if stop.is_set():
-            return
-        if not hasattr(local, "runner"):
-            local.runner = Runner(training.program, layout, training.dtype)
-        session = Session(training, int(keys[index]), params[index], local.runner)
-        _train(session, stop)
-        epochs[index] = session.epochs
-        loss[index, : session.epochs] = session.epoch_losses
-        final_loss[index] = session.full_loss()
-        value = session.accuracy()
-        right[index] = np.nan if value is None else value
-        outcome[index] = session.outcome(final_loss[index])
-
-    _warm_up(training, params[0])
-    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        waiting = {pool.submit(member, i) for i in range(len(keys))}
+    design = design_of(training)
+    if design is None:
+        train_on(session, threading.Event(), progress)
+        return finish(session)
+    signal = np.zeros(2, dtype=np.int64)
+    optimizer = np.array([numbers_of(training.optimizer)])
+    row = session.params.reshape(1, -1)
+    with ThreadPoolExecutor(1) as pool:  # a thread of its own: this one reports, and hears Ctrl-C
+        ends = pool.submit(
+            train_members, training, design, row, optimizer, random.seed_array([seed]), 1, signal
+        )
         try:
-            while waiting:
-                done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
+            while wait([ends], timeout=0.2).not_done:
                 if progress is not None:
-                    progress(1 - len(waiting) / len(keys))
+                    progress(int(signal[1]) / training.epochs)
         except BaseException:
-            stop.set()
-            for future in waiting:
-                future.cancel()
+            signal[0] = 1
             raise
-    return EnsembleResult(training, keys, loss, final_loss, right, outcome, epochs, params)
-
-
-def _warm_up(training: Training, params: NDArray[np.floating]) -> None:
-    """Compile before there are threads, so that they need not wait for each other."""
-    Runner(training.program, training.layout, training.dtype).loss(params, training.samples, training.loss)
+    end = ends.result()
+    if progress is not None:
+        progress(1.0)
+    return FitResult(
+        net=session.network(),
+        loss=end.loss[0, : end.epochs[0]],
+        final_loss=float(end.final_loss[0]),
+        accuracy=None if np.isnan(end.accuracy[0]) else float(end.accuracy[0]),
+        outcome=cast("Outcome", str(end.outcome[0])),
+        epochs=int(end.epochs[0]),
+    )

@@ -1,5 +1,6 @@
 """One network in training: its weights, its place in the schedule, and what it can be asked on the way."""
 
+import threading
 from dataclasses import replace
 from typing import Literal
 
@@ -12,7 +13,7 @@ from unstuck.nn.layout import aligned
 from unstuck.nn.network import Sequential
 from unstuck.nn.optimisers import Optimizer
 from unstuck.nn.runner import Runner
-from unstuck.nn.training import Training
+from unstuck.nn.training import Progress, Training
 from unstuck.trace.baseline import accuracy, baseline_loss, class_labels
 
 Outcome = Literal["success", "diverged", "dead", "stuck"]
@@ -20,6 +21,17 @@ Array = NDArray[np.floating]
 
 TEST_EVERY = 10
 """Epochs between two tests of a criterion of success."""
+
+
+def runner_of(training: Training) -> Runner:
+    """What runs a training of one network: the same code as in an ensemble, so with the same bits."""
+    from unstuck.nn.members.design import design_of
+    from unstuck.nn.members.trainer import MemberRunner
+
+    design = design_of(training)
+    if design is None:
+        return Runner(training.program, training.layout, training.dtype)
+    return MemberRunner(training, design)
 
 
 class Session:
@@ -31,7 +43,7 @@ class Session:
         self.params = params
         self.state = aligned((len(training.optimizer.state), params.size), params.dtype)
         """(slots, numbers): what the optimiser keeps; zeros before the first step."""
-        self.runner = runner or Runner(training.program, training.layout, params.dtype)
+        self.runner = runner or runner_of(training)
         self.step = 0
         self.losses = list[float]()
         """Loss of every step's batch, before its update."""
@@ -71,9 +83,7 @@ class Session:
                 f"cannot go on with {optimizer!r}: it needs {', '.join(wanted)}, there are {', '.join(kept)}"
             )
             raise UnstuckError(msg)
-        twin = Session(
-            replace(self.training, optimizer=optimizer), self.seed, self.params.copy(), self.runner
-        )
+        twin = Session(replace(self.training, optimizer=optimizer), self.seed, self.params.copy())
         twin.state[...] = self.state
         twin.step = self.step
         twin.losses = list(self.losses)
@@ -165,3 +175,13 @@ class Session:
             if silent.all() or (name == names[-1] and silent.any()):
                 return True
         return False
+
+
+def train_on(session: Session, stop: threading.Event, progress: Progress | None = None) -> None:
+    """Train to the end in slices of ten epochs, testing between them, until `stop` is set."""
+    while session.step < session.last_step and not session.diverged and not stop.is_set():
+        session.advance_epochs(TEST_EVERY)
+        if progress is not None:
+            progress(session.step / session.last_step)
+        if session.training.success is not None and session.succeeded(session.full_loss()):
+            return

@@ -189,22 +189,30 @@ class Training:
         seed: int | None = None,
         *,
         seeds: Sequence[int] | None = None,
+        vary: Mapping[str, Sequence[Any]] | None = None,
         record: bool = False,
         threads: int | None = None,
         progress: Progress | None = None,
     ) -> Any:
-        """Train one network (`seed`) or one for each of `seeds`.
+        """Train one network (`seed`) or one for each of `seeds`, which may differ in more (`vary`).
 
         Returns:
-            A `fit.FitResult` for one network, a `fit.EnsembleResult` for several.
+            A `fit.FitResult` for one network, an `ensemble.EnsembleResult` for several.
+
+        Raises:
+            UnstuckError: both seed and seeds, or `vary` without seeds or with a value that will not do.
         """
-        from unstuck.nn.fit import run_ensemble, run_single
+        from unstuck.nn.ensemble import run_ensemble
+        from unstuck.nn.fit import run_single
 
         if seeds is not None:
             if record or seed is not None:
                 msg = "run: give either seed (which may be recorded) or seeds, not both"
                 raise UnstuckError(msg)
-            return run_ensemble(self, seeds, threads=threads, progress=progress)
+            return run_ensemble(self, seeds, vary=vary, threads=threads, progress=progress)
+        if vary:
+            msg = "run: vary needs seeds, one for each member"
+            raise UnstuckError(msg)
         if record:
             return wiring.call("record_training", self, 0 if seed is None else seed, progress=progress)
         return run_single(self, 0 if seed is None else seed, progress=progress)

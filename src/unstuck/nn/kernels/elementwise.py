@@ -38,7 +38,19 @@ from unstuck.nn.kernels.table import (
     SOFTPLUS,
     TANH,
 )
-from unstuck.nn.kernels.vectors import BYTES, at, fma, greater, less, like, load, select, splat, store
+from unstuck.nn.kernels.vectors import (
+    BYTES,
+    at,
+    fma,
+    greater,
+    less,
+    like,
+    load,
+    negative,
+    select,
+    splat,
+    store,
+)
 
 _DENSITY = 1 / math.sqrt(2 * math.pi)
 _STEEP = math.sqrt(2 / math.pi)
@@ -101,9 +113,9 @@ def slope_times(kind, y, d, a, b):
     """f'(x) * d, from y = f(x); from x itself, under the name of y, for GELU, SiLU and softplus."""
     zero, one = like(y, 0.0), like(y, 1.0)
     if kind == SIGMOID:
-        d = y * (one - y) * d
+        d = fma(negative(y), y, y) * d
     elif kind == TANH:
-        d = (one - y * y) * d
+        d = fma(negative(y), y, one) * d
     elif kind == RELU:
         d = select(greater(y, zero), d, zero * y)
     elif kind == LEAKY:

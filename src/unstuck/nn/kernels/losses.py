@@ -57,6 +57,21 @@ def loss_value(kind, memory, scores, targets, outputs, lanes, valid):
 
 
 @kernel
+def output_slope(kind, z, t):
+    """Derivative with respect to one output z of the losses that are sums over outputs."""
+    d = z - t
+    if kind == SQUARED:
+        d = d + d
+    elif kind == BINARY_LOGITS:
+        d = sigmoid(z) - t
+    elif kind == BINARY:
+        spread = z * (like(z, 1.0) - z)
+        bound = like(z, 1e-12)
+        d = d / select(less(spread, bound), bound, spread)
+    return d
+
+
+@kernel
 def loss_gradient(kind, memory, scores, targets, deltas, outputs, lanes, valid, scale):
     """Write the gradient with respect to the scores; 0 in the lanes that hold no sample."""
     factor, one = splat(memory, scale), splat(memory, 1.0)
@@ -80,16 +95,7 @@ def loss_gradient(kind, memory, scores, targets, deltas, outputs, lanes, valid, 
     else:
         for o in range(outputs):
             z, t = load(memory, scores + o * lanes), load(memory, targets + o * lanes)
-            if kind == SQUARED:
-                d = (z - t) + (z - t)
-            elif kind == BINARY_LOGITS:
-                d = sigmoid(z) - t
-            else:
-                d = z - t
-                spread = z * (one - z)
-                bound = like(z, 1e-12)
-                d = d / select(less(spread, bound), bound, spread)
-            store(memory, deltas + o * lanes, d * factor)
+            store(memory, deltas + o * lanes, output_slope(kind, z, t) * factor)
     if valid < lanes:
         for o in range(outputs):
             for lane in range(valid, lanes):

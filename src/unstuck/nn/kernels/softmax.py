@@ -35,9 +35,14 @@ def highest(memory, start, step, count):
     """Largest of `count` vectors, lane by lane; NaN wins."""
     top = load(memory, start)
     for i in range(1, count):
-        v = load(memory, start + i * step)
-        top = select(either(greater(v, top), different(v, v)), v, top)
+        top = larger(load(memory, start + i * step), top)
     return top
+
+
+@kernel
+def larger(v, top):
+    """The larger of two vectors, lane by lane; a NaN in the first wins."""
+    return select(either(greater(v, top), different(v, v)), v, top)
 
 
 @kernel

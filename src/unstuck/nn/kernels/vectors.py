@@ -34,11 +34,11 @@ def lanes(itemsize: int) -> int:
 
 
 class Vector(types.Type):
-    """Numba's type of a vector of floats."""
+    """Numba's type of a vector of floats; of as many as the processor has lanes, unless told otherwise."""
 
-    def __init__(self, scalar):
+    def __init__(self, scalar, width=None):
         self.scalar = scalar
-        self.width = lanes(scalar.bitwidth // 8)
+        self.width = lanes(scalar.bitwidth // 8) if width is None else width
         super().__init__(name=f"Vector({scalar} x {self.width})")
 
     @property
@@ -196,6 +196,29 @@ def square_root(typingctx, x):
     return x(x), emit
 
 
+@intrinsic
+def negative(typingctx, x):
+    """-x; a fused multiplication takes it in at no cost."""
+
+    def emit(context, builder, signature, args):
+        return builder.fneg(args[0])
+
+    return x(x), emit
+
+
+@intrinsic
+def power_of_two(typingctx, x, magic):
+    """2**n, where `magic` = n + bias of the exponent + 1.5 * 2**(mantissa bits); n in the normal range."""
+
+    def emit(context, builder, signature, args):
+        bits = 23 if x.scalar is types.float32 else 52
+        whole = builder.bitcast(args[1], x.integers)
+        moved = builder.shl(whole, ir.Constant(x.integers, [bits] * x.width))
+        return builder.bitcast(moved, x.llvm)
+
+    return x(x, x), emit
+
+
 def _binary(emitter):
     @intrinsic
     def operation(typingctx, x, y):
@@ -273,6 +296,52 @@ def scale_by_power(typingctx, x, magic):
         return builder.bitcast(builder.add(builder.bitcast(args[0], integers), moved), x.llvm)
 
     return x(x, x), emit
+
+
+def _split(builder, x, value):
+    """Emit n and f with value = f * 2**n and f from the root of 1/2 to that of 2, both as integers."""
+    single = x.scalar is types.float32
+    bits, half = (23, 0x3F3504F3) if single else (52, 0x3FE6A09E667F3BCD)
+    whole = builder.bitcast(value, x.integers)
+    moved = builder.sub(whole, ir.Constant(x.integers, [half] * x.width))
+    n = builder.ashr(moved, ir.Constant(x.integers, [bits] * x.width))
+    return n, builder.sub(whole, builder.shl(n, ir.Constant(x.integers, [bits] * x.width)))
+
+
+@intrinsic
+def power_part(typingctx, x):
+    """The whole number n of x = f * 2**n, f from the root of 1/2 to that of 2; x positive and normal."""
+
+    def emit(context, builder, signature, args):
+        return builder.sitofp(_split(builder, x, args[0])[0], x.llvm)
+
+    return x(x), emit
+
+
+@intrinsic
+def fraction_part(typingctx, x):
+    """The f of x = f * 2**n, see `power_part`."""
+
+    def emit(context, builder, signature, args):
+        return builder.bitcast(_split(builder, x, args[0])[1], x.llvm)
+
+    return x(x), emit
+
+
+@intrinsic
+def rough_reciprocal(typingctx, x):
+    """1 / x within 5.1 %, from the bits of x alone; x positive and normal.
+
+    The bits of a number are nearly its logarithm, so a constant less them is nearly that of its reciprocal.
+    Whole-number arithmetic: the same bits on every machine, unlike the processors' own estimates.
+    """
+
+    def emit(context, builder, signature, args):
+        constant = 0x7EF311C7 if x.scalar is types.float32 else 0x7FDE6238DA3C2118
+        whole = builder.bitcast(args[0], x.integers)
+        return builder.bitcast(builder.sub(ir.Constant(x.integers, [constant] * x.width), whole), x.llvm)
+
+    return x(x), emit
 
 
 def lane_sums(builder, vectors):

@@ -11,7 +11,9 @@ from unstuck.nn.program import Buffer, Constants, Shape, Writer
 
 
 @dataclass(frozen=True)
-class _Elementwise(Layer):
+class Elementwise(Layer):
+    """What all functions of single numbers share. Any shape."""
+
     slope_from_input: ClassVar[bool] = False
     """Whether the derivative is computed from the input; else from the output."""
 
@@ -19,18 +21,18 @@ class _Elementwise(Layer):
         return shape
 
     @property
-    def _kind(self) -> int:
+    def kind(self) -> int:
         """Code of the function."""
         raise NotImplementedError
 
     @property
-    def _constants(self) -> Constants:
+    def constants(self) -> Constants:
         """The function's numbers, as far as it has any."""
         return 0.0, 0.0
 
     def write_forward(self, writer: Writer, places: Places, x: Buffer, y: Buffer) -> None:
         del places
-        writer.elementwise(self._kind, x, y, self._constants)
+        writer.elementwise(self.kind, x, y, self.constants)
 
     def write_backward(
         self, writer: Writer, places: Places, x: Buffer, y: Buffer, dy: Gradient, dx: Gradient | None
@@ -38,38 +40,38 @@ class _Elementwise(Layer):
         del places
         if dx is not None:
             source = x if self.slope_from_input else y
-            writer.elementwise_back(self._kind, source, dy.view, dx.view, self._constants)
+            writer.elementwise_back(self.kind, source, dy.view, dx.view, self.constants)
 
 
 @dataclass(frozen=True)
-class Sigmoid(_Elementwise):
+class Sigmoid(Elementwise):
     """y = 1 / (1 + e^-x), between 0 and 1; slope y (1 - y), at most 1/4. Any shape."""
 
     @property
-    def _kind(self) -> int:
+    def kind(self) -> int:
         return codes.SIGMOID
 
 
 @dataclass(frozen=True)
-class Tanh(_Elementwise):
+class Tanh(Elementwise):
     """y = tanh x, between -1 and 1; slope 1 - y^2. Any shape."""
 
     @property
-    def _kind(self) -> int:
+    def kind(self) -> int:
         return codes.TANH
 
 
 @dataclass(frozen=True)
-class ReLU(_Elementwise):
+class ReLU(Elementwise):
     """y = max(0, x); slope 1 where y > 0, else 0. Any shape."""
 
     @property
-    def _kind(self) -> int:
+    def kind(self) -> int:
         return codes.RELU
 
 
 @dataclass(frozen=True)
-class LeakyReLU(_Elementwise):
+class LeakyReLU(Elementwise):
     """y = x where x > 0, else negative_slope * x. Any shape.
 
     Raises:
@@ -84,16 +86,16 @@ class LeakyReLU(_Elementwise):
             raise UnstuckError(msg)
 
     @property
-    def _kind(self) -> int:
+    def kind(self) -> int:
         return codes.LEAKY
 
     @property
-    def _constants(self) -> Constants:
+    def constants(self) -> Constants:
         return float(self.negative_slope), 0.0
 
 
 @dataclass(frozen=True)
-class ELU(_Elementwise):
+class ELU(Elementwise):
     """y = x where x > 0, else alpha (e^x - 1); slope 1 where x > 0, else y + alpha. Any shape.
 
     Args:
@@ -122,16 +124,16 @@ class ELU(_Elementwise):
             raise UnstuckError(msg)
 
     @property
-    def _kind(self) -> int:
+    def kind(self) -> int:
         return codes.ELU
 
     @property
-    def _constants(self) -> Constants:
+    def constants(self) -> Constants:
         return float(self.alpha), 0.0
 
 
 @dataclass(frozen=True)
-class GELU(_Elementwise):
+class GELU(Elementwise):
     """y = x P(x), P(x) the probability that a standard normal number is below x. Any shape.
 
     Args:
@@ -154,12 +156,12 @@ class GELU(_Elementwise):
             raise UnstuckError(msg)
 
     @property
-    def _kind(self) -> int:
+    def kind(self) -> int:
         return codes.GELU if self.approximate == "none" else codes.GELU_TANH
 
 
 @dataclass(frozen=True)
-class SiLU(_Elementwise):
+class SiLU(Elementwise):
     """y = x sigmoid(x), also called swish; lowest value -0.278 at x = -1.278. Any shape.
 
     References:
@@ -170,12 +172,12 @@ class SiLU(_Elementwise):
     slope_from_input: ClassVar[bool] = True
 
     @property
-    def _kind(self) -> int:
+    def kind(self) -> int:
         return codes.SILU
 
 
 @dataclass(frozen=True)
-class Softplus(_Elementwise):
+class Softplus(Elementwise):
     """y = log(1 + e^(beta x)) / beta, slope sigmoid(beta x); x itself where beta x > threshold. Any shape.
 
     Args:
@@ -197,9 +199,9 @@ class Softplus(_Elementwise):
             raise UnstuckError(msg)
 
     @property
-    def _kind(self) -> int:
+    def kind(self) -> int:
         return codes.SOFTPLUS
 
     @property
-    def _constants(self) -> Constants:
+    def constants(self) -> Constants:
         return float(self.beta), float(self.threshold)

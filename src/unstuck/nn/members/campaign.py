@@ -1,0 +1,212 @@
+# pyright: basic
+# Numba ships no types; everything that touches it is unknown to the type checker.
+"""Training many members, block by block: who enters a lane, when it is tested, when it leaves.
+
+Compiled once for all networks: the network's own functions (`program.py`) are called by their addresses.
+A lane whose member is done takes the next one in line at once.
+"""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+
+from unstuck.nn.kernels.jit import entry, inlined
+from unstuck.nn.kernels.vectors import flush_denormals, intrinsic, restore_denormals
+from unstuck.nn.members.program import DEAD, LOSS, RIGHT, SQUARES
+
+# fields of `job`
+(
+    STEPS_AT,  # address of the network's function `steps`
+    TEST_AT,  # address of `test`
+    SIZE,  # numbers in one member's parameters
+    FIRST,  # members of the queue to train: from this one
+    LAST,  # to before this one
+    EPOCHS,  # at most
+    STEPS_PER_EPOCH,
+    SAMPLES,
+    OUTPUTS,  # numbers that the loss's mean runs over, per sample
+    SCORES,  # numbers that the squared error's mean runs over, per sample
+    TEST_EVERY,  # epochs between tests of success; 0: never
+    STRIDE,  # epochs between two losses in the history
+) = range(12)
+JOB_FIELDS = 12
+
+# fields of `bounds`: a member succeeds when all hold
+MOST_LOSS, MOST_SQUARES, LEAST_RIGHT = range(3)
+
+# fields of `signal`
+STOP, DONE = range(2)
+"""What the caller sets to end early, and epochs of members done so far."""
+
+# columns of `result`
+FINAL_LOSS, ACCURACY, EPOCH, ENDED = range(4)
+RESULT_FIELDS = 4
+# values of ENDED
+UNFINISHED, LIMIT, SUCCESS, LOST, INACTIVE = range(5)
+
+
+@intrinsic
+def call(typingctx, address, pointers, numbers):
+    """Call machine code at an address with the data of some arrays and some int64."""
+
+    def emit(context, builder, signature, args):
+        kinds = signature.args
+        values = []
+        for i, kind in enumerate(kinds[1].types):
+            array = builder.extract_value(args[1], i)
+            data = context.make_array(kind)(context, builder, array).data
+            values.append(builder.bitcast(data, ir.IntType(8).as_pointer()))
+        values += [builder.extract_value(args[2], i) for i in range(len(kinds[2]))]
+        shape = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        builder.call(builder.inttoptr(args[0], shape.as_pointer()), values)
+        return context.get_dummy_value()
+
+    return types.void(address, pointers, numbers), emit
+
+
+@inlined
+def enter(lane, member, width, size, block, keys, epochs, rows, places, numbers, seeds):
+    """Put a member into a lane: its parameters, zero momentum, its numbers, its seed."""
+    for i in range(size):
+        block[i * width + lane] = rows[member, places[i]]
+        block[(size + i) * width + lane] = 0
+    block[2 * size * width + lane] = -numbers[member, 0]
+    block[(2 * size + 1) * width + lane] = numbers[member, 1]
+    block[(2 * size + 2) * width + lane] = numbers[member, 2]
+    keys[lane] = np.int64(seeds[member] & np.uint64(0xFFFFFFFF))
+    keys[width + lane] = np.int64(seeds[member] >> np.uint64(32))
+    epochs[lane] = 0
+
+
+@entry
+def campaign(
+    job,
+    bounds,
+    block,
+    orders,
+    keys,
+    losses,
+    tested,
+    inputs,
+    targets,
+    labels,
+    rows,
+    places,
+    numbers,
+    seeds,
+    result,
+    history,
+    signal,
+):  # fmt: skip  one line a group: code and memory, data, members
+    """Train the members FIRST to LAST.
+
+    Args:
+        job: int64, the fields above.
+        bounds: float64, the criterion of success.
+        block: a block's memory, flat.
+        orders: room for its order of samples, int64, flat.
+        keys: room for its seeds, int64, flat.
+        losses: room for a vector of losses for each step of a slice, flat; at least an epoch's.
+        tested: float64, room for what `test` writes, flat.
+        inputs: flat.
+        targets: flat.
+        labels: (samples,), -1 where targets are no classes.
+        rows: (members, ...) parameters, replaced by the trained ones.
+        places: (SIZE,) where in a row each number of the block stands.
+        numbers: (members, 3) learning rate, momentum, weight decay.
+        seeds: (members,) uint64.
+        result: (members, RESULT_FIELDS) float64.
+        history: (members, columns): mean loss of epoch 0, STRIDE, 2 STRIDE, ...; columns may be 0.
+        signal: int64, see above.
+    """
+    denormals = flush_denormals()
+    size, limit, per_epoch = job[SIZE], job[EPOCHS], job[STEPS_PER_EPOCH]
+    width = keys.size // 3
+    slice_epochs = max(1, losses.size // (width * per_epoch))
+    loss_divisor, square_divisor = job[SAMPLES] * job[OUTPUTS], job[SAMPLES] * job[SCORES]
+    lane_member, lane_epoch = np.full(width, -1), np.zeros(width, np.int64)
+    lost_at, waiting, active = np.full(width, -1), job[FIRST], 0
+    for lane in range(width):
+        if waiting < job[LAST]:
+            enter(lane, waiting, width, size, block, keys, lane_epoch, rows, places, numbers, seeds)
+            lane_member[lane] = waiting
+            waiting += 1
+            active += 1
+    while active > 0 and signal[STOP] == 0:
+        epochs = slice_epochs
+        for lane in range(width):
+            if lane_member[lane] >= 0:
+                epochs = min(epochs, limit - lane_epoch[lane])
+                if job[TEST_EVERY] > 0:
+                    epochs = min(epochs, job[TEST_EVERY] - lane_epoch[lane] % job[TEST_EVERY])
+            keys[2 * width + lane] = lane_epoch[lane]
+        call(job[STEPS_AT], (block, inputs, targets, orders, keys, losses), (0, epochs * per_epoch))
+        due = False
+        for epoch in range(epochs):
+            for lane in range(width):
+                total = 0.0
+                for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
+                    total += losses[step * width + lane]
+                member, now = lane_member[lane], lane_epoch[lane] + epoch
+                if member >= 0:
+                    if total - total != 0.0 and lost_at[lane] < 0:  # NaN or infinite
+                        lost_at[lane] = now
+                        due = True
+                    if (
+                        now % job[STRIDE] == 0
+                        and now // job[STRIDE] < history.shape[1]
+                        and lost_at[lane] in (-1, now)
+                    ):
+                        history[member, now // job[STRIDE]] = total / loss_divisor
+        for lane in range(width):
+            lane_epoch[lane] += epochs
+            if lane_member[lane] >= 0:
+                test_due = job[TEST_EVERY] > 0 and lane_epoch[lane] % job[TEST_EVERY] == 0
+                due = due or test_due or lane_epoch[lane] == limit
+        signal[DONE] += epochs * active
+        if not due:
+            continue
+        call(job[TEST_AT], (block, inputs, targets, labels, tested), ())
+        for lane in range(width):
+            member = lane_member[lane]
+            if member < 0:
+                continue
+            loss = tested[LOSS * width + lane] / loss_divisor
+            squares = tested[SQUARES * width + lane] / square_divisor
+            right = tested[RIGHT * width + lane] / job[SAMPLES]
+            ended = UNFINISHED
+            if lost_at[lane] >= 0:
+                ended = LOST
+            elif (
+                job[TEST_EVERY] > 0
+                and (lane_epoch[lane] % job[TEST_EVERY] == 0 or lane_epoch[lane] == limit)
+                and loss <= bounds[MOST_LOSS]
+                and squares <= bounds[MOST_SQUARES]
+                and right >= bounds[LEAST_RIGHT]
+            ):
+                ended = SUCCESS
+            elif lane_epoch[lane] == limit:
+                ended = INACTIVE if tested[DEAD * width + lane] > 0.0 else LIMIT
+            if ended == UNFINISHED:
+                continue
+            result[member, FINAL_LOSS], result[member, ACCURACY] = loss, right
+            result[member, EPOCH] = lost_at[lane] + 1 if ended == LOST else lane_epoch[lane]
+            result[member, ENDED] = ended
+            for i in range(size):
+                rows[member, places[i]] = block[i * width + lane]
+            lane_member[lane], lost_at[lane] = -1, -1
+            active -= 1
+            if waiting < job[LAST]:
+                enter(lane, waiting, width, size, block, keys, lane_epoch, rows, places, numbers, seeds)
+                lane_member[lane] = waiting
+                waiting += 1
+                active += 1
+    restore_denormals(denormals)
+
+
+@entry
+def advance(address, block, inputs, targets, orders, keys, place, count, losses):
+    """Run the network's `steps` once, with denormals flushed in this thread."""
+    denormals = flush_denormals()
+    call(address, (block, inputs, targets, orders, keys, losses), (place, count))
+    restore_denormals(denormals)
