@@ -120,6 +120,24 @@ def test_sizes_below_and_above_a_tile(sizes, batch):
         twins.close(value, expected[name], 1e-11, name)
 
 
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_normalisation_as_in_plain_loops(momentum, affine):
+    norm = nn.BatchNorm1d(5, momentum=momentum, affine=affine)
+    net = nn.Sequential(nn.Linear(2, 5), norm, nn.ReLU(), nn.Linear(5, 3))
+    training = nn.Training(net, points(9), nn.CrossEntropyLoss(), nn.SGD(0.1), batch_size=3, epochs=5)
+    found, expected = trained(training, seed=2)
+    for name, value in found.net.parameters.items():
+        twins.close(value, expected[name], 1e-10, name)
+    start = training.network.init(2, dtype=np.float64).flat.copy()  # the other way: lanes of samples
+    runner = Runner(training.program, training.layout, np.dtype(np.float64))
+    session = Session(training, 2, start, runner)
+    session.advance(session.last_step)
+    for name, value in session.network().buffers.items():
+        twins.close(found.net.buffers[name], value, 1e-10, name)
+    twins.close(found.final_loss, session.full_loss(), 1e-10)
+
+
 def test_without_bias_and_from_images():
     net = nn.Sequential(nn.Flatten(), nn.Linear(8, 3, bias=False), nn.Tanh(), nn.Linear(3, 2, bias=False))
     data = twins.images((6, 2, 2, 2)), np.arange(6) % 2

@@ -15,6 +15,7 @@ from unstuck.errors import UnstuckError
 from unstuck.nn import random
 from unstuck.nn.initialise import Initialisation, plan
 from unstuck.nn.layout import aligned
+from unstuck.nn.lsuv import needs_data, scale_layers
 from unstuck.nn.members.design import Design, design_of
 from unstuck.nn.members.trainer import train_members
 from unstuck.nn.network import Sequential
@@ -50,7 +51,8 @@ class EnsembleResult:
     """success, diverged, dead or stuck; "" for a member that was not trained to its end."""
     epochs: NDArray[np.int64]
     parameters: NDArray[np.floating] | None = field(repr=False)
-    """(members, numbers): each member's flat array; None where they did not fit the memory."""
+    """(members, numbers): each member's flat array, its running statistics included; None where they did not
+    fit the memory."""
 
     @property
     def success(self) -> NDArray[np.bool_]:
@@ -73,8 +75,8 @@ class EnsembleResult:
                 f"train this one alone, with seeds=[{self.seeds[index]}]: it has the same bits"
             )
             raise UnstuckError(msg)
-        views = self.training.layout.views(self.parameters[index])
-        return Sequential(dict(self.training.network.layers)).load(views, self.parameters.dtype.type)
+        values = self.training.layout.all_views(self.parameters[index])
+        return Sequential(dict(self.training.network.layers)).load(values, self.parameters.dtype.type)
 
 
 class EnsembleInterrupted(KeyboardInterrupt):
@@ -128,11 +130,16 @@ class Members:
         """Parameters of some members at the start: (members, numbers)."""
         training = self.training
         rows = aligned((last - first, training.layout.size), training.dtype)
+        training.layout.reset_buffers(rows)
         views = training.layout.views(rows)
         for init, chosen in self._by_init(first, last):
             drawn = plan(training.network.specs, init).draw_many(self.seeds[first:last][chosen])
             for name, view in views.items():
                 view[chosen] = drawn[name]
+            if needs_data(init, training.layout):
+                some = rows[chosen]
+                scale_layers(training.program, training.layout, init, some, training.samples)
+                rows[chosen] = some
         return rows
 
     def _by_init(self, first: int, last: int) -> list[tuple[Initialisation, Any]]:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from unstuck.errors import UnstuckError
 from unstuck.nn import random
 from unstuck.nn.checks import whole
-from unstuck.nn.initialise import plan
+from unstuck.nn.ensemble import Members
 from unstuck.nn.layout import aligned
 from unstuck.nn.losses import Loss
 from unstuck.nn.members.design import design_of
@@ -114,9 +114,9 @@ def fit(
     if seeds is not None:
         return training.run(seed, seeds=seeds, vary=vary, record=record, threads=threads, progress=progress)
     if not net.initialised or options.get("init") is not None:
-        net.init(0 if seed is None else seed, options.get("init"), training.dtype.type)
+        net.init(0 if seed is None else seed, options.get("init"), training.dtype.type, data=training.inputs)
     result: FitResult = training.run(seed, record=record, progress=progress)
-    net.load(result.net.parameters, result.net.dtype.type)
+    net.load(result.net.state, result.net.dtype.type)
     return FitResult(
         net, result.loss, result.final_loss, result.accuracy, result.outcome, result.epochs, result.recording
     )
@@ -124,13 +124,11 @@ def fit(
 
 def start(training: Training, seed: int) -> Session:
     """Begin a training: from the network's own weights if it has some, else drawn from the seed."""
-    params = aligned(training.layout.size, training.dtype)
     if training.network.initialised:
+        params = aligned(training.layout.size, training.dtype)
         params[...] = training.network.flat
     else:
-        values = plan(training.network.specs, training.initialisation).draw(seed)
-        for name, view in training.layout.views(params).items():
-            view[...] = values[name]
+        params = Members(training, random.seed_array([seed]), {}).draw(0, 1)[0]
     return Session(training, seed, params)
 
 

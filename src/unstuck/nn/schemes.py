@@ -5,6 +5,7 @@ References:
     K. He, X. Zhang, S. Ren, J. Sun (2015), arXiv 1502.01852.
     Y. LeCun, L. Bottou, G. Orr, K.-R. Müller (1998), Efficient BackProp.
     A. Saxe, J. McClelland, S. Ganguli (2014), arXiv 1312.6120 (orthogonal).
+    D. Mishkin, J. Matas (2016), arXiv 1511.06422 (lsuv).
     L. Xiao, Y. Bahri, J. Sohl-Dickstein, S. Schoenholz, J. Pennington (2018), arXiv 1806.05393 (delta).
 """
 
@@ -40,10 +41,11 @@ DRAWS: Final[dict[str, Base]] = {
     "lecun_normal": "normal",
     "orthogonal": "normal",
     "delta_orthogonal": "normal",
+    "lsuv": "normal",
 }
 ALIASES: Final = {"glorot": "glorot_uniform", "he": "he_normal", "lecun": "lecun_normal", "unit": "ones"}
 # what only makes sense for a weight with inputs and outputs
-_MATRIX: Final = ("identity", "dirac", "orthogonal", "delta_orthogonal")
+_MATRIX: Final = ("identity", "dirac", "orthogonal", "delta_orthogonal", "lsuv")
 _REQUIRED: Final = {"constant": ("value",), "uniform": ("low", "high"), "normal": ("std",)}
 _OPTIONAL: Final = {"normal": ("mean",)}
 _NUMBERS: Final = ("low", "high", "mean", "std", "value")
@@ -61,7 +63,8 @@ class ParameterSpec(msgspec.Struct, frozen=True):
 
     name: str
     layer: str
-    kind: Literal["weight", "bias"]
+    kind: Literal["weight", "bias", "scale", "shift"]
+    """Scale and shift are weight and bias of a normalisation: one number for each feature or channel."""
     shape: tuple[int, ...]  # PyTorch's layout: Linear (out, in), Conv2d (out, in, height, width), bias (out,)
     fan_in: int
     fan_out: int
@@ -77,12 +80,14 @@ class ParameterSpec(msgspec.Struct, frozen=True):
     @classmethod
     def weight(cls, layer: str, shape: Sequence[int]) -> "ParameterSpec":
         """Describe a layer's weight; fans as in PyTorch: units times the size of a kernel."""
-        return cls(_name(layer, "weight"), layer, "weight", tuple(shape), *_fans(shape))
+        kind = "scale" if len(shape) == 1 else "weight"
+        return cls(_name(layer, "weight"), layer, kind, tuple(shape), *_fans(shape))
 
     @classmethod
     def bias(cls, layer: str, weight_shape: Sequence[int]) -> "ParameterSpec":
         """Describe the bias of the layer whose weight has `weight_shape`."""
-        return cls(_name(layer, "bias"), layer, "bias", (weight_shape[0],), *_fans(weight_shape))
+        kind = "shift" if len(weight_shape) == 1 else "bias"
+        return cls(_name(layer, "bias"), layer, kind, (weight_shape[0],), *_fans(weight_shape))
 
 
 class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -99,6 +104,7 @@ class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     - dirac: passes channels (features) through unchanged, as far as there are as many outputs as inputs
     - orthogonal: rows or columns orthonormal, whichever are fewer; uniformly distributed
     - delta_orthogonal: an orthogonal matrix at the centre of the kernel, zeros around it; needs out >= in
+    - lsuv: orthogonal, and then scaled on data so that the layer's output has variance 1 (see `nn.lsuv`)
 
     Example:
         >>> Scheme("glorot", gain=4.0)
@@ -148,7 +154,7 @@ class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     @property
     def ties_units(self) -> bool:
         """Whether a unit's values depend on the numbers drawn for the layer's other units."""
-        return self.scheme in {"orthogonal", "delta_orthogonal"}
+        return self.scheme in {"orthogonal", "delta_orthogonal", "lsuv"}
 
     def check(self, spec: ParameterSpec) -> None:
         """Raise UnstuckError where this scheme cannot fill that parameter."""
@@ -179,7 +185,7 @@ class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
                 values = np.broadcast_to(_eye(spec.shape[-2:]), base.shape)
             case "dirac":
                 values = np.broadcast_to(_at_centre(_eye(spec.shape[:2]), spec.shape), base.shape)
-            case "orthogonal":
+            case "orthogonal" | "lsuv":
                 flat = base.reshape(len(base), spec.shape[0], -1)
                 values = orthogonal(flat).reshape(base.shape)
             case "delta_orthogonal":

@@ -29,7 +29,7 @@ class Design:
     units: tuple[int, ...]
     """Numbers in one sample of the input and of every layer's output."""
     parameters: Sizes
-    """Name and size of each parameter, in the order of the block."""
+    """Name and size of each parameter and buffer, in the order of the block."""
     frozen: frozenset[str]
     loss: int
     target_size: int
@@ -49,7 +49,7 @@ class Design:
 
     @property
     def size(self) -> int:
-        """Numbers in one member's parameters."""
+        """Numbers in one member's parameters and buffers."""
         return sum(size for _, size in self.parameters)
 
     @property
@@ -92,7 +92,9 @@ def design_of(training: "Training") -> Design | None:
     design = Design(
         layers=layers,
         units=units,
-        parameters=tuple((spec.name, int(np.prod(spec.shape))) for spec in network.specs),
+        parameters=tuple(
+            (spec.name, int(np.prod(spec.shape))) for spec in (*network.specs, *training.layout.buffers)
+        ),
         frozen=frozenset(
             spec.name for spec in network.specs if {spec.name, spec.layer} & set(training.frozen)
         ),

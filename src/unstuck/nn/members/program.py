@@ -4,7 +4,7 @@
 
 A block is the memory of as many members as a vector has lanes: vectors of
 
-    parameters | momentum | -learning rate | momentum's factor | weight decay
+    parameters and buffers | momentum | -learning rate | momentum's factor | weight decay
 
 so that members differ in all of these. What a program is written for stands in a `Design`.
 """
@@ -174,6 +174,7 @@ class Batch:
                 short: Parameter(offsets[f"{name}.{short}"], self._update(f"{name}.{short}", offsets))
                 for short in layer.parameters()
             }
+            own |= {short: Parameter(offsets[f"{name}.{short}"], None) for short in layer.buffers()}
             operations.append(operation(self.code, layer, self.block, own))
         return operations
 
@@ -224,7 +225,7 @@ class Batch:
                 step = code.fma(keep, step, g)
         code.store(block, place, code.fma(down, step, w))
 
-    def forward(self, sources: list[Source]) -> list[Values]:
+    def forward(self, sources: list[Source], *, training: bool = False) -> list[Values]:
         """Values of the input and of every layer."""
         count = len(sources)
         values = [Values(self.code, count, units) for units in self.design.units]
@@ -232,13 +233,13 @@ class Batch:
             for feature in range(self.design.units[0]):
                 values[0].set(s, feature, source.input(feature))
         for i, operation in enumerate(self.operations):
-            operation.forward(values[i], values[i + 1])
+            (operation.forward if training else operation.evaluate)(values[i], values[i + 1])
         return values
 
     def train(self, sources: list[Source]) -> Lanes:
         """Forward, backward, update; the sum of the samples' losses before it."""
         code, design, count = self.code, self.design, len(sources)
-        values = self.forward(sources)
+        values = self.forward(sources, training=True)
         deltas = [Values(code, count, units) for units in design.units]
         total = code.number(0.0)
         for s, source in enumerate(sources):

@@ -48,7 +48,8 @@ class Memory:
 def places(training: Training) -> NDArray[np.int64]:
     """Where in a network's flat array each number of a member's block stands."""
     offsets = training.layout.offsets
-    parts = [offsets[spec.name] + np.arange(int(np.prod(spec.shape))) for spec in training.network.specs]
+    numbers = (*training.network.specs, *training.layout.buffers)
+    parts = [offsets[spec.name] + np.arange(int(np.prod(spec.shape))) for spec in numbers]
     return np.concatenate([np.zeros(0, dtype=np.int64), *parts]).astype(np.int64)
 
 
