@@ -12,7 +12,7 @@ from unstuck import nn
 from unstuck.errors import UnstuckError
 from unstuck.nn.ensemble import EnsembleInterrupted, Members, free_memory
 from unstuck.nn.kernels.vectors import lanes
-from unstuck.nn.members.design import design_of, widths
+from unstuck.nn.members.design import blocks, design_of
 from unstuck.nn.members.trainer import MemberRunner
 from unstuck.nn.runner import Runner
 from unstuck.nn.session import Session
@@ -217,7 +217,13 @@ def test_the_bits_do_not_depend_on_the_width_of_a_block():
     np.testing.assert_array_equal(found[0], found[1][:3])
     np.testing.assert_array_equal(found[1], found[2][: lanes(4)])
     design = design_of(training)
-    assert [widths(design, 16, count).width for count in (1, 4, 5, 16, 17, 10**6)] == [4, 4, 16, 16, 32, 32]
+
+    def shapes(members):
+        return [(wide.width, first, last) for wide, first, last in blocks(design, 16, members)]
+
+    assert [shapes(count) for count in (1, 5, 17)] == [[(4, 0, 1)], [(16, 0, 5)], [(32, 0, 17)]]
+    assert shapes(100) == [(32, 0, 96), (4, 96, 100)]
+    assert shapes(120) == [(32, 0, 120)]
 
 
 @pytest.mark.parametrize("shuffle", [True, False])

@@ -363,7 +363,8 @@ class _ByMembers(_Worker):
         return min(1.0, done / (self.members.training.epochs * len(self.members.seeds)))
 
     def slice(self, threads: int) -> int:
-        return max(64, min(MOST_MEMBERS, -(-len(self.members.seeds) // (4 * threads))))
+        even = min(MOST_MEMBERS, -(-len(self.members.seeds) // (4 * threads)))
+        return -(-even // 64) * 64  # whole blocks of any width
 
     def stop(self) -> None:
         super().stop()

@@ -10,7 +10,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from unstuck.nn.kernels.jit import entry, inlined
+from unstuck.nn.kernels.jit import entry, inlined, kernel
 from unstuck.nn.kernels.vectors import flush_denormals, intrinsic, restore_denormals
 from unstuck.nn.members.program import DEAD, LOSS, RIGHT, SQUARES
 
@@ -78,6 +78,16 @@ def enter(lane, member, width, size, block, keys, epochs, rows, places, numbers,
     epochs[lane] = 0
 
 
+@kernel
+def first_lost(sums, lane, width, epochs):
+    """The first epoch of a slice in which a lane's loss is not finite."""
+    for epoch in range(epochs):
+        loss = sums[epoch * width + lane]
+        if loss - loss != 0.0:
+            return epoch
+    return epochs - 1  # each is finite, their sum is not
+
+
 @entry
 def campaign(
     job,
@@ -86,6 +96,7 @@ def campaign(
     orders,
     keys,
     losses,
+    sums,
     tested,
     inputs,
     targets,
@@ -107,6 +118,7 @@ def campaign(
         orders: room for its order of samples, int64, flat.
         keys: room for its seeds, int64, flat.
         losses: room for a vector of losses for each step of a slice, flat; at least an epoch's.
+        sums: float64, room for a vector for each epoch of a slice and one more, flat.
         tested: float64, room for what `test` writes, flat.
         inputs: flat.
         targets: flat.
@@ -140,24 +152,23 @@ def campaign(
                 if job[TEST_EVERY] > 0:
                     epochs = min(epochs, job[TEST_EVERY] - lane_epoch[lane] % job[TEST_EVERY])
             keys[2 * width + lane] = lane_epoch[lane]
-        call(job[STEPS_AT], (block, inputs, targets, orders, keys, losses), (0, epochs * per_epoch))
+        call(job[STEPS_AT], (block, inputs, targets, orders, keys, losses, sums), (0, epochs * per_epoch))
         due = False
-        for epoch in range(epochs):
-            for lane in range(width):
-                total = 0.0
-                for step in range(epoch * per_epoch, (epoch + 1) * per_epoch):
-                    total += losses[step * width + lane]
-                member, now = lane_member[lane], lane_epoch[lane] + epoch
-                if member >= 0:
-                    if total - total != 0.0 and lost_at[lane] < 0:  # NaN or infinite
-                        lost_at[lane] = now
-                        due = True
-                    if (
-                        now % job[STRIDE] == 0
-                        and now // job[STRIDE] < history.shape[1]
-                        and lost_at[lane] in (-1, now)
-                    ):
-                        history[member, now // job[STRIDE]] = total / loss_divisor
+        for lane in range(width):
+            member = lane_member[lane]
+            if member < 0:
+                continue
+            first = -lane_epoch[lane] % job[STRIDE]  # of the slice, whose loss is due
+            for epoch in range(first, epochs, job[STRIDE]):
+                column = (lane_epoch[lane] + epoch) // job[STRIDE]
+                if column < history.shape[1]:
+                    history[member, column] = sums[epoch * width + lane] / loss_divisor
+            whole = sums[epochs * width + lane]
+            if whole - whole != 0.0:  # NaN or infinite
+                due = True
+                lost_at[lane] = lane_epoch[lane] + first_lost(sums, lane, width, epochs)
+                for column in range(lost_at[lane] // job[STRIDE] + 1, history.shape[1]):
+                    history[member, column] = np.nan
         for lane in range(width):
             lane_epoch[lane] += epochs
             if lane_member[lane] >= 0:
@@ -205,8 +216,8 @@ def campaign(
 
 
 @entry
-def advance(address, block, inputs, targets, orders, keys, place, count, losses):
+def advance(address, block, inputs, targets, orders, keys, losses, sums, place, count):
     """Run the network's `steps` once, with denormals flushed in this thread."""
     denormals = flush_denormals()
-    call(address, (block, inputs, targets, orders, keys, losses), (place, count))
+    call(address, (block, inputs, targets, orders, keys, losses, sums), (place, count))
     restore_denormals(denormals)

@@ -116,7 +116,7 @@ def design_of(training: "Training") -> Design | None:
     return None if too_large or units[-1] > MOST_OUTPUTS else design
 
 
-def widths(design: Design, lanes: int, members: int) -> Design:
+def widened(design: Design, lanes: int, members: int) -> Design:
     """The design for blocks that fit the number of members: of 4, of a vector, or of two.
 
     One network alone is fastest in narrow vectors; many, where two vectors hide each other's waits.
@@ -127,3 +127,14 @@ def widths(design: Design, lanes: int, members: int) -> Design:
         members: how many are to be trained.
     """
     return replace(design, width=4 if members <= 4 else lanes if members <= lanes else 2 * lanes)
+
+
+def blocks(design: Design, lanes: int, members: int) -> list[tuple[Design, int, int]]:
+    """Which members train in blocks of which width: (design, first, last); a rest that fills less in less."""
+    whole = members - members % (2 * lanes)
+    parts = [(0, whole), (whole, members)] if members - whole <= lanes else [(0, members)]
+    return [
+        (widened(design, lanes, last - first), first, last)
+        for first, last in parts
+        if last > first or not members
+    ]

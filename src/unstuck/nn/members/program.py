@@ -24,6 +24,8 @@ from unstuck.nn.members.design import Design
 from unstuck.nn.members.lanes import Lanes, chosen, widened
 from unstuck.nn.members.layers import Operation, Parameter, Values, operation_of
 
+FEW = 32
+"""Losses of up to so many batches are added up in the network's own type: rounding costs 1e-6 at most."""
 TEST_FIELDS = 4
 LOSS, SQUARES, RIGHT, DEAD = range(TEST_FIELDS)
 """Rows of what `test` writes: sums over all samples of the loss, the squared error and the right answers;
@@ -33,9 +35,10 @@ LOSS, SQUARES, RIGHT, DEAD = range(TEST_FIELDS)
 def write(design: Design) -> str:
     """The program as LLVM's text: the functions `steps` and `test`.
 
-    steps(block, inputs, targets, order, keys, losses, place, count)
+    steps(block, inputs, targets, order, keys, losses, sums, place, count)
         trains `count` batches from batch number `place` of an epoch on; `losses` gets a vector for each, the
-        sum of the batch's losses before its update; `order` is room for the shuffled order (samples vectors
+        sum of the batch's losses before its update; `sums` a vector of float64 for each epoch that ends, and
+        one more: the sum of all; `order` is room for the shuffled order (samples vectors
         of int64), `keys` as `order.write_shuffle` wants it.
     test(block, inputs, targets, labels, out)
         evaluates all samples; `out` gets TEST_FIELDS vectors of float64.
@@ -49,10 +52,11 @@ def write(design: Design) -> str:
 
 
 def _write_steps(module: Any, design: Design, kind: Any) -> None:
-    scalar, whole = kind.llvm.element.as_pointer(), INT.as_pointer()
-    code = Code(module, "steps", [scalar, scalar, scalar, whole, whole, scalar, INT, INT], kind)
-    block, inputs, targets, orders, keys, written, place, count = code.function.args
+    scalar, whole, double = kind.llvm.element.as_pointer(), INT.as_pointer(), ir.DoubleType().as_pointer()
+    code = Code(module, "steps", [scalar, scalar, scalar, whole, whole, scalar, double, INT, INT], kind)
+    block, inputs, targets, orders, keys, written, sums, place, count = code.function.args
     builder = code.builder
+    epoch_loss, whole_loss = Sum(code, wide=design.steps_per_epoch > FEW), Sum(code)
     passed, at = cgutils.alloca_once_value(builder, INT(0)), cgutils.alloca_once_value(builder, place)
     if design.shuffle:
         order.write_shuffle(code, orders, design.samples, keys, builder.load(passed))
@@ -65,6 +69,7 @@ def _write_steps(module: Any, design: Design, kind: Any) -> None:
     def batch(first: Index, size: int, step: Index) -> None:
         total = Batch(code, design, block).train([source(first, s) for s in range(size)])
         code.store(written, step, total)
+        epoch_loss.add(total)
 
     whole_batches, rest = divmod(design.samples, design.batch)
 
@@ -82,11 +87,15 @@ def _write_steps(module: Any, design: Design, kind: Any) -> None:
         builder.store(builder.add(now, INT(1)), at)
         with code.when(builder.icmp_signed("==", builder.load(at), INT(design.steps_per_epoch))):
             builder.store(INT(0), at)
+            epoch_loss.write(sums, builder.load(passed))
+            whole_loss.take(epoch_loss)
             builder.store(builder.add(builder.load(passed), INT(1)), passed)
             if design.shuffle:
                 order.write_shuffle(code, orders, design.samples, keys, builder.load(passed))
 
     code.each(count, step)
+    whole_loss.take(epoch_loss)
+    whole_loss.write(sums, builder.load(passed))
     builder.ret_void()
 
 
@@ -95,34 +104,56 @@ def _write_test(module: Any, design: Design, kind: Any) -> None:
     code = Code(module, "test", [scalar, scalar, scalar, scalar, double], kind)
     block, inputs, targets, labels, out = code.function.args
     builder = code.builder
-    wide = ir.VectorType(ir.DoubleType(), kind.width)
-    zero = ir.Constant(wide, [0.0] * kind.width)
-    sums = [cgutils.alloca_once_value(builder, zero) for _ in (LOSS, SQUARES, RIGHT)]
+    sums = [Sum(code) for _ in (LOSS, SQUARES, RIGHT)]
     silence = Silence(code, design)
-
-    def add(slot: Any, value: Lanes) -> None:
-        builder.store(builder.fadd(builder.load(slot), widened(value).value), slot)
 
     def sample(k: Index) -> None:
         values = Batch(code, design, block).forward([Source(code, inputs, targets, k, None, design)])
         silence.hear(values)
         z = [values[-1].get(0, u) for u in range(design.units[-1])]
         target = Source(code, inputs, targets, k, None, design).target
-        add(sums[LOSS], losses.value(code, design.loss, z, target))
-        add(sums[SQUARES], losses.squared_error(code, design.loss, z, target))
+        sums[LOSS].add(losses.value(code, design.loss, z, target))
+        sums[SQUARES].add(losses.squared_error(code, design.loss, z, target))
         hit = losses.right(code, design.loss, z, code.spread(labels, k))
-        add(sums[RIGHT], chosen(hit, code.number(1.0), code.number(0.0)))
+        sums[RIGHT].add(chosen(hit, code.number(1.0), code.number(0.0)))
 
     code.each(design.samples, sample)
-    for row, slot in enumerate(sums):
-        _store_wide(builder, out, row, wide, builder.load(slot))
-    _store_wide(builder, out, DEAD, wide, widened(silence.dead()).value)
+    dead = Sum(code)
+    dead.add(silence.dead())
+    for row, total in enumerate((*sums, dead)):
+        total.write(out, row)
     builder.ret_void()
 
 
-def _store_wide(builder: Any, out: Any, row: int, wide: Any, value: Any) -> None:
-    place = builder.gep(builder.bitcast(out, wide.as_pointer()), [INT(row)])
-    builder.store(value, place, align=8)
+class Sum:
+    """A sum in every lane, in float64 or (of a few numbers) in the network's own type."""
+
+    def __init__(self, code: Code, *, wide: bool = True) -> None:
+        self._code = code
+        self._zero = code.number(0.0)
+        if wide:
+            self._zero = widened(self._zero)
+        self._slot = cgutils.alloca_once_value(code.builder, self._zero.value)
+
+    @property
+    def _now(self) -> Lanes:
+        return self._zero._with(self._code.builder.load(self._slot))
+
+    def add(self, value: Lanes) -> None:
+        """Add a vector."""
+        term = value if value.kind == self._zero.kind else widened(value)
+        self._code.builder.store((self._now + term).value, self._slot)
+
+    def take(self, other: "Sum") -> None:
+        """Add another sum, and make that 0."""
+        self.add(other._now)
+        self._code.builder.store(other._zero.value, other._slot)
+
+    def write(self, out: Any, row: Index) -> None:
+        """Store it in a row of float64 vectors."""
+        builder, value = self._code.builder, widened(self._now).value
+        place = builder.gep(builder.bitcast(out, value.type.as_pointer()), [self._code.integer(row)])
+        builder.store(value, place, align=8)
 
 
 class Source:

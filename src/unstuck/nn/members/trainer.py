@@ -10,7 +10,7 @@ from unstuck.nn.kernels.vectors import lanes
 from unstuck.nn.layout import aligned
 from unstuck.nn.losses import Loss
 from unstuck.nn.members import campaign
-from unstuck.nn.members.design import Design, widths
+from unstuck.nn.members.design import Design, blocks, widened
 from unstuck.nn.members.machine_code import compiled
 from unstuck.nn.members.program import TEST_FIELDS
 from unstuck.nn.runner import Array, Runner, Samples, Schedule
@@ -30,6 +30,7 @@ class Memory:
     orders: NDArray[np.int64]
     keys: NDArray[np.int64]
     losses: Array
+    sums: NDArray[np.float64]
     tested: NDArray[np.float64]
 
     @classmethod
@@ -41,6 +42,7 @@ class Memory:
             np.zeros(design.samples * design.width, dtype=np.int64),
             np.zeros(3 * design.width, dtype=np.int64),
             aligned(steps * design.width, dtype),
+            np.zeros((steps // design.steps_per_epoch + 2) * design.width),
             np.zeros(TEST_FIELDS * design.width),
         )
 
@@ -127,15 +129,14 @@ def train_members(
         stride: the losses of every so many epochs are kept.
         signal: (2,) int64: set the first to 1 to stop; the second counts epochs of members.
     """
-    wide = widths(design, lanes(training.dtype.itemsize), len(rows))
-    code = compiled(wide)
-    memory = Memory.of(wide, max(SLICE, wide.steps_per_epoch))
     job = np.zeros(campaign.JOB_FIELDS, dtype=np.int64)
-    job[campaign.STEPS_AT], job[campaign.TEST_AT] = code.steps, code.test
-    job[campaign.SIZE], job[campaign.LAST] = wide.size, len(rows)
-    job[campaign.EPOCHS], job[campaign.STEPS_PER_EPOCH] = training.epochs, wide.steps_per_epoch
-    job[campaign.SAMPLES], job[campaign.SCORES] = wide.samples, wide.units[-1]
-    job[campaign.OUTPUTS] = wide.units[-1] if training.loss.per_output else 1
+    job[campaign.SIZE], job[campaign.SAMPLES], job[campaign.SCORES] = (
+        design.size,
+        design.samples,
+        design.units[-1],
+    )
+    job[campaign.EPOCHS], job[campaign.STEPS_PER_EPOCH] = training.epochs, design.steps_per_epoch
+    job[campaign.OUTPUTS] = design.units[-1] if training.loss.per_output else 1
     job[campaign.TEST_EVERY] = 0 if training.success is None else TEST_EVERY
     job[campaign.STRIDE] = stride
     success = training.success or {}
@@ -143,14 +144,19 @@ def train_members(
         [success.get("loss", np.inf), success.get("mse", np.inf), success.get("accuracy", -np.inf)]
     )
     labels = class_labels(training.targets)
-    known = np.full(wide.samples, -1) if labels is None else labels
+    known = np.full(design.samples, -1) if labels is None else labels
     result = np.zeros((len(rows), campaign.RESULT_FIELDS))
     history = np.full((len(rows), -(-training.epochs // stride)), np.nan)
-    campaign.campaign(
-        job, bounds, memory.block, memory.orders, memory.keys, memory.losses, memory.tested,
-        training.samples.inputs, training.samples.targets, known.astype(training.dtype),
-        rows, places(training), numbers, seeds, result, history, signal,
-    )  # fmt: skip
+    for wide, first, last in blocks(design, lanes(training.dtype.itemsize), len(rows)):
+        code = compiled(wide)
+        job[campaign.STEPS_AT], job[campaign.TEST_AT] = code.steps, code.test
+        job[campaign.FIRST], job[campaign.LAST] = first, last
+        memory = Memory.of(wide, max(SLICE, wide.steps_per_epoch))
+        campaign.campaign(
+            job, bounds, memory.block, memory.orders, memory.keys, memory.losses, memory.sums, memory.tested,
+            training.samples.inputs, training.samples.targets, known.astype(training.dtype),
+            rows, places(training), numbers, seeds, result, history, signal,
+        )  # fmt: skip
     return Ends(training, result, history, rows)
 
 
@@ -159,7 +165,7 @@ class MemberRunner(Runner):
 
     def __init__(self, training: Training, design: Design) -> None:
         super().__init__(training.program, training.layout, training.dtype)
-        self._design = widths(design, lanes(training.dtype.itemsize), 1)
+        self._design = widened(design, lanes(training.dtype.itemsize), 1)
         self._places = places(training)
 
     def train(
@@ -210,7 +216,7 @@ class MemberRunner(Runner):
         memory.keys.reshape(3, -1)[:, 0] = seed & 0xFFFFFFFF, seed >> 32, epoch
         campaign.advance(
             compiled(design).steps, memory.block, samples.inputs, samples.targets, memory.orders, memory.keys,
-            place, rates.size, memory.losses,
+            memory.losses, memory.sums, place, rates.size,
         )  # fmt: skip
         params[self._places] = block[: design.size, 0]
         state[0][self._places] = block[design.size : 2 * design.size, 0]
