@@ -6,8 +6,9 @@ from unstuck.errors import ShapeError
 from unstuck.nn.kernels import table as codes
 from unstuck.nn.layers.flatten import Flatten
 from unstuck.nn.layers.layer import Gradient, Layer
+from unstuck.nn.layers.normalisation import BatchNorm
 from unstuck.nn.layout import Layout
-from unstuck.nn.program import Buffer, Program, Shape, Writer
+from unstuck.nn.program import Buffer, Program, Shape, Statistics, Writer
 
 
 def output_shapes(layers: dict[str, Layer], shape: Shape) -> dict[str, Shape]:
@@ -47,6 +48,7 @@ def compile_network(layers: dict[str, Layer], layout: Layout, input_shape: Shape
         layer.write_forward(writer, places[i], values[i], values[i + 1])
     scores = writer.copied(values[-1])
     forward_rows = len(writer.rows)
+    forward_stages = writer.stages(0, forward_rows)
 
     gradients = _gradients(writer, chain, before)
     last = gradients[-1]
@@ -67,12 +69,19 @@ def compile_network(layers: dict[str, Layer], layout: Layout, input_shape: Shape
             continue
         layer.write_backward(writer, places[i], values[i], values[i + 1], dy, dx)
 
+    stages = forward_stages + writer.stages(forward_rows, len(writer.rows))
     targets = writer.allocate((int(np.prod(before[-1])),)).offset
     return Program(
         table=np.array([numbers for numbers, _ in writer.rows], dtype=np.int64).reshape(-1),
         constants=np.array([constants for _, constants in writer.rows], dtype=np.float64).reshape(-1, 2),
-        forward_rows=forward_rows,
+        stages=np.array(stages, dtype=np.int64),
+        forward_stages=len(forward_stages),
         memory_size=writer.size + lanes,
+        statistics=tuple(
+            Statistics(name, layer.type, int(np.prod(shapes[name][1:])), layer.track_running_stats)
+            for name, layer in layers.items()
+            if isinstance(layer, BatchNorm)
+        ),
         input=first,
         outputs=dict(zip(names, values[1:], strict=True)),
         shapes=shapes,
@@ -103,7 +112,7 @@ def _gradients(writer: Writer, chain: list[Layer], before: list[Shape]) -> list[
 
 
 def _places(layout: Layout, name: str, layer: Layer) -> dict[str, int]:
-    return {short: layout.offsets[f"{name}.{short}"] for short in layer.parameters()}
+    return {short: layout.offsets[f"{name}.{short}"] for short in (*layer.parameters(), *layer.buffers())}
 
 
 def _lanes(layout: Layout) -> int:

@@ -147,7 +147,8 @@ class Session:
     def network(self) -> Sequential:
         """The network with a copy of the present weights."""
         layers = self.training.network.layers
-        return Sequential(dict(layers)).load(self.training.layout.views(self.params), self.params.dtype.type)
+        values = self.training.layout.all_views(self.params)
+        return Sequential(dict(layers)).load(values, self.params.dtype.type)
 
     @property
     def _outputs(self) -> int:

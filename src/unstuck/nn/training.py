@@ -164,7 +164,14 @@ class Training:
 
     @cached_property
     def schedule(self) -> Schedule:
-        """What the interpreter needs to know of the optimiser and the batches."""
+        """What the interpreter needs to know of the optimiser and the batches.
+
+        Raises:
+            ShapeError: a batch is too small for batch normalisation.
+        """
+        last = self.samples.count % self.batch or self.batch
+        of_many = f", the last of {self.steps_per_epoch} in an epoch" if last < self.batch else ""
+        self.program.check_batch(last, training=True, hint=f"{of_many}: choose another batch_size")
         segments = self.layout.segments(frozenset(self.frozen))
         return Schedule(
             optimizer=self.optimizer,

@@ -163,6 +163,17 @@ def splat(typingctx, array, number):
 
 
 @intrinsic
+def lane_numbers(typingctx, array):
+    """The vector 0, 1, 2, ... of the array's type."""
+    vector = VECTORS[array.dtype]
+
+    def emit(context, builder, signature, args):
+        return ir.Constant(vector.llvm, [float(lane) for lane in range(vector.width)])
+
+    return vector(array), emit
+
+
+@intrinsic
 def like(typingctx, vector, number):
     """A vector of the same type as `vector` with the float64 `number` in every lane."""
 

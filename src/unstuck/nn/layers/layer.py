@@ -18,7 +18,7 @@ class Gradient(NamedTuple):
 
 
 Places = dict[str, int]
-"""Where a layer's parameters start in the network's flat array, by short name ("weight", "bias")."""
+"""Where a layer's parameters and buffers start in the network's flat array, by short name ("weight")."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ class Layer:
 
     def parameters(self) -> dict[str, Shape]:
         """Short name ("weight", "bias") to shape, in PyTorch's layout; empty for a layer without."""
+        return {}
+
+    def buffers(self) -> dict[str, tuple[Shape, float]]:
+        """Short name to shape and first value of what is kept with the parameters but not trained."""
         return {}
 
     def options(self) -> dict[str, int | float | str | bool]:

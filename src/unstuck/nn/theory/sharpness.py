@@ -66,7 +66,7 @@ def sharpness(
         of the Hessian's eigenvectors; J. Cohen et al. (2021), arXiv 2103.00065.
     """
     whole("rounds", rounds, 1)
-    twin = Sequential(dict(net.layers)).load(net.parameters, np.float64)
+    twin = Sequential(dict(net.layers)).load(net.state, np.float64)
     inputs = checked_inputs(data[0], twin.dtype)
     program = twin.program(inputs.shape[1:], twin.dtype)
     samples = as_samples(inputs, data[1], loss, program)
