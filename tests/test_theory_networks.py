@@ -298,3 +298,53 @@ def test_delta_orthogonal_tanh_convolutions_keep_their_signal():
         spread[scheme] = math.log10(np.mean(values[str(2 * depth - 2)] ** 2) / np.mean(values["2"] ** 2)) / 2
     assert abs(spread["delta_orthogonal"]) < 0.2
     assert spread["lecun"] < -0.4
+
+
+# batch normalisation: AC4 with the engine's own layers
+
+
+@pytest.mark.parametrize(
+    ("activation", "batch", "known"),
+    [
+        (None, 6, 4 / 3),
+        (None, 16, 14 / 13),
+        (nn.ReLU(), 128, 1.47),
+        (nn.Tanh(), 128, 1.19),
+        (nn.Sigmoid(), 128, 1.046),
+    ],
+    ids=["none-6", "none-16", "relu-128", "tanh-128", "logistic-128"],
+)
+def test_batch_norm_makes_gradients_grow(activation, batch, known):
+    """Squared gradients of the weights of 16 layers, from the 4th to the 13th."""
+    width, depth, layers, logs = 400, 16, {}, []
+    for layer in range(depth):
+        layers |= {f"fc{layer}": nn.Linear(width, width, bias=False), f"norm{layer}": nn.BatchNorm1d(width)}
+        if activation is not None:
+            layers[f"act{layer}"] = activation
+    net = nn.Sequential(layers)
+    for seed in range(3):
+        drawn = np.random.default_rng(seed)
+        x, target = drawn.normal(size=(2, batch, width))
+        grads = net.init(seed, "lecun").loss_and_grads(x, 1e3 * target, nn.MSELoss())[1]
+        squares = [np.sum(grads[f"fc{layer}.weight"].astype(np.float64) ** 2) for layer in (3, depth - 4)]
+        logs.append(math.log(squares[0] / squares[1]) / (depth - 7))
+    growth = math.exp(np.mean(logs))
+    assert growth == pytest.approx(known, rel=0.03)
+    assert growth == pytest.approx(theory.batch_norm_growth(activation or "Identity", batch), rel=0.03)
+
+
+def test_predictions_behind_a_batch_norm():
+    layers = {
+        "fc1": nn.Linear(300, 300),
+        "norm": nn.BatchNorm1d(300),
+        "act": nn.ReLU(),
+        "fc2": nn.Linear(300, 300),
+    }
+    net, x = nn.Sequential(layers), np.random.default_rng(0).normal(size=(200, 300))
+    scale = {"norm": {"weights": {"scheme": "constant", "value": 3.0}}}
+    expected = {item.layer: item for item in theory.predict(net, x, {"weights": "he", **scale})}
+    net = nn.Sequential(layers | {"norm": nn.BatchNorm1d(300, track_running_stats=False)})
+    values = net.init(0, {"weights": "he", **scale}).activations(x)
+    for name in layers:
+        assert np.sqrt(np.mean(values[name] ** 2)) == pytest.approx(expected[name].rms, rel=0.05)
+    assert [math.isnan(item.gradient) for item in expected.values()] == [True, False, False, False]

@@ -14,6 +14,7 @@ from unstuck.nn.layers.conv import Conv2d
 from unstuck.nn.layers.flatten import Flatten
 from unstuck.nn.layers.layer import Layer
 from unstuck.nn.layers.linear import Linear
+from unstuck.nn.layers.normalisation import BatchNorm
 from unstuck.nn.network import Sequential, checked_inputs
 from unstuck.nn.program import Shape
 from unstuck.nn.schemes import ParameterSpec
@@ -69,8 +70,9 @@ def predict(net: Sequential, x: ArrayLike, init: object = None) -> tuple[Expecte
         init: what `Initialisation.of` reads; None: PyTorch's default.
 
     Returns:
-        One `Expected` for each layer. NaN behind pooling and softmax, and behind weights whose mean is not 0:
-        what comes out depends on more than two moments.
+        One `Expected` for each layer. NaN behind pooling, softmax, and weights or biases with a mean:
+        what comes out depends on more than two moments. Gradients are NaN before a batch normalisation too:
+        see `batch_norm_growth`.
 
     Raises:
         UnstuckError: an initialisation that does not fit.
@@ -128,6 +130,8 @@ def _step(
             return _weigh(signal, layer.in_channels * pairs / math.prod(out[1:]), specs, how)
         case Flatten():
             return replace(signal, back=1.0)
+        case BatchNorm():
+            return _normalise(signal, specs, how)
         case _ if is_activation(layer) and signal.normal and math.isfinite(signal.square):
             phi, std = function(layer), math.sqrt(signal.square)
             return _Signal(
@@ -152,6 +156,17 @@ def _weigh(signal: _Signal, taps: float, specs: Iterable[ParameterSpec], how: In
         back=taps * variance,
         normal=bias[0] == 0,
     )
+
+
+def _normalise(signal: _Signal, specs: Iterable[ParameterSpec], how: Initialisation) -> _Signal:
+    """To mean 0 and variance 1, scaled and shifted; the way back depends on how alike the samples are."""
+    moments = {spec.kind: how.scheme_of(spec).moments(spec) for spec in specs}
+    scale, shift = moments.get("scale", (1.0, 0.0)), moments.get("shift", (0.0, 0.0))
+    if scale is None or shift is None:
+        return _UNKNOWN
+    square = scale[0] ** 2 + scale[1] ** 2 + shift[0] ** 2 + shift[1] ** 2
+    same = scale[1] == shift[1] == shift[0] == 0
+    return _Signal(shift[0], square, normal=signal.normal and same)
 
 
 def _pairs(before: int, after: int, kernel: int, step: int, border: int, only: int | None) -> int:

@@ -39,6 +39,8 @@ def sharpness(
     H v = (g(w + e v) - g(w - e v)) / 2e for a small e. Gradient descent with learning rate LR is unstable
     along the eigenvector where LR λ / 2 > 1; where that is so everywhere, training hovers about LR λ / 2 = 1.
 
+    As in training, batch normalisation takes the statistics of the data given; dropout lets everything pass.
+
     Args:
         net: with weights; they are not changed. Differences are taken in float64.
         data: (inputs, targets), all of them at once.
@@ -69,6 +71,7 @@ def sharpness(
     twin = Sequential(dict(net.layers)).load(net.state, np.float64)
     inputs = checked_inputs(data[0], twin.dtype)
     program = twin.program(inputs.shape[1:], twin.dtype)
+    program.check_batch(len(inputs), training=True)
     samples = as_samples(inputs, data[1], loss, program)
     runner = Runner(program, twin.layout(twin.dtype), twin.dtype)
     step = STEP * max(float(np.linalg.norm(twin.flat)), 1e-6)
