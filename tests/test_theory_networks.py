@@ -182,6 +182,28 @@ def probe(net, x, seed):
     return np.sum(((ahead - behind) / (2 * h)) ** 2) * v.size / 50
 
 
+def test_predictions_of_residual_blocks():
+    width = 300
+    blocks = [nn.Residual(nn.ReLU(), nn.Linear(width, width), nn.Dropout(0.5)) for _ in range(3)]
+    net = nn.Sequential(nn.Linear(width, width), *blocks, nn.Linear(width, width))
+    x = np.random.default_rng(0).normal(size=(1, width))
+    expected = theory.predict(net, x, "he")
+    # every block doubles the mean square
+    assert [item.rms**2 for item in expected if item.type == "Residual"] == pytest.approx([4, 8, 16], rel=0.1)
+    squares, norms = [], []
+    plain = [nn.Residual(nn.ReLU(), nn.Linear(width, width)) for _ in range(3)]  # no masks in the gradient
+    for seed in range(8):
+        values = net.init(seed, "he", np.float64).activations(x)
+        squares.append([np.mean(values[item.layer] ** 2) for item in expected])
+        twin = nn.Sequential(nn.Linear(width, width), *plain, nn.Linear(width, width))
+        norms.append(gradient_norms(twin.load(net.parameters, np.float64), x, seed) ** 2)
+    np.testing.assert_allclose(np.sqrt(np.mean(squares, axis=0)), [item.rms for item in expected], rtol=0.1)
+    found = np.sqrt(np.mean(norms, axis=0))
+    weighted = [item.gradient for item in expected if item.type == "Linear"]
+    np.testing.assert_allclose(found / found[-1], weighted, rtol=0.1)
+    assert math.isnan(theory.predict(nn.Sequential(nn.Residual(nn.Tanh())), x)[-1].rms)
+
+
 def test_predictions_end_where_theory_does():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5), nn.ReLU())
     expected = theory.predict(net, np.ones((2, 1, 8, 8)))

@@ -5,8 +5,9 @@ import numpy as np
 from unstuck.errors import ShapeError
 from unstuck.nn.kernels import table as codes
 from unstuck.nn.layers.flatten import Flatten
-from unstuck.nn.layers.layer import Gradient, Layer
+from unstuck.nn.layers.layer import Gradient, Layer, Places
 from unstuck.nn.layers.normalisation import BatchNorm
+from unstuck.nn.layers.residual import Addition, block_start
 from unstuck.nn.layout import Layout
 from unstuck.nn.program import Buffer, Program, Shape, Statistics, Writer
 
@@ -17,14 +18,17 @@ def output_shapes(layers: dict[str, Layer], shape: Shape) -> dict[str, Shape]:
     Raises:
         ShapeError: names the first layer that does not fit, what it got and what it needs.
     """
-    shapes = dict[str, Shape]()
+    shapes, before = dict[str, Shape](), [shape]
     for name, layer in layers.items():
         try:
             shape = layer.output_shape(shape)
+            if isinstance(layer, Addition):
+                layer.check(before[block_start(layers, name)], shape)
         except ShapeError as error:
             msg = f"layer {name!r}: {error}"
             raise ShapeError(msg) from None
         shapes[name] = shape
+        before.append(shape)
     return shapes
 
 
@@ -36,16 +40,7 @@ def compile_network(layers: dict[str, Layer], layout: Layout, input_shape: Shape
     names, chain = list(layers), list(layers.values())
     before = [input_shape, *shapes.values()]
     places = [_places(layout, name, layer) for name, layer in layers.items()]
-
-    first = writer.allocate(input_shape, chain[0].border)
-    values = [first]
-    for i, layer in enumerate(chain):
-        if isinstance(layer, Flatten):
-            values.append(_as_features(values[-1]))
-            continue
-        border = chain[i + 1].border if i + 1 < len(chain) else (0, 0)
-        values.append(writer.allocate(before[i + 1], border))
-        layer.write_forward(writer, places[i], values[i], values[i + 1])
+    values = _write_forward(writer, layers, places, before)
     scores = writer.copied(values[-1])
     forward_rows = len(writer.rows)
     forward_stages = writer.stages(0, forward_rows)
@@ -59,15 +54,17 @@ def compile_network(layers: dict[str, Layer], layout: Layout, input_shape: Shape
         else:
             writer.elementwise(codes.COPY, deltas, last.view)
     for i in reversed(range(len(chain))):
-        layer, dy, dx = chain[i], gradients[i + 1], gradients[i]
+        dy, dx = gradients[i + 1], gradients[i]
         if dy is None:
             break
-        if isinstance(layer, Flatten):
-            if dx is not None and dx.view.offset != dy.view.offset:
-                image = Buffer(dy.view.offset, *dx.view.lengths, _compact_strides(dx.view.lengths, lanes))
-                writer.elementwise(codes.COPY, image, dx.view)
-            continue
-        layer.write_backward(writer, places[i], values[i], values[i + 1], dy, dx)
+        if isinstance(chain[i], Flatten):
+            _unflatten(writer, dy, dx)
+        else:
+            chain[i].write_backward(writer, places[i], values[i], values[i + 1], dy, dx)
+        for end, start in _blocks(layers):
+            around = gradients[end + 1]
+            if start == i and dx is not None and around is not None:  # past the block, to its input
+                writer.elementwise_back(codes.SUM, around.view, dx.view, dx.view)
 
     stages = forward_stages + writer.stages(forward_rows, len(writer.rows))
     targets = writer.allocate((int(np.prod(before[-1])),)).offset
@@ -82,7 +79,7 @@ def compile_network(layers: dict[str, Layer], layout: Layout, input_shape: Shape
             for name, layer in layers.items()
             if isinstance(layer, BatchNorm)
         ),
-        input=first,
+        input=values[0],
         outputs=dict(zip(names, values[1:], strict=True)),
         shapes=shapes,
         scores=scores,
@@ -90,6 +87,34 @@ def compile_network(layers: dict[str, Layer], layout: Layout, input_shape: Shape
         targets=targets,
         lanes=lanes,
     )
+
+
+def _write_forward(
+    writer: Writer, layers: dict[str, Layer], places: list[Places], before: list[Shape]
+) -> list[Buffer]:
+    """Let the layers write their forward passes; the input's and every layer's value."""
+    chain, starts = list(layers.values()), dict(_blocks(layers))
+    values = [writer.allocate(before[0], chain[0].border)]
+    for i, layer in enumerate(chain):
+        if isinstance(layer, Flatten):
+            values.append(_as_features(values[-1]))
+            continue
+        border = chain[i + 1].border if i + 1 < len(chain) else (0, 0)
+        values.append(writer.allocate(before[i + 1], border))
+        if isinstance(layer, Addition):
+            layer.write_sum(writer, values[i], values[starts[i]], values[i + 1])
+        else:
+            layer.write_forward(writer, places[i], values[i], values[i + 1])
+    return values
+
+
+def _blocks(layers: dict[str, Layer]) -> list[tuple[int, int]]:
+    """Of every residual block the number of its addition and of its first layer."""
+    return [
+        (i, block_start(layers, name))
+        for i, (name, layer) in enumerate(layers.items())
+        if isinstance(layer, Addition)
+    ]
 
 
 def _gradients(writer: Writer, chain: list[Layer], before: list[Shape]) -> list[Gradient | None]:
@@ -109,6 +134,13 @@ def _gradients(writer: Writer, chain: list[Layer], before: list[Shape]) -> list[
         else:
             gradients.append(layer.gradient(writer, before[i + 1], before[i] if below else None))
     return gradients
+
+
+def _unflatten(writer: Writer, dy: Gradient, dx: Gradient | None) -> None:
+    """The features' gradient as the image's, unless both are the same memory."""
+    if dx is not None and dx.view.offset != dy.view.offset:
+        image = Buffer(dy.view.offset, *dx.view.lengths, _compact_strides(dx.view.lengths, writer.lanes))
+        writer.elementwise(codes.COPY, image, dx.view)
 
 
 def _places(layout: Layout, name: str, layer: Layer) -> dict[str, int]:

@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from unstuck.errors import DataError, ShapeError, UnstuckError
 from unstuck.nn.checks import cast, numbers
 from unstuck.nn.initialise import Initialisation, ParameterSpec, plan
+from unstuck.nn.layers.chain import Chain, unfold
 from unstuck.nn.layers.layer import Layer
+from unstuck.nn.layers.residual import Addition, block_start
 from unstuck.nn.layout import ALIGNMENT, BufferSpec, Layout, aligned
 from unstuck.nn.losses import Loss
 from unstuck.nn.program import Program, Shape
@@ -23,12 +25,12 @@ if TYPE_CHECKING:
 Array = NDArray[np.floating]
 
 
-class Sequential:
+class Sequential(Chain):
     """Layers one after another.
 
     Args:
         layers: the layers in order, named "0", "1", ... as in PyTorch; or one mapping from names to layers.
-            A Sequential among them is unfolded, its layers named "outer.inner".
+            A Sequential or Residual among them is unfolded, its layers named "outer.inner".
 
     Raises:
         UnstuckError: something that is not a layer, or no layer at all.
@@ -41,24 +43,8 @@ class Sequential:
         (5, 3)
     """
 
-    def __init__(self, *layers: "Layer | Sequential | Mapping[str, Layer | Sequential]") -> None:
-        named: Mapping[str, Any] = (
-            layers[0]
-            if len(layers) == 1 and isinstance(layers[0], Mapping)
-            else {str(i): layer for i, layer in enumerate(layers)}
-        )
-        self.layers: dict[str, Layer] = {}
-        for name, layer in named.items():
-            if isinstance(layer, Sequential):
-                self.layers |= {f"{name}.{inner}": part for inner, part in layer.layers.items()}
-            elif isinstance(layer, Layer):
-                self.layers[name] = layer
-            else:
-                msg = f"layer {name!r}: expected a layer such as nn.Linear(3, 4), found {layer!r}"
-                raise UnstuckError(msg)
-        if not self.layers:
-            msg = "a network needs at least one layer, found none"
-            raise UnstuckError(msg)
+    def __init__(self, *layers: Layer | Chain | Mapping[str, Layer | Chain]) -> None:
+        self.layers = unfold(layers, "a network")
         self._flat: Array | None = None
         self._programs: dict[tuple[Shape, np.dtype[np.floating]], Program] = {}
 
@@ -200,11 +186,14 @@ class Sequential:
         shapes = output_shapes(self.layers, input_shape)
         nodes, before = list[Node](), INPUT
         for name, layer in self.layers.items():
+            inputs = (before,)
+            if isinstance(layer, Addition):
+                inputs = (*nodes[block_start(self.layers, name)].inputs[:1], before)
             nodes.append(
                 Node(
                     name=name,
                     type=layer.type,
-                    inputs=(before,),
+                    inputs=inputs,
                     shape=shapes[name],
                     parameters=layer.parameters(),
                     options=layer.options(),

@@ -22,6 +22,7 @@ from unstuck.nn.layers.layer import pair
 from unstuck.nn.layers.linear import Linear
 from unstuck.nn.layers.normalisation import BatchNorm
 from unstuck.nn.layers.pooling import AvgPool2d, MaxPool2d
+from unstuck.nn.layers.residual import Addition, block_start
 from unstuck.nn.network import Sequential
 from unstuck.nn.program import Shape
 
@@ -53,15 +54,15 @@ def to_onnx(net: Sequential, path: str | os.PathLike[str], input_shape: Shape | 
     """
     onnx = _onnx()
     shape = _input_shape(net) if input_shape is None else tuple(input_shape)
-    graph, value = _Graph(net.state), INPUT
+    graph = _Graph(net)
     for name, layer in net.layers.items():
         writer = _WRITERS.get(layer.type)
         if writer is None or type(layer) is not KINDS.get(layer.type):
             msg = f"layer {name!r}: ONNX has no {layer.type} of your own, only {', '.join(_WRITERS)}"
             raise UnstuckError(msg)
         graph.layer = name
-        value = writer(graph, layer, value)
-    graph.add_as(OUTPUT, "Identity", value)
+        graph.results.append(writer(graph, layer, graph.results[-1]))
+    graph.add_as(OUTPUT, "Identity", graph.results[-1])
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     model = helper.make_model(
         helper.make_graph(
@@ -84,9 +85,12 @@ def to_onnx(net: Sequential, path: str | os.PathLike[str], input_shape: Shape | 
 class _Graph:
     """Nodes and constants of a graph, collected layer by layer."""
 
-    def __init__(self, values: Mapping[str, ArrayLike]) -> None:
-        self.values = values
+    def __init__(self, net: Sequential) -> None:
+        self.net = net
+        self.values: Mapping[str, ArrayLike] = net.state
         """Parameters and buffers of the network by name."""
+        self.results = [INPUT]
+        """Names of the input and of every layer's result."""
         self.layer = ""
         """Name of the layer that is being written."""
         self.nodes = list[Any]()
@@ -163,6 +167,10 @@ def _batch_norm(graph: _Graph, layer: BatchNorm, x: str) -> str:
     return graph.add("Add", graph.add("Mul", graph.add("Div", rest, std), scale), shift)
 
 
+def _residual(graph: _Graph, _layer: Addition, x: str) -> str:
+    return graph.add("Add", x, graph.results[block_start(graph.net.layers, graph.layer)])
+
+
 def _gelu(graph: _Graph, layer: GELU, x: str) -> str:
     if layer.approximate == "tanh":
         cube = graph.add("Mul", graph.add("Mul", x, x), x)
@@ -189,6 +197,8 @@ _WRITERS: Final[dict[str, Callable[[_Graph, Any, str], str]]] = {
     "AvgPool2d": _avg_pool,
     "BatchNorm1d": _batch_norm,
     "BatchNorm2d": _batch_norm,
+    "Dropout": lambda _graph, _layer, x: x,  # in use everything passes
+    "Residual": _residual,
     "Flatten": lambda graph, _, x: graph.add("Flatten", x, axis=1),
     "Sigmoid": lambda graph, _, x: graph.add("Sigmoid", x),
     "Tanh": lambda graph, _, x: graph.add("Tanh", x),

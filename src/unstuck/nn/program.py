@@ -112,10 +112,10 @@ class Writer:
         strides = (area * self.lanes, breadth * self.lanes, self.lanes)
         return Buffer(start + by * strides[1] + bx * strides[2], channels, lines, positions, strides)
 
-    def keep(self, output: Buffer, vectors: int) -> Buffer:
+    def keep(self, output: Buffer, shape: Shape) -> Buffer:
         """Room for what the forward pass that makes `output` leaves for the backward pass."""
         if output.offset not in self._kept:
-            self._kept[output.offset] = self.allocate((vectors,))
+            self._kept[output.offset] = self.allocate(shape)
         return self._kept[output.offset]
 
     def allocate_spread(

@@ -11,10 +11,12 @@ from unstuck.errors import UnstuckError
 from unstuck.nn.compiler import output_shapes
 from unstuck.nn.initialise import Initialisation
 from unstuck.nn.layers.conv import Conv2d
+from unstuck.nn.layers.dropout import Dropout
 from unstuck.nn.layers.flatten import Flatten
 from unstuck.nn.layers.layer import Layer
 from unstuck.nn.layers.linear import Linear
 from unstuck.nn.layers.normalisation import BatchNorm
+from unstuck.nn.layers.residual import Addition, block_start
 from unstuck.nn.network import Sequential, checked_inputs
 from unstuck.nn.program import Shape
 from unstuck.nn.schemes import ParameterSpec
@@ -96,20 +98,26 @@ def predict(net: Sequential, x: ArrayLike, init: object = None) -> tuple[Expecte
             msg = f"init.layers: no layer {name!r}; there are: {', '.join(net.layers)}"
             raise UnstuckError(msg)
     shapes = output_shapes(net.layers, inputs.shape[1:])
-    into, signal = inputs.shape[1:], _Signal(float(inputs.mean()), float(np.mean(inputs**2)))
-    signals = list[_Signal]()
+    into = inputs.shape[1:]
+    signals = [_Signal(float(inputs.mean()), float(np.mean(inputs**2)))]
     for name, layer in net.layers.items():
-        specs = [spec for spec in net.specs if spec.layer == name]
-        signal = _step(layer, signal, into, shapes[name], specs, how)
-        signals.append(signal)
+        if isinstance(layer, Addition):
+            start = block_start(net.layers, name)
+            signals.append(_add(signals[start], signals[-1], list(net.layers.values())[start : len(signals)]))
+        else:
+            specs = [spec for spec in net.specs if spec.layer == name]
+            signals.append(_step(layer, signals[-1], into, shapes[name], specs, how))
         into = shapes[name]
-    gradients = [1.0]
-    for signal in reversed(signals[1:]):
-        gradients.append(gradients[-1] * signal.back)
+    # squared gradients, of the input and of every layer's output
+    gradients = [0.0] * len(net.layers) + [1.0]
+    for i, (name, layer) in reversed(list(enumerate(net.layers.items()))):
+        gradients[i] += gradients[i + 1] * signals[i + 1].back
+        if isinstance(layer, Addition):
+            gradients[block_start(net.layers, name)] += gradients[i + 1]
     return tuple(
         Expected(name, layer.type, signal.mean, math.sqrt(signal.square), math.sqrt(gradient))
         for (name, layer), signal, gradient in zip(
-            net.layers.items(), signals, reversed(gradients), strict=True
+            net.layers.items(), signals[1:], gradients[1:], strict=True
         )
     )
 
@@ -128,7 +136,7 @@ def _step(
             # each of the kernel's weights has the variance that fills it; of a delta kernel one tap holds all
             pairs *= math.prod(layer.kernel) if delta else 1
             return _weigh(signal, layer.in_channels * pairs / math.prod(out[1:]), specs, how)
-        case Flatten():
+        case Flatten() | Dropout():  # in use everything passes
             return replace(signal, back=1.0)
         case BatchNorm():
             return _normalise(signal, specs, how)
@@ -141,6 +149,14 @@ def _step(
             )
         case _:
             return _UNKNOWN
+
+
+def _add(first: _Signal, second: _Signal, block: list[Layer]) -> _Signal:
+    """The sum of a block's input and output: independent, if there are random weights in between."""
+    if not any(isinstance(layer, Linear | Conv2d) for layer in block):
+        return _UNKNOWN
+    square = first.square + second.square + 2 * first.mean * second.mean
+    return _Signal(first.mean + second.mean, square, back=1.0, normal=first.normal and second.normal)
 
 
 def _weigh(signal: _Signal, taps: float, specs: Iterable[ParameterSpec], how: Initialisation) -> _Signal:
