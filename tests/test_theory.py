@@ -4,7 +4,9 @@ The figures are listed with their sources in docs/theory.md. What needs a networ
 `test_theory_networks.py`, what needs a training in `test_theory_training.py`.
 """
 
+import doctest
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ ACTIVATIONS = [
     nn.Softplus(2.0),
 ]
 EVERY = pytest.mark.parametrize("layer", ACTIVATIONS, ids=repr)
+PAGE = Path(__file__).parent.parent / "docs" / "theory.md"
 BOTH = Scheme("uniform", low=-1.0, high=1.0)
 
 
@@ -368,3 +371,33 @@ def test_moments_of_schemes(scheme, shape):
 
 def test_schemes_that_are_no_law():
     assert Scheme("dirac").moments(ParameterSpec.weight("0", (2, 2))) is None
+
+
+# the page
+
+
+def test_the_examples_of_the_page_run():
+    found = doctest.testfile(str(PAGE), module_relative=False)
+    assert found.attempted >= 10
+    assert found.failed == 0
+
+
+def test_the_page_names_every_function():
+    text = PAGE.read_text(encoding="utf-8")
+    functions = {name for name in theory.__all__ if name[0].islower()} - {"function"}
+    assert {name for name in functions if f"`{name}`" not in text} == set()
+
+
+def test_every_row_of_the_page_names_its_tests():
+    tests = "".join(
+        path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_theory*.py")
+    )
+    names = "\n".join(line for line in tests.splitlines() if line.startswith("def test_"))
+    rows = [
+        line.split("|")[-2].strip(" `")
+        for line in PAGE.read_text(encoding="utf-8").splitlines()
+        if line.count("|") > 5
+    ]
+    words = [word for row in rows[2:] for word in row.split(" or ")]
+    assert len(words) > 15
+    assert [word for word in words if word not in names] == []
