@@ -71,23 +71,44 @@ class Sequential(Chain):
         """Where parameters of this number type stand."""
         return Layout(self.specs, ALIGNMENT // dtype.itemsize, self._buffer_specs)
 
-    def init(self, seed: int = 0, init: object = None, dtype: type[np.floating] = np.float32) -> Self:
+    def init(
+        self,
+        seed: int = 0,
+        init: object = None,
+        dtype: type[np.floating] = np.float32,
+        *,
+        data: ArrayLike | None = None,
+    ) -> Self:
         """Draw all weights and biases.
 
         Args:
             seed: a whole number from 0 to 2**64 - 1. The same seed gives the same bits.
             init: what `nn.Initialisation.of` reads: None (PyTorch's default), "glorot", a dict, ...
             dtype: float32 to train, float64 to check.
+            data: inputs, for the scheme "lsuv", which looks at some of them.
 
         Returns:
             The network itself.
 
         Raises:
-            UnstuckError: an unknown scheme or layer, a bad seed, another number type.
+            UnstuckError: an unknown scheme or layer, a bad seed, another number type, no data for "lsuv".
+            ShapeError, DataError: data that do not fit.
         """
-        values: dict[str, ArrayLike] = dict(plan(self.specs, Initialisation.of(init)).draw(seed))
+        from unstuck.nn.lsuv import needs_data, scale_layers
+
+        scheme = Initialisation.of(init)
+        late = needs_data(scheme, self.layout(np.dtype(dtype)))
+        if late and data is None:
+            msg = "init: the scheme 'lsuv' looks at data, give some inputs: net.init(..., data=X)"
+            raise UnstuckError(msg)
+        values: dict[str, ArrayLike] = dict(plan(self.specs, scheme).draw(seed))
         fresh = {spec.name: np.full(spec.shape, spec.start) for spec in self._buffer_specs}
-        return self.load(values | fresh, dtype)
+        self.load(values | fresh, dtype)
+        if late and data is not None:
+            inputs = checked_inputs(data, self.dtype)
+            program = self.program(inputs.shape[1:], self.dtype)
+            scale_layers(program, self.layout(self.dtype), scheme, self.flat, as_samples(inputs))
+        return self
 
     @property
     def initialised(self) -> bool:
