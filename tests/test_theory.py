@@ -370,7 +370,8 @@ def test_moments_of_schemes(scheme, shape):
 
 
 def test_schemes_that_are_no_law():
-    assert Scheme("dirac").moments(ParameterSpec.weight("0", (2, 2))) is None
+    for scheme in ("dirac", "identity", "lsuv"):
+        assert Scheme(scheme).moments(ParameterSpec.weight("0", (2, 2))) is None
 
 
 # the page

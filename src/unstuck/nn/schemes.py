@@ -199,14 +199,15 @@ class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         """Mean and standard deviation of a value.
 
         Orthogonal matrices have entries of mean square 1/(longer side); those around a delta_orthogonal
-        kernel's centre count with their zeros. None for what is no law of values: identity and dirac.
+        kernel's centre count with their zeros. None for what is no law of values: identity, dirac, and lsuv,
+        which depends on data.
 
         Example:
             >>> Scheme("lecun", gain=2.0).moments(ParameterSpec.weight("0", (5, 16)))
             (0.0, 0.5)
         """
         match self.scheme:
-            case "identity" | "dirac":
+            case "identity" | "dirac" | "lsuv":
                 return None
             case "zeros" | "ones" | "constant":
                 return self.gain * {"zeros": 0.0, "ones": 1.0}.get(self.scheme, self.value or 0.0), 0.0

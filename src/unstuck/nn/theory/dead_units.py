@@ -53,10 +53,10 @@ def unit_on_interval(
 
     Example:
         >>> both = Scheme("uniform", low=-1.0, high=1.0)
-        >>> [round(odds, 3) for odds in unit_on_interval(both, both)]
-        [0.375, 0.375, 0.25]
-        >>> [round(odds, 3) for odds in unit_on_interval("he")]  # without a bias no unit bends inside
-        [0.5, 0.5, 0.0]
+        >>> tuple(round(odds, 3) for odds in unit_on_interval(both, both))
+        (0.375, 0.375, 0.25)
+        >>> tuple(round(odds, 3) for odds in unit_on_interval("he"))  # without a bias no unit bends inside
+        (0.5, 0.5, 0.0)
 
     References:
         Elementary; it is the case of one layer of L. Lu et al. (2019), arXiv 1903.06733.

@@ -84,8 +84,8 @@ def predict(net: Sequential, x: ArrayLike, init: object = None) -> tuple[Expecte
         >>> from unstuck import nn
         >>> net = nn.Sequential(nn.Linear(400, 300), nn.ReLU(), nn.Linear(300, 300))
         >>> layers = predict(net, np.ones((1, 400)), "he")
-        >>> [round(layer.rms, 3) for layer in layers]
-        [1.414, 1.0, 1.414]
+        >>> tuple(round(layer.rms, 3) for layer in layers)
+        (1.414, 1.0, 1.414)
 
     References:
         X. Glorot, Y. Bengio (2010); K. He et al. (2015), arXiv 1502.01852; S. Schoenholz et al. (2017), arXiv
