@@ -6,6 +6,8 @@ The figures are listed with their sources in docs/theory.md. What needs a networ
 
 import doctest
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -372,6 +374,20 @@ def test_moments_of_schemes(scheme, shape):
 def test_schemes_that_are_no_law():
     for scheme in ("dirac", "identity", "lsuv"):
         assert Scheme(scheme).moments(ParameterSpec.weight("0", (2, 2))) is None
+
+
+# how it is reached
+
+
+def test_it_is_there_without_an_import_of_its_own():
+    program = """
+import sys
+import unstuck
+assert not any(name.startswith("unstuck.nn") for name in sys.modules)
+print(unstuck.nn.theory.phase("Tanh", 1.5), sorted({"onnx", "torch"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "chaotic []\n"
 
 
 # the page

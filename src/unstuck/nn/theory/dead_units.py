@@ -133,7 +133,7 @@ def born_dead_bound(width: int, layers: int) -> float:
         0.699
 
     References:
-        L. Lu, Y. Shin, Y. Su, G. Karniadakis (2019), arXiv 1903.06733, theorem 2.
+        L. Lu, Y. Shin, Y. Su, G. Karniadakis (2019), arXiv 1903.06733.
     """
     n, depth = whole("width", width, 1), whole("layers", layers, 1)
     return -math.expm1((depth - 1) * math.log1p(-(2.0**-n)))

@@ -44,7 +44,7 @@ def length_map(activation: Activation, q: float, sw2: float, sb2: float = 0.0) -
         3.0
 
     References:
-        Poole et al. (2016), arXiv 1606.05340, equation 3.
+        Poole et al. (2016), arXiv 1606.05340.
     """
     check_variances(sw2, sb2, q)
     return next_length(function(activation), q, sw2, sb2)

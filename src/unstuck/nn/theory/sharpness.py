@@ -16,7 +16,6 @@ from unstuck.nn.checks import whole
 from unstuck.nn.layout import Layout
 from unstuck.nn.losses import Loss
 from unstuck.nn.network import Sequential, as_samples, checked_inputs
-from unstuck.nn.runner import Runner
 
 Floats = NDArray[Any]
 
@@ -67,6 +66,8 @@ def sharpness(
         Y. LeCun, P. Simard, B. Pearlmutter (1993), Automatic learning rate maximization by on-line estimation
         of the Hessian's eigenvectors; J. Cohen et al. (2021), arXiv 2103.00065.
     """
+    from unstuck.nn.runner import Runner
+
     whole("rounds", rounds, 1)
     twin = Sequential(dict(net.layers)).load(net.state, np.float64)
     inputs = checked_inputs(data[0], twin.dtype)
