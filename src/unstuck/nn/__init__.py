@@ -1,5 +1,6 @@
 """The engine: networks from scratch, forward and backward by hand."""
 
+from unstuck.nn import theory
 from unstuck.nn.convert import from_torch
 from unstuck.nn.ensemble import EnsembleInterrupted, EnsembleResult
 from unstuck.nn.files import load
@@ -83,4 +84,5 @@ __all__ = [
     "fit",
     "from_torch",
     "load",
+    "theory",
 ]

@@ -308,6 +308,22 @@ class Sequential(Chain):
 
         return to_torch(self)
 
+    def to_onnx(self, path: str | os.PathLike[str], input_shape: Shape | None = None) -> None:
+        """Write the network as it is used to an ONNX file (`nn.onnx`), for any number of samples, in float32.
+
+        Args:
+            path: for example `net.onnx`.
+            input_shape: shape of one sample; None: what the first layer says, an image's size left open.
+
+        Raises:
+            UnstuckError: no weights yet, a layer of another type, no way to tell the input's shape, a file
+                that cannot be written, or onnx is not installed.
+            ShapeError: an input_shape that does not fit.
+        """
+        from unstuck.nn.onnx import to_onnx
+
+        to_onnx(self, path, input_shape)
+
     def __repr__(self) -> str:
         """As PyTorch prints it: one layer a line."""
         lines = [f"  ({name}): {layer!r}" for name, layer in self.layers.items()]

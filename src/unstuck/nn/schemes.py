@@ -195,6 +195,32 @@ class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
                 values = shift + scale * base
         return values * self.gain
 
+    def moments(self, spec: ParameterSpec) -> tuple[float, float] | None:
+        """Mean and standard deviation of a value.
+
+        Orthogonal matrices have entries of mean square 1/(longer side); those around a delta_orthogonal
+        kernel's centre count with their zeros. None for what is no law of values: identity, dirac, and lsuv,
+        which depends on data.
+
+        Example:
+            >>> Scheme("lecun", gain=2.0).moments(ParameterSpec.weight("0", (5, 16)))
+            (0.0, 0.5)
+        """
+        match self.scheme:
+            case "identity" | "dirac" | "lsuv":
+                return None
+            case "zeros" | "ones" | "constant":
+                return self.gain * {"zeros": 0.0, "ones": 1.0}.get(self.scheme, self.value or 0.0), 0.0
+            case "orthogonal":
+                return 0.0, abs(self.gain) / math.sqrt(max(spec.shape[0], math.prod(spec.shape[1:])))
+            case "delta_orthogonal":
+                return 0.0, abs(self.gain) / math.sqrt(spec.shape[0] * math.prod(spec.shape[2:]))
+            case _:
+                shift, scale = self._line(spec)
+                if self.draws == "uniform":
+                    shift, scale = shift + scale / 2, scale / math.sqrt(12)
+                return self.gain * shift, abs(self.gain * scale)
+
     def _line(self, spec: ParameterSpec) -> tuple[float, float]:
         """Shift and scale that turn a standard uniform or normal number into a value."""
         n, m = spec.fan_in, spec.fan_out
