@@ -119,9 +119,15 @@ def test_the_parameters_decide_the_number_type(dtype):
 
 def test_progress_goes_up_to_one():
     shares = []
-    fit(dense(), blobs(), epochs=35, progress=shares.append)
+    fit(dense(), blobs(), epochs=35, batch_size=30, progress=shares.append)
     assert shares == sorted(shares)
     assert len(shares) == 4
+    assert shares[-1] == 1.0
+    shares.clear()
+    fit(
+        dense(), blobs(), epochs=35, batch_size=1, progress=shares.append
+    )  # members as lanes: a few times a second
+    assert shares == sorted(shares)
     assert shares[-1] == 1.0
 
 
