@@ -78,7 +78,7 @@ VECTORS = {types.float32: Vector(types.float32), types.float64: Vector(types.flo
 def spread(builder, kind, number):
     """Emit the vector that holds `number` in every lane."""
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
-    order = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
+    order = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None)  # all 0
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), order)
 
 

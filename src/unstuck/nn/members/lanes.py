@@ -8,6 +8,7 @@ instruction for each operation. So a formula stands once, and both ways of train
 """
 
 import builtins
+import functools
 import types
 from typing import Any
 
@@ -18,7 +19,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
 
 from unstuck.nn.kernels import functions
-from unstuck.nn.kernels.vectors import Mask, Vector
+from unstuck.nn.kernels.vectors import Mask, Vector, like
 
 DOUBLE = ir.DoubleType()
 _OVERLOADS = {
@@ -92,6 +93,8 @@ def formula(function, builder, kind):
         builder: where the instructions go.
         kind: the type of vector that the formula is for.
     """
+    if function is like:  # a constant, written down as one
+        return lambda x, value: number(builder, x.kind, value)
     if isinstance(function, _Intrinsic):
         return _instruction(function, builder)
     if function in _OVERLOADS:
@@ -125,9 +128,15 @@ def _instruction(intrinsic, builder):
 def number(builder, kind, value):
     """The same number in every lane."""
     if isinstance(kind, Whole):
-        return Lanes(builder, ir.Constant(kind.llvm, [int(value)] * kind.width), kind)
+        return Lanes(builder, _constant(kind.llvm, int(value)), kind)
     exact = float(np.float32(value)) if kind.scalar is numba_types.float32 else float(value)
-    return Lanes(builder, ir.Constant(kind.llvm, [exact] * kind.width), kind)
+    return Lanes(builder, _constant(kind.llvm, exact), kind)
+
+
+@functools.lru_cache(maxsize=4096)
+def _constant(kind, value):
+    """A constant vector: llvmlite keeps the text of the object, and would write that of another one anew."""
+    return ir.Constant(kind, [value] * kind.count)
 
 
 def widened(x):
