@@ -9,17 +9,21 @@ from unstuck.errors import UnstuckError
 from unstuck.trace.recording import Recording
 
 
-class Watching:
-    """Starts and ends a recording for a library's callback; several trainings come one after another."""
+class WatchingCallback:
+    """Starts and ends a recording; several trainings come one after another.
+
+    A library's callback derives from this and from the library's own base class, and says when a training
+    starts and ends: by `start`, `end` and `close`.
+    """
 
     def __init__(
         self,
         *,
-        folder: str | os.PathLike[str] | None,
-        every: int | None,
-        probe: bool,
-        goal: str | None,
-        report: bool,
+        folder: str | os.PathLike[str] | None = None,
+        every: int | None = None,
+        probe: bool = False,
+        goal: str | None = None,
+        report: bool = True,
     ) -> None:
         """Prepare.
 
@@ -30,6 +34,7 @@ class Watching:
             goal: what counts as learned, such as "loss<0.1".
             report: whether to print the findings at the end, on stderr.
         """
+        super().__init__()
         self._options: dict[str, Any] = {"folder": folder, "every": every, "probe": probe, "goal": goal}
         self._report = report
         self._recorder: Any = None
@@ -75,7 +80,10 @@ class Watching:
         return self._begun().warnings
 
     def diagnose(self, **options: Any) -> Any:
-        """Name what is wrong: a `Diagnosis`. Options: `select` and `ignore`, prefixes of rule codes.
+        """Name what is wrong with the last training: a `Diagnosis`.
+
+        Args:
+            options: `select` and `ignore`, prefixes of rule codes.
 
         Raises:
             UnstuckError: before a training has begun.
