@@ -196,7 +196,7 @@ def test_keras_refuses_what_it_cannot_watch(keras: Any, monkeypatch: pytest.Monk
     model = keras_perceptron(keras)
     with monkeypatch.context() as patch:
         patch.setattr(keras.backend, "backend", lambda: "jax")
-        with pytest.raises(ValueError, match="on the backend jax the whole step is compiled"):
+        with pytest.raises(ValueError, match="on Keras's backend jax the whole step is compiled"):
             record_keras(model)
         patch.setattr(keras.backend, "backend", lambda: "tensorflow")
         with pytest.raises(ValueError, match="run_eagerly=True"):

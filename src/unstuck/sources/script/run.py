@@ -25,8 +25,8 @@ __all__ = ["ScriptResult", "WatchOptions", "run_script"]
 
 Ending = Literal["finished", "stopped", "exited", "interrupted", "raised"]
 
-UNSEEN = {"jax": "JAX", "tensorflow": "TensorFlow", "keras": "Keras", "paddle": "Paddle", "mxnet": "MXNet"}
-"""Frameworks whose training this cannot see, by the module that a script imports."""
+UNSEEN = {"jax": "JAX", "tensorflow": "TensorFlow", "paddle": "Paddle", "mxnet": "MXNet"}
+"""Frameworks that train by themselves, by the module that a script imports."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class ScriptResult:
     """"steps" or "error" when the script was stopped, else ''."""
     notes: tuple[str, ...] = ()
     torch_used: bool = False
+    keras_used: bool = False
     others_seen: tuple[str, ...] = ()
 
     @property
@@ -69,13 +70,16 @@ class ScriptResult:
             return f": it exited with code {self.code} before it trained"
         if self.ending in {"interrupted", "raised"}:
             return f" before it {'failed' if self.ending == 'raised' else 'was interrupted'}"
-        if self.torch_used:
+        if self.notes:
+            return ": " + "; ".join(self.notes)
+        if self.torch_used or self.keras_used:
             return (
-                ": it uses PyTorch, but no torch.optim optimiser made a step in this process "
-                "(for an own update rule, see unstuck.Recording)"
+                f": it uses {'Keras' if self.keras_used else 'PyTorch'}, but none of its optimisers "
+                "made a step in this process (for an own update rule, see unstuck.Recording)"
             )
         if self.others_seen:
-            return f": it uses {' and '.join(self.others_seen)}, and only PyTorch trainings can be seen"
+            found = " and ".join(self.others_seen)
+            return f": it uses {found}, and only PyTorch and Keras trainings can be seen"
         return ": it does not use PyTorch (for an own training loop, see unstuck.Recording)"
 
 
@@ -135,6 +139,7 @@ def run_script(
         stopped=watch.stopped,
         notes=tuple(watch.notes),
         torch_used=watch.torch_used,
+        keras_used=watch.keras_used,
         others_seen=tuple(word for key, word in UNSEEN.items() if key in found),
     )
 
