@@ -329,3 +329,24 @@ def test_a_second_training_replaces_the_first(capsys: pytest.CaptureFixture[str]
     assert watching.recording.steps == 3
     assert torch.autograd.backward is backward
     assert capsys.readouterr().err.count("dead-input") > 0  # all inputs are the same
+
+
+def test_several_processes_record_apart_and_one_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (1, 0):
+        monkeypatch.setenv("RANK", str(rank))
+        callback = WatchingCallback(folder=tmp_path / "run")
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        callback.start(model, [optimizer])
+        for _ in range(3):
+            optimizer.zero_grad()
+            F.mse_loss(model(torch.ones(4, 3) + rank), torch.ones(4, 1)).backward()
+            optimizer.step()
+        callback.end()
+        assert ("faulty" in capsys.readouterr().err) is (rank == 0)
+    assert sorted(one.name for one in (tmp_path / "run").glob("rank-*")) == ["rank-0", "rank-1"]
+    assert callback.recording.first("data.mean") == 1.5
+    assert "rank 1 differs in weight_norm" in callback.warnings[-1]

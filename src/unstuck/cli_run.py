@@ -86,7 +86,6 @@ def run_command(
         if record is not None and record.exists() and not record.is_dir():
             raise UnstuckError(f"--record: {record} is a file, expected a folder")
         from unstuck.report.selection import chosen_codes, prefixes
-        from unstuck.sources.script.process import rank
         from unstuck.sources.script.run import WatchOptions, run_script
 
         codes = chosen_codes(select, ignore)
@@ -102,7 +101,7 @@ def run_command(
         quiet = format is not Format.text and output is None
         result = run_script(script, args or [], options, module=module, stdout_to_stderr=quiet)
         status = 0
-        if rank() == 0:
+        if result.rank == 0:
             status = _tell(result, codes, options, (format, output, html))
         _exit(result, status, own=exit_code is ExitCode.script, zero=exit_zero)
 

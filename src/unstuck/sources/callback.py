@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from unstuck.errors import UnstuckError
+from unstuck.sources.ranks import RankRecorder, of_group, rank_folder
 from unstuck.trace.recording import Recording
 
 
@@ -28,7 +29,7 @@ class WatchingCallback:
         """Prepare.
 
         Args:
-            folder: where to store the recording while it runs.
+            folder: where to store the recording while it runs; of several processes, that of all together.
             every: measure every so many steps instead of the usual schedule.
             probe: whether to run what needs extra computations at the end.
             goal: what counts as learned, such as "loss<0.1".
@@ -39,13 +40,22 @@ class WatchingCallback:
         self._report = report
         self._recorder: Any = None
         self._open = False
+        self._place = 0, 1
+        """Which process this is and of how many."""
 
     def start(self, model: Any, optimizers: Sequence[Any]) -> None:
         """A training begins; one that was cut off is closed first."""
         from unstuck.sources.torch.record import record
 
         self.close()
-        self._recorder = record(model, optimizers, **self._options)
+        self._place = rank, size = of_group()
+        folder = self._options["folder"]
+        if folder is None or size == 1:
+            self._recorder = record(model, optimizers, **self._options)
+        else:
+            options: dict[str, Any] = {**self._options, "folder": rank_folder(folder, rank)}
+            own = record(model, optimizers, **options)
+            self._recorder = RankRecorder(own, folder, place=self._place)
         self._recorder.__enter__()
         self._open = True
 
@@ -54,7 +64,7 @@ class WatchingCallback:
         if not self._open:
             return
         self.close()
-        if self._report and os.environ.get("RANK", "0") == "0":
+        if self._report and self._place[0] == 0:
             from rich.console import Console
 
             Console(file=sys.stderr).print(self.diagnose())
