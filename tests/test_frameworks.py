@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812  (the name that everybody use
 
 from training_data import digits, digits_loader, made_sequences
 from unstuck.sources.callback import WatchingCallback
+from unstuck.sources.script.watch import Watch
 from unstuck.sources.torch.record import record
 
 
@@ -27,15 +28,22 @@ def offline_and_quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
 
 
 def compare(train: Callable[[bool], tuple[Any, Any]]) -> Any:
-    """Trains with and without watching; returns the diagnosis."""
+    """Trains unwatched, with a callback, and found by itself; returns the callback's diagnosis."""
     plain, _ = train(False)  # noqa: FBT003  (the functions under test have one argument)
     watched, run = train(True)  # noqa: FBT003
-    first, second = plain.state_dict(), watched.state_dict()
-    assert first.keys() == second.keys()
-    for name, weight in first.items():
-        assert torch.equal(weight, second[name]), name
-    assert not [text for text in run.warnings if "could not be measured" in text], run.warnings
-    return run.diagnose()
+    with Watch() as watch:
+        unchanged, _ = train(False)  # noqa: FBT003
+    first = plain.state_dict()
+    for other in (watched.state_dict(), unchanged.state_dict()):
+        assert first.keys() == other.keys()
+        for name, weight in first.items():
+            assert torch.equal(weight, other[name]), name
+    assert not [text for text in (*run.warnings, *watch.notes) if "could not be measured" in text]
+    (found,) = watch.results
+    diagnosis = run.diagnose()
+    assert found.recording.steps == diagnosis.steps
+    assert_sound(found.recording.diagnose())
+    return diagnosis
 
 
 def assert_sound(diagnosis: Any) -> None:

@@ -1,5 +1,6 @@
 """`unstuck.record` sees for itself what library a model is of."""
 
+import math
 import subprocess
 import sys
 import warnings
@@ -89,6 +90,25 @@ def test_gradients_of_half_precision_are_not_multiplied(keras: Any) -> None:
         norms.append(run.recording.first("grad_norm", model.layers[0].name))
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
     assert norms[0] > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("clipping", "largest"), [({}, None), ({"global_clipnorm": 0.1}, 0.1), ({"clipvalue": 1e6}, None)]
+)
+def test_clipping_by_keras_is_seen(clipping: dict[str, float], largest: float | None, keras: Any) -> None:
+    keras.utils.set_random_seed(3)
+    model = keras_model(keras)
+    model.compile(optimizer=keras.optimizers.SGD(0.1, **clipping), loss="mse")
+    with unstuck.record(model) as run:
+        model.fit(torch.randn(64, 3), torch.randn(64, 1) * 9, batch_size=16, verbose=0)
+    ratios = run.recording.series("clip_ratio")
+    assert ratios.steps.tolist() == [0, 1, 2, 3]
+    names = run.recording.layers("grad_norm")
+    for step, ratio in enumerate(ratios.values.tolist()):
+        norm = math.hypot(*[run.recording.at("grad_norm", name, step) or 0.0 for name in names])
+        assert ratio == pytest.approx(1.0 if largest is None else largest / norm, rel=1e-4)
+    assert "_clip_gradients" not in vars(model.optimizer)
+    assert run.warnings == []
 
 
 def test_a_compiled_step_is_refused(keras: Any) -> None:

@@ -79,7 +79,7 @@ def run_command(
     ignore: IgnoreOption = "",
     exit_zero: ExitZeroOption = False,
 ) -> None:
-    """Run a PyTorch training script unchanged, watched; options stand before the script."""
+    """Run a PyTorch or Keras training script unchanged, watched; options stand before the script."""
     with plain_errors():
         check_targets(output, html)
         _check_goal(goal)

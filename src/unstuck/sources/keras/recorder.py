@@ -26,9 +26,11 @@ from unstuck.sources.keras.structure import (
     loss_scale,
     options,
     structure,
+    total_norm,
     units_first,
     weights_of,
 )
+from unstuck.trace import measure
 from unstuck.trace.meta import Meta
 from unstuck.trace.meter import Meter
 from unstuck.trace.recording import Recording
@@ -111,6 +113,9 @@ class KerasRecorder:
     def __enter__(self) -> Self:
         if not self._undo:
             self._replace(self._optimizer, "apply", self._apply)
+            inner = getattr(self._optimizer, "inner_optimizer", self._optimizer)
+            if hasattr(inner, "_clip_gradients"):  # no public method of it shows them before and after
+                self._replace(inner, "_clip_gradients", self._clip)
             self._replace(self._model, "compute_loss", self._compute_loss)
             self._replace(self._model, "call", self._forward)
             if "torch" in sys.modules:
@@ -179,6 +184,20 @@ class KerasRecorder:
             return result
 
         return apply
+
+    def _clip(self, original: Any) -> Any:
+        def clip(grads: Any) -> Any:
+            clipped = original(grads)
+            if self._due(self._step - 1):
+                self._safely("the clipping", self._note_clipping, grads, clipped)
+            return clipped
+
+        return clip
+
+    def _note_clipping(self, before: Any, after: Any) -> None:
+        """Inside the optimiser's step, which has been counted already."""
+        ratio = 1.0 if after is before else measure.ratio(total_norm(after), total_norm(before))
+        self._recording.add_row(self._step - 1, "", {"clip_ratio": ratio})
 
     def _compute_loss(self, original: Any) -> Any:
         names = ("x", "y", "y_pred", "sample_weight")

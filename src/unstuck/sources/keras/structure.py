@@ -1,5 +1,6 @@
 """A Keras model in PyTorch's words: names of layers and losses, and weights with units along axis 0."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -200,6 +201,11 @@ def loss_scale(optimizer: Any) -> float:
     factor = getattr(optimizer, "dynamic_scale", None)
     factor = getattr(optimizer, "loss_scale_factor", None) if factor is None else factor
     return 1.0 if factor is None else float(as_array(getattr(factor, "value", factor)))
+
+
+def total_norm(grads: Sequence[Any]) -> float:
+    """The norm of some gradients, taken together."""
+    return math.hypot(*(float(np.linalg.norm(as_array(grad))) for grad in grads if grad is not None))
 
 
 def _per_sample(output: Array) -> tuple[int, ...]:
