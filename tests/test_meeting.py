@@ -162,6 +162,36 @@ def test_what_an_earlier_run_left_is_not_taken_for_this_ones(
     assert not (earlier.own / meetings.ACCOUNT).exists()
 
 
+def test_rank_0_waits_no_longer_when_it_is_told_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    meeting = called(tmp_path, 0, 2)
+    own = [watched()]
+    meeting.leave(own, Account(time.time(), "finished"))
+    monkeypatch.setattr(time, "sleep", nap)
+    with terminated_as_interrupted():
+        _, notes = meeting.gather(own, cut_off=False)
+    assert len(naps) == 3
+    assert notes == ["rank 1 has not ended: what it recorded is not in here"]
+
+
+def test_a_recording_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    ranks = [called(tmp_path, rank, 2) for rank in range(2)]
+    for one in ranks:
+        one.leave([watched()], Account(time.time(), "finished"))
+    (training,), notes = ranks[0].gather([watched()], cut_off=False)
+    assert training.recording.steps == 3
+    assert len(notes) == 1
+    assert notes[0].startswith("rank 1's recording is not in here: ")
+
+
 def test_one_process_alone_meets_nobody() -> None:
     assert Meeting.called(None, {}) is None
     assert Meeting.called(None, {"RANK": "0", "WORLD_SIZE": "1"}) is None

@@ -1,6 +1,7 @@
 """`unstuck run`: a training script, unchanged, watched; what was found stands at the end."""
 
 import re
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -101,6 +102,8 @@ def run_command(
         quiet = format is not Format.text and output is None
         result = run_script(script, args or [], options, module=module, stdout_to_stderr=quiet)
         status = 0
+        if result.ranks > 1:  # a launcher ends all when one fails, but this one has something to say first
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if result.rank == 0:
             status = _tell(result, codes, options, (format, output, html))
         _exit(result, status, own=exit_code is ExitCode.script, zero=exit_zero)

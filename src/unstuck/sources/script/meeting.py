@@ -141,23 +141,25 @@ class Meeting:
         """Accounts of this run, by rank."""
         found: dict[int, Account] = {}
         end = time.monotonic() + patience
-        while True:
-            for rank in set(range(self.size)) - set(found):
-                account = _read(rank_folder(self.folder, rank) / ACCOUNT)
-                if account is not None and account.written >= self.began:
-                    found[rank] = account
-            if len(found) == self.size or time.monotonic() >= end:
-                return found
-            time.sleep(0.05)
+        with contextlib.suppress(KeyboardInterrupt):  # then what is there has to do
+            while len(found) < self.size and time.monotonic() < end:
+                for rank in set(range(self.size)) - set(found):
+                    account = _read(rank_folder(self.folder, rank) / ACCOUNT)
+                    if account is not None and account.written >= self.began:
+                        found[rank] = account
+                time.sleep(0.05 * (len(found) < self.size))
+        return found
 
     def _together(self, training: Watched, accounts: Mapping[int, Account], notes: list[str]) -> Watched:
         number = training.number
         ranks, recordings = [0], [training.recording]
         for rank, account in sorted(accounts.items()):
             if rank and number in account.trainings:
-                with contextlib.suppress(UnstuckError):
+                try:
                     recordings.append(Recording.load(_place(rank_folder(self.folder, rank), number)))
                     ranks.append(rank)
+                except UnstuckError as error:
+                    notes.append(f"rank {rank}'s recording is not in here: {error}")
         notes += sentences(differences(recordings), ranks)
         try:
             merged = merge(recordings)
@@ -176,7 +178,8 @@ def _temporary(environment: Mapping[str, str]) -> Path:
         UnstuckError: there is one of somebody else's.
     """
     run = hashlib.sha256("\n".join(environment.get(name, "") for name in RUN).encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"unstuck-{getpass.getuser()}-{run}"
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    folder = Path(tempfile.gettempdir()) / f"unstuck-{user}-{run}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()

@@ -60,6 +60,8 @@ class ScriptResult:
     others_seen: tuple[str, ...] = ()
     rank: int = 0
     """Which process of a data-parallel program this was; rank 0's trainings are those of all together."""
+    ranks: int = 1
+    """How many processes the program has."""
 
     @property
     def failed(self) -> bool:
@@ -170,7 +172,7 @@ def _met(result: ScriptResult, meeting: Meeting) -> ScriptResult:
     error = result.error
     said = "" if error is None else f"{type(error).__name__}: {error}".split("\n", 1)[0][:200]
     account = Account(time.time(), result.ending, result.code, said, result.steps)
-    result = replace(result, rank=meeting.rank)
+    result = replace(result, rank=meeting.rank, ranks=meeting.size)
     try:
         meeting.leave(result.trainings, account)
     except (OSError, UnstuckError) as lost:
@@ -178,7 +180,8 @@ def _met(result: ScriptResult, meeting: Meeting) -> ScriptResult:
     if meeting.rank:
         return result
     cut_off = result.failed or result.ending == "interrupted" or result.stopped == "error"
-    trainings, notes = meeting.gather(result.trainings, cut_off=cut_off)
+    with terminated_as_interrupted():
+        trainings, notes = meeting.gather(result.trainings, cut_off=cut_off)
     return replace(result, trainings=tuple(trainings), notes=(*result.notes, *notes))
 
 
