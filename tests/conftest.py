@@ -10,6 +10,8 @@ from hypothesis import settings
 # The tests run in as many processes as there are cores: a thread pool in each would only get in the way.
 # Set before NumPy or PyTorch is first imported, and inherited by the programs that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Whoever imports Keras first in a process decides what it runs on.
+os.environ["KERAS_BACKEND"] = "torch"
 
 # The same examples in every run: a test that fails for one fails for all.
 # To look further: python -m pytest --hypothesis-profile default

@@ -175,8 +175,8 @@ def test_ctrl_c_shows_the_findings_so_far(tmp_path):
     assert process.returncode == 1
 
 
-def test_other_ranks_are_quiet(train):
-    result = train("train.py", "--zero", RANK="1", WORLD_SIZE="2")
+def test_other_ranks_are_quiet(train, tmp_path):
+    result = train("train.py", "--zero", RANK="1", WORLD_SIZE="2", TMPDIR=str(tmp_path))
     assert result.returncode == 0
     assert "faulty" not in result.stdout
     assert result.stderr == ""

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812  (the name that everybody uses)
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
-from torch import nn  # noqa: E402  (after the test for PyTorch)
-from torch.nn import functional as F  # noqa: E402, N812  (the name that everybody uses)
-
-from training_data import digits, digits_loader, made_sequences  # noqa: E402
-from unstuck.sources.callback import Watching  # noqa: E402
-from unstuck.sources.torch.record import record  # noqa: E402
+from training_data import digits, digits_loader, made_sequences
+from unstuck.sources.callback import WatchingCallback
+from unstuck.sources.script.watch import Watch
+from unstuck.sources.torch.record import record
 
 
 @pytest.fixture(autouse=True)
@@ -28,20 +27,23 @@ def offline_and_quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
         yield
 
 
-def library(name: str) -> Any:
-    return pytest.importorskip(name, reason=f"{name} is not installed", exc_type=ImportError)
-
-
 def compare(train: Callable[[bool], tuple[Any, Any]]) -> Any:
-    """Trains with and without watching; returns the diagnosis."""
+    """Trains unwatched, with a callback, and found by itself; returns the callback's diagnosis."""
     plain, _ = train(False)  # noqa: FBT003  (the functions under test have one argument)
     watched, run = train(True)  # noqa: FBT003
-    first, second = plain.state_dict(), watched.state_dict()
-    assert first.keys() == second.keys()
-    for name, weight in first.items():
-        assert torch.equal(weight, second[name]), name
-    assert not [text for text in run.warnings if "could not be measured" in text], run.warnings
-    return run.diagnose()
+    with Watch() as watch:
+        unchanged, _ = train(False)  # noqa: FBT003
+    first = plain.state_dict()
+    for other in (watched.state_dict(), unchanged.state_dict()):
+        assert first.keys() == other.keys()
+        for name, weight in first.items():
+            assert torch.equal(weight, other[name]), name
+    assert not [text for text in (*run.warnings, *watch.notes) if "could not be measured" in text]
+    (found,) = watch.results
+    diagnosis = run.diagnose()
+    assert found.recording.steps == diagnosis.steps
+    assert_sound(found.recording.diagnose())
+    return diagnosis
 
 
 def assert_sound(diagnosis: Any) -> None:
@@ -89,7 +91,8 @@ def lightning_trainer(lightning: Any, callbacks: list[Any], **options: Any) -> A
 
 
 def test_lightning_callback() -> None:
-    lightning = library("lightning.pytorch")
+    import lightning.pytorch as lightning
+
     from unstuck.sources.lightning import LightningCallback
 
     def train(watched: bool) -> tuple[Any, Any]:
@@ -103,7 +106,7 @@ def test_lightning_callback() -> None:
             accumulate_grad_batches=2,
         )
         trainer.fit(model, digits_loader(32), digits_loader(256))
-        return model, callback.watching
+        return model, callback
 
     diagnosis = compare(train)
     assert_sound(diagnosis)
@@ -113,7 +116,8 @@ def test_lightning_callback() -> None:
 
 def test_lightning_callback_sees_the_gradient_of_the_step_itself() -> None:
     """Lightning runs the backward pass inside the optimiser's step."""
-    lightning = library("lightning.pytorch")
+    import lightning.pytorch as lightning
+
     from unstuck.sources.lightning import LightningCallback
 
     norms: list[float] = []
@@ -126,13 +130,46 @@ def test_lightning_callback_sees_the_gradient_of_the_step_itself() -> None:
     callback = LightningCallback(every=1, report=False)
     trainer = lightning_trainer(lightning, [Norms(), callback], max_steps=5)
     trainer.fit(lightning_module(lightning), digits_loader(32))
-    seen = callback.watching.recording.series("grad_norm", "model.0")
+    seen = callback.recording.series("grad_norm", "model.0")
     assert seen.steps.tolist() == [0, 1, 2, 3, 4]
     assert seen.values.tolist() == pytest.approx(norms, rel=1e-5)
 
 
+def test_lightning_callback_sees_what_clipping_leaves() -> None:
+    """Lightning clips inside the optimiser's step too, at the end of the closure."""
+    import lightning.pytorch as lightning
+
+    from unstuck.sources.lightning import LightningCallback
+
+    ratios: list[float] = []
+
+    class Ratios(lightning.Callback):
+        def on_after_backward(self, _trainer: Any, module: Any) -> None:
+            self.before = torch.nn.utils.get_total_norm([one.grad for one in module.parameters()])
+
+        def on_train_batch_end(self, _trainer: Any, module: Any, *_: Any) -> None:
+            after = torch.nn.utils.get_total_norm([one.grad for one in module.parameters()])
+            ratios.append((after / self.before).item())
+
+    torch.manual_seed(3)
+    callback = LightningCallback(every=1, report=False)
+    trainer = lightning_trainer(
+        lightning, [Ratios(), callback], max_steps=4, gradient_clip_val=0.1, accumulate_grad_batches=2
+    )
+    trainer.fit(lightning_module(lightning), digits_loader(32))
+    seen = callback.recording.series("clip_ratio")
+    assert seen.steps.tolist() == [0, 1, 2, 3]
+    assert seen.values.tolist() == pytest.approx(ratios[1::2], rel=1e-5)
+    assert max(ratios[1::2]) < 0.9
+
+    trainer = lightning_trainer(lightning, [callback], max_steps=4)
+    trainer.fit(lightning_module(lightning), digits_loader(32))
+    assert callback.recording.series("clip_ratio").values.tolist() == [1, 1, 1, 1]
+
+
 def test_lightning_callback_survives_an_exception(capsys: pytest.CaptureFixture[str]) -> None:
-    lightning = library("lightning.pytorch")
+    import lightning.pytorch as lightning
+
     from unstuck.sources.lightning import LightningCallback
 
     class Fails(lightning.Callback):
@@ -149,8 +186,9 @@ def test_lightning_callback_survives_an_exception(capsys: pytest.CaptureFixture[
             lightning_module(lightning, rate=1e-9), digits_loader(32)
         )
     assert torch.autograd.backward is backward
-    assert callback.watching.recording.steps == 8
-    assert "unstuck" in capsys.readouterr().err.lower() or callback.diagnose().steps == 8
+    assert callback.recording.steps == 8
+    assert callback.diagnose().steps == 8
+    assert "8 updates" in capsys.readouterr().err
 
 
 # ---- Hugging Face
@@ -182,12 +220,13 @@ def huggingface_arguments(transformers: Any, **options: Any) -> Any:
         "disable_tqdm": True,
         "use_cpu": True,
     }
-    return transformers.TrainingArguments("out", per_device_train_batch_size=32, seed=3, **quiet, **options)
+    settings = {"per_device_train_batch_size": 32, "seed": 3} | quiet | options
+    return transformers.TrainingArguments("out", **settings)
 
 
 def test_transformers_callback() -> None:
-    transformers = library("transformers")
-    library("accelerate")
+    import transformers
+
     from unstuck.sources.transformers import TransformersCallback
 
     def train(watched: bool) -> tuple[Any, Any]:
@@ -205,33 +244,54 @@ def test_transformers_callback() -> None:
         if watched:
             trainer.add_callback(callback)
         trainer.train()
-        return model, callback.watching
+        return model, callback
 
     diagnosis = compare(train)
     assert diagnosis.steps == 120
     assert_sound(diagnosis)
 
 
-def test_transformers_callback_sees_gradients_before_they_are_clipped() -> None:
-    transformers = library("transformers")
-    library("accelerate")
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("largest", [0.05, 1e6])
+def test_transformers_callback_sees_what_clipping_leaves(largest: float, parts: int) -> None:
+    import transformers
+
     from unstuck.sources.transformers import TransformersCallback
 
+    class Norms(transformers.TrainerCallback):
+        """The norm that the trainer itself reports: before it clipped."""
+
+        def on_log(self, _args: Any, _state: Any, _control: Any, logs: dict[str, Any], **_: Any) -> None:
+            if "grad_norm" in logs:
+                norms.append(float(logs["grad_norm"]))
+
+    norms: list[float] = []
     torch.manual_seed(3)
     callback = TransformersCallback(every=1, report=False)
-    arguments = huggingface_arguments(transformers, max_steps=3, learning_rate=1e-3, max_grad_norm=1e-4)
+    arguments = huggingface_arguments(
+        transformers,
+        max_steps=3,
+        learning_rate=1e-3,
+        max_grad_norm=largest,
+        gradient_accumulation_steps=parts,
+        logging_strategy="steps",
+        logging_steps=1,
+    )
     trainer = transformers.Trainer(
-        language_model(transformers), arguments, train_dataset=Sequences(), callbacks=[callback]
+        language_model(transformers), arguments, train_dataset=Sequences(), callbacks=[callback, Norms()]
     )
     trainer.train()
-    assert callback.watching.recording.first("grad_norm", "transformer.h.0.mlp.c_fc") > 1e-3
+    recording = callback.recording
+    assert recording.first("grad_norm", "transformer.h.0.mlp.c_fc") > 1e-3
+    assert len(norms) == 3
+    expected = [min(largest / norm, 1.0) for norm in norms]
+    assert recording.series("clip_ratio").values.tolist() == pytest.approx(expected, rel=1e-4)
 
 
 # ---- ignite: the recorder itself is all that is needed
 
 
 def test_ignite_engine() -> None:
-    library("ignite")
     from ignite.engine import Events, create_supervised_evaluator, create_supervised_trainer
     from ignite.metrics import Accuracy, Loss
 
@@ -255,7 +315,7 @@ def test_ignite_engine() -> None:
 
 
 def test_a_callback_that_saw_no_training_says_so() -> None:
-    watching = Watching(folder=None, every=None, probe=False, goal=None, report=False)
+    watching = WatchingCallback(report=False)
     with pytest.raises(ValueError, match="has not begun to train"):
         watching.diagnose()
     watching.end()
@@ -263,7 +323,7 @@ def test_a_callback_that_saw_no_training_says_so() -> None:
 
 
 def test_a_second_training_replaces_the_first(capsys: pytest.CaptureFixture[str]) -> None:
-    watching = Watching(folder=None, every=None, probe=False, goal=None, report=True)
+    watching = WatchingCallback()
     backward = torch.autograd.backward
     for steps in (2, 3):
         model = nn.Linear(3, 1)
@@ -277,3 +337,24 @@ def test_a_second_training_replaces_the_first(capsys: pytest.CaptureFixture[str]
     assert watching.recording.steps == 3
     assert torch.autograd.backward is backward
     assert capsys.readouterr().err.count("dead-input") > 0  # all inputs are the same
+
+
+def test_several_processes_record_apart_and_one_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (1, 0):
+        monkeypatch.setenv("RANK", str(rank))
+        callback = WatchingCallback(folder=tmp_path / "run")
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        callback.start(model, [optimizer])
+        for _ in range(3):
+            optimizer.zero_grad()
+            F.mse_loss(model(torch.ones(4, 3) + rank), torch.ones(4, 1)).backward()
+            optimizer.step()
+        callback.end()
+        assert ("faulty" in capsys.readouterr().err) is (rank == 0)
+    assert sorted(one.name for one in (tmp_path / "run").glob("rank-*")) == ["rank-0", "rank-1"]
+    assert callback.recording.first("data.mean") == 1.5
+    assert "rank 1 differs in weight_norm" in callback.warnings[-1]

@@ -6,25 +6,22 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812  (the name that everybody uses)
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
-from torch import nn  # noqa: E402  (after the test for PyTorch)
-from torch.nn import functional as F  # noqa: E402, N812  (the name that everybody uses)
-
-from training_data import digits  # noqa: E402
-from unstuck.sources.torch.record import record  # noqa: E402
+from training_data import digits
+from unstuck.sources.torch.record import record
 
 
 @pytest.fixture
-def keras(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setenv("KERAS_BACKEND", "torch")
-    module = pytest.importorskip("keras", reason="Keras is not installed", exc_type=ImportError)
-    if module.backend.backend() != "torch":
-        pytest.skip(f"Keras runs on {module.backend.backend()}")
+def keras() -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Keras warns of changes in PyTorch
-        yield module
+        import keras
+
+        assert keras.backend.backend() == "torch"
+        yield keras
 
 
 def assert_sound(diagnosis: Any) -> None:
@@ -199,7 +196,7 @@ def test_keras_refuses_what_it_cannot_watch(keras: Any, monkeypatch: pytest.Monk
     model = keras_perceptron(keras)
     with monkeypatch.context() as patch:
         patch.setattr(keras.backend, "backend", lambda: "jax")
-        with pytest.raises(ValueError, match="on the backend jax the whole step is compiled"):
+        with pytest.raises(ValueError, match="on Keras's backend jax the whole step is compiled"):
             record_keras(model)
         patch.setattr(keras.backend, "backend", lambda: "tensorflow")
         with pytest.raises(ValueError, match="run_eagerly=True"):

@@ -1,15 +1,18 @@
 """Recordings of several processes put together; the process that differs is named."""
 
+import math
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from unstuck.errors import UnstuckError
-from unstuck.sources.merge import differences, merge
+from unstuck.sources.differences import differences, sentences
+from unstuck.sources.merge import merge
 from unstuck.sources.ranks import RankRecorder, rank_and_size, rank_folder, wait_for_ranks
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node, Structure
@@ -91,10 +94,64 @@ def test_other_numbers_of_steps_and_networks_are_named() -> None:
     ]
 
 
+@pytest.mark.parametrize("odd", [0, 1])
+def test_a_rank_with_other_data_is_named(odd: int) -> None:
+    for facts, what in (
+        ({"data.mean": 127.0, "data.std": 74.0}, "data.mean at step 0: 127, the others 0.5"),
+        ({"data.mean": 0.6, "data.std": 2.0}, "data.std at step 0: 2, the others 0.3"),
+        ({"data.mean": 0.4, "data.std": 0.0}, "data.std at step 0: 0, the others 0.3"),
+        ({"data.mean": math.nan, "data.nonfinite": 0.1}, "data.nonfinite at step 0: 0.1, the others 0"),
+    ):
+        ranks = [recording(), recording()]
+        ranks[1 - odd].add_row(0, "", {"data.mean": 0.5, "data.std": 0.3, "data.nonfinite": 0.0})
+        ranks[odd].add_row(0, "", {"data.nonfinite": 0.0} | facts)
+        assert [str(each) for each in differences(ranks)] == [f"rank {odd} differs in {what}"]
+
+
+def test_other_samples_of_the_same_data_are_no_difference() -> None:
+    generator = np.random.default_rng(0)
+    for size in (1, 4, 32):
+        ranks = [recording(), recording(), recording()]
+        for each in ranks:
+            batch = generator.random((size, 64)) * generator.random((1, 64))
+            each.add_row(0, "", {"data.mean": float(batch.mean()), "data.std": float(batch.std())})
+        assert differences(ranks) == []
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_the_rank_where_a_nan_comes_first_is_named(odd: int) -> None:
+    """After the gradients are averaged it is on all of them."""
+    ranks = [Recording(), Recording()]
+    for rank, each in enumerate(ranks):
+        for step in range(6):
+            bad = step > 3 or (step == 3 and rank == odd)
+            each.add(step, "", "loss", math.nan if bad else 0.5)
+            each.add(step, "fc", "weight_norm", math.nan if step > 3 else 2.0)
+    assert [str(each) for each in differences(ranks)] == [
+        f"rank {odd} differs in loss at step 3: nan, the others 0.5"
+    ]
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_the_rank_whose_weights_are_not_finite_is_named(odd: int) -> None:
+    ranks = [recording(weight=math.nan if rank == odd else 2.0) for rank in range(2)]
+    assert [each.rank for each in differences(ranks)] == [odd]
+
+
+def test_a_rank_that_differs_in_much_is_told_in_one_sentence() -> None:
+    ranks = [recording(), recording(weight=3.0, steps=2)]
+    assert sentences(differences(ranks), [0, 4]) == [
+        "rank 4 differs in the number of its steps: 2, the others 3 (and in 1 more thing)"
+    ]
+
+
 def test_rank_is_read_from_the_environment() -> None:
     assert rank_and_size({}) == (0, 1)
-    with pytest.raises(UnstuckError, match="RANK='one'"):
-        rank_and_size({"RANK": "one"})
+    assert rank_and_size({"RANK": "3"}) == (0, 1)
+    assert rank_and_size({"RANK": "0", "WORLD_SIZE": "1"}) == (0, 1)
+    assert rank_and_size({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}) == (1, 2)
+    with pytest.raises(UnstuckError, match="RANK='one', WORLD_SIZE='2'"):
+        rank_and_size({"RANK": "one", "WORLD_SIZE": "2"})
 
 
 def test_missing_ranks_are_waited_for_and_named(tmp_path: Path) -> None:

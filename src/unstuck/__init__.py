@@ -23,7 +23,7 @@ _HOMES = {
     "Recording": "unstuck.trace.recording",
     "UnstuckError": "unstuck.errors",
     "examine": "unstuck.sources.torch.examine",
-    "record": "unstuck.sources.torch.record",
+    "record": "unstuck.sources.record",
     "load_ipython_extension": "unstuck.sources.notebook",
 }
 _MODULES = ("datasets", "nn", "study", "prove", "cases", "report")

@@ -1,6 +1,7 @@
 """`unstuck run`: a training script, unchanged, watched; what was found stands at the end."""
 
 import re
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -79,14 +80,13 @@ def run_command(
     ignore: IgnoreOption = "",
     exit_zero: ExitZeroOption = False,
 ) -> None:
-    """Run a PyTorch training script unchanged, watched; options stand before the script."""
+    """Run a PyTorch or Keras training script unchanged, watched; options stand before the script."""
     with plain_errors():
         check_targets(output, html)
         _check_goal(goal)
         if record is not None and record.exists() and not record.is_dir():
             raise UnstuckError(f"--record: {record} is a file, expected a folder")
         from unstuck.report.selection import chosen_codes, prefixes
-        from unstuck.sources.script.process import rank
         from unstuck.sources.script.run import WatchOptions, run_script
 
         codes = chosen_codes(select, ignore)
@@ -102,7 +102,9 @@ def run_command(
         quiet = format is not Format.text and output is None
         result = run_script(script, args or [], options, module=module, stdout_to_stderr=quiet)
         status = 0
-        if rank() == 0:
+        if result.ranks > 1:  # a launcher ends all when one fails, but this one has something to say first
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if result.rank == 0:
             status = _tell(result, codes, options, (format, output, html))
         _exit(result, status, own=exit_code is ExitCode.script, zero=exit_zero)
 

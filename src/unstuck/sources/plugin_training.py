@@ -48,7 +48,7 @@ class TrainingCheck:
         with Watch(options) as watch, contextlib.suppress(StopTraining):
             _train(make(), watch, steps)
         if not watch.results:
-            reasons = "; ".join(watch.notes) or "no torch.optim optimiser made a step"
+            reasons = "; ".join(watch.notes) or "no optimiser of PyTorch or Keras made a step"
             pytest.fail(f"nothing was seen to train: {reasons}", pytrace=False)
         found, _ = diagnose_trainings(watch.results, select, ignore)
         if found.status == "faulty" or (goal is not None and not found.healthy):

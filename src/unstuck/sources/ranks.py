@@ -1,21 +1,31 @@
 """Data-parallel training: each process records into a folder of its own, rank 0 puts them together."""
 
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from unstuck.errors import RecordingError, UnstuckError
-from unstuck.sources.merge import differences, merge
+from unstuck.sources.differences import differences, sentences
+from unstuck.sources.merge import merge
 from unstuck.trace.recording import Recording
 
 PATIENCE = 60.0
 """Seconds that rank 0 waits for the others after it has ended itself."""
 
 
+TOLD = (
+    ("RANK", "WORLD_SIZE"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+)
+"""Where torchrun (and what builds on it) and the two families of MPI tell a process which one it is."""
+
+
 def rank_and_size(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """Which process this is and of how many, as `torchrun` and others tell their processes; (0, 1) alone.
+    """Which process this is and of how many, as their launcher tells them; (0, 1) alone.
 
     Raises:
         UnstuckError: for values that are no numbers.
@@ -24,11 +34,24 @@ def rank_and_size(environment: Mapping[str, str] = os.environ) -> tuple[int, int
         >>> rank_and_size({"RANK": "1", "WORLD_SIZE": "4"})
         (1, 4)
     """
-    told = environment.get("RANK", "0"), environment.get("WORLD_SIZE", "1")
-    try:
-        return int(told[0]), max(int(told[1]), 1)
-    except ValueError:
-        raise UnstuckError(f"RANK={told[0]!r}, WORLD_SIZE={told[1]!r}: expected two whole numbers") from None
+    for names in TOLD:
+        if not all(name in environment for name in names):
+            continue
+        try:
+            rank, size = (int(environment[name]) for name in names)
+        except ValueError:
+            told = ", ".join(f"{name}={environment[name]!r}" for name in names)
+            raise UnstuckError(f"{told}: expected two whole numbers") from None
+        return (rank, size) if size > 1 else (0, 1)
+    return 0, 1
+
+
+def of_group() -> tuple[int, int]:
+    """Which process this is and of how many in PyTorch's process group; without one, as `rank_and_size`."""
+    distributed: Any = getattr(sys.modules.get("torch"), "distributed", None)
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return rank_and_size()
 
 
 def rank_folder(folder: str | os.PathLike[str], rank: int) -> Path:
@@ -43,18 +66,26 @@ class RankRecorder:
     that has not ended in time, or was killed, is left out and named in `warnings`.
     """
 
-    def __init__(self, recorder: Any, folder: str | os.PathLike[str], *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        recorder: Any,
+        folder: str | os.PathLike[str],
+        *,
+        patience: float = PATIENCE,
+        place: tuple[int, int] | None = None,
+    ) -> None:
         """Wrap a recorder.
 
         Args:
             recorder: what `unstuck.record` gave, in this process.
             folder: of the whole recording; ranks get folders in it.
             patience: seconds to wait for the others.
+            place: which process this is and of how many; None: as the launcher has told it.
         """
         self._recorder = recorder
         self._folder = Path(folder)
         self._patience = patience
-        self._rank, self._size = rank_and_size()
+        self._rank, self._size = place or rank_and_size()
         self._merged: Recording | None = None
         self._extra: list[str] = []
 
@@ -100,10 +131,7 @@ class RankRecorder:
         self._extra += [
             f"rank {rank} left no finished recording within {self._patience:g} s" for rank in missing
         ]
-        for difference in differences(found):
-            self._extra.append(
-                str(difference).replace(f"rank {difference.rank}", f"rank {ranks[difference.rank]}", 1)
-            )
+        self._extra += sentences(differences(found), ranks)
         try:
             self._merged = merge(found)
         except UnstuckError as error:

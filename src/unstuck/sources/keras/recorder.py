@@ -5,16 +5,16 @@ where the loss is computed and where the optimiser applies them.
 """
 
 import functools
-import importlib
 import os
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
 
-from unstuck.errors import UnstuckError
 from unstuck.sources.keras.batch import batch, loss_facts, ranges
+from unstuck.sources.keras.refusals import check
 from unstuck.sources.keras.structure import (
     Array,
     Called,
@@ -23,16 +23,19 @@ from unstuck.sources.keras.structure import (
     as_array,
     layer_name,
     loss_name,
+    loss_scale,
     options,
     structure,
+    total_norm,
     units_first,
     weights_of,
 )
+from unstuck.trace import measure
 from unstuck.trace.meta import Meta
 from unstuck.trace.meter import Meter
 from unstuck.trace.recording import Recording
 from unstuck.trace.schedule import due
-from unstuck.trace.structure import INPUT
+from unstuck.trace.structure import INPUT, Location
 
 __all__ = ["KerasRecorder", "record_keras"]
 
@@ -41,40 +44,58 @@ def record_keras(
     model: Any,
     optimizer: Any = None,
     *,
+    every: int | None = None,
+    probe: bool = False,
     folder: str | os.PathLike[str] | None = None,
     goal: str | None = None,
+    locations: Mapping[int, Location] | None = None,
 ) -> "KerasRecorder":
     """Watch a Keras model while a `with` block runs, in `fit` or in a loop of one's own.
 
     Args:
         model: a built or unbuilt `keras.Model`.
         optimizer: by default the model's own, given to `compile`.
+        every: measure every so many steps instead of the usual schedule.
+        probe: nothing is probed: a Keras model's training cannot be copied. Then `warnings` say so.
         folder: where to store the recording at the end.
         goal: what counts as learned, such as "loss<0.1".
+        locations: where layers were made, by their id.
 
     Returns:
         A context manager; `.diagnose()` names what is wrong, `.recording` holds what was measured,
         `.warnings` what was not and why.
 
     Raises:
-        UnstuckError: for what is no Keras model, a model without optimiser, or the backend JAX.
+        UnstuckError: for what is no Keras model, a model without optimiser, or a step that is compiled.
     """
-    return KerasRecorder(model, optimizer, folder=folder, goal=goal)
+    recorder = KerasRecorder(model, optimizer, every=every, folder=folder, goal=goal, locations=locations)
+    if probe:
+        recorder.warnings.append("a Keras training is not probed: nothing was computed on copies of it")
+    return recorder
 
 
 class KerasRecorder:
     """A Keras training that is being watched. Made by `record_keras`."""
 
     def __init__(
-        self, model: Any, optimizer: Any, *, folder: str | os.PathLike[str] | None, goal: str | None
+        self,
+        model: Any,
+        optimizer: Any,
+        *,
+        every: int | None,
+        folder: str | os.PathLike[str] | None,
+        goal: str | None,
+        locations: Mapping[int, Location] | None,
     ) -> None:
         """Prepare; see `record_keras`."""
         self._model = model
         self._optimizer: Any = optimizer if optimizer is not None else getattr(model, "optimizer", None)
-        _check(model, self._optimizer)
-        self._folder, self._goal = folder, goal
+        check(model, self._optimizer)
+        self._every, self._folder, self._locations = every, folder, locations or {}
         self.warnings: list[str] = []
         """What was not measured, and why: one sentence each."""
+        self.after_step: Callable[[], None] | None = None
+        """Called after each step, once it is measured; what it raises ends the training."""
         self._recording = Recording(meta=Meta(kind="keras", name=type(model).__name__, goal=goal))
         self._weights: list[Weight] = []
         self._meter: Meter | None = None
@@ -83,6 +104,8 @@ class KerasRecorder:
         self._kept: list[Any] = []
         """Outputs of the current forward pass: as long as they live, their ids are their own."""
         self._given: dict[str, Any] = {}
+        self._sent_back: Any = None
+        """The last number that a backward pass of PyTorch began at."""
         self._losses: list[tuple[int, Any]] = []
         self._step = 0
         self._undo: list[Callable[[], None]] = []
@@ -90,8 +113,13 @@ class KerasRecorder:
     def __enter__(self) -> Self:
         if not self._undo:
             self._replace(self._optimizer, "apply", self._apply)
+            inner = getattr(self._optimizer, "inner_optimizer", self._optimizer)
+            if hasattr(inner, "_clip_gradients"):  # no public method of it shows them before and after
+                self._replace(inner, "_clip_gradients", self._clip)
             self._replace(self._model, "compute_loss", self._compute_loss)
             self._replace(self._model, "call", self._forward)
+            if "torch" in sys.modules:
+                self._replace(sys.modules["torch"].autograd, "backward", self._backward)
             for layer in _leaves(self._model):
                 self._replace(layer, "call", lambda original, layer=layer: self._call(original, layer))
         return self
@@ -113,6 +141,15 @@ class KerasRecorder:
         """What was measured so far."""
         self._bring_losses()
         return self._recording
+
+    @property
+    def steps(self) -> int:
+        """Updates seen so far."""
+        return self._step
+
+    def watch_optimizer(self, optimizer: Any) -> None:
+        """Another optimiser of the same model is not watched."""
+        self.warnings.append(f"the steps of a second optimiser ({type(optimizer).__name__}) were not seen")
 
     def diagnose(self, **options: Any) -> Any:
         """Name what is wrong: a `Diagnosis`. Options: `select` and `ignore`, prefixes of rule codes."""
@@ -140,11 +177,27 @@ class KerasRecorder:
             step = self._step
             self._safely("the step", self._measure, list(grads), trainable_variables)
             result = original(grads, trainable_variables)
-            if due(step):
+            if self._due(step):
                 self._safely("the update", self._measure_update, step)
+            if self.after_step is not None:
+                self.after_step()
             return result
 
         return apply
+
+    def _clip(self, original: Any) -> Any:
+        def clip(grads: Any) -> Any:
+            clipped = original(grads)
+            if self._due(self._step - 1):
+                self._safely("the clipping", self._note_clipping, grads, clipped)
+            return clipped
+
+        return clip
+
+    def _note_clipping(self, before: Any, after: Any) -> None:
+        """Inside the optimiser's step, which has been counted already."""
+        ratio = 1.0 if after is before else measure.ratio(total_norm(after), total_norm(before))
+        self._recording.add_row(self._step - 1, "", {"clip_ratio": ratio})
 
     def _compute_loss(self, original: Any) -> Any:
         names = ("x", "y", "y_pred", "sample_weight")
@@ -156,6 +209,17 @@ class KerasRecorder:
 
         return compute_loss
 
+    def _backward(self, original: Any) -> Any:
+        def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            self._safely("the loss", self._note_loss, tensors)
+            return original(tensors, *args, **kwargs)
+
+        return backward
+
+    def _note_loss(self, tensors: Any) -> None:
+        if getattr(tensors, "numel", int)() == 1:
+            self._sent_back = tensors.detach()
+
     def _forward(self, original: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
             self._calls, self._kept, self._makers = [], [], {}
@@ -166,7 +230,7 @@ class KerasRecorder:
     def _call(self, original: Any, layer: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
             output = original(*args, **kwargs)
-            if due(self._step):
+            if self._due(self._step):
                 self._safely("an output", self._note, layer, args, output)
             return output
 
@@ -191,23 +255,27 @@ class KerasRecorder:
 
     def _measure(self, grads: list[Any], variables: Any) -> None:
         step, given = self._step, self._given
-        self._step, self._given = step + 1, {}
-        if given.get("loss") is not None:
-            self._losses.append((step, given["loss"]))
+        loss = given.get("loss", self._sent_back)
+        self._step, self._given, self._sent_back = step + 1, {}, None
+        if loss is not None:
+            self._losses.append((step, loss))
         self._recording.steps = step + 1
-        if not due(step):
+        if not self._due(step):
             return
         variables = variables if variables is not None else self._trained()
         if self._meter is None:
-            self._meter = self._begin(given, variables)
+            self._meter = self._begin(given, variables, loss_seen=loss is not None)
         by_id = {id(variable): grad for variable, grad in zip(variables, grads, strict=True)}
         slopes = {one.name: (one, by_id.get(id(one.variable))) for one in self._weights}
+        scale = loss_scale(self._optimizer)
         seen = batch(given, self._recording.meta.loss)
         self._meter.step(
             step,
             lr=float(as_array(self._optimizer.learning_rate)),
             params=self._params(),
-            grads={name: None if grad is None else one.read(grad) for name, (one, grad) in slopes.items()},
+            grads={
+                name: None if grad is None else one.read(grad) / scale for name, (one, grad) in slopes.items()
+            },
             activations=self._outputs(),
             inputs=seen.get("inputs"),
             targets=seen.get("targets"),
@@ -220,10 +288,13 @@ class KerasRecorder:
         if self._meter is not None:
             self._meter.updated(step, self._params())
 
+    def _due(self, step: int) -> bool:
+        return due(step) if self._every is None else step % self._every == 0
+
     def _params(self) -> dict[str, Array]:
         return {one.name: one.read(one.variable.value) for one in self._weights}
 
-    def _begin(self, given: dict[str, Any], variables: Any) -> Meter:
+    def _begin(self, given: dict[str, Any], variables: Any, *, loss_seen: bool) -> Meter:
         """Structure and meta, once a forward pass and a loss were seen."""
         meta = self._recording.meta
         self._weights = weights_of(self._model)
@@ -231,7 +302,7 @@ class KerasRecorder:
         last = self._calls[-1].layer if self._calls else None
         loss = loss_name(getattr(self._model, "loss", None), None if last is None else activation_type(last))
         facts = loss_facts(given, _result(self._calls[-1]) if self._calls else "")
-        made = structure(self._calls, self._weights, held, loss, facts)
+        made = structure(self._calls, self._weights, held, loss, facts, self._locations)
         meta.loss, meta.optimizer = loss, type(self._optimizer).__name__
         meta.optimizer_options = dict(options(self._optimizer))
         if loss in {"CrossEntropyLoss", "BCELoss", "BCEWithLogitsLoss"}:
@@ -241,7 +312,8 @@ class KerasRecorder:
             )
         self._recording = Recording(made, meta)
         if not given:
-            self.warnings.append("compute_loss was not called: the loss and the data were not seen")
+            unseen = "the data were" if loss_seen else "the loss and the data were"
+            self.warnings.append(f"compute_loss was not called: {unseen} not seen")
         return Meter(self._recording)
 
     def _trained(self) -> list[Any]:
@@ -267,7 +339,7 @@ class KerasRecorder:
             self.warnings.append("no optimiser step was seen")
         self._bring_losses()
         self._recording.meta.complete = True
-        self._calls, self._kept, self._makers = [], [], {}
+        self._calls, self._kept, self._makers, self._sent_back = [], [], {}, None
         if self._folder is not None:
             self._recording.save(self._folder)
 
@@ -280,27 +352,6 @@ class KerasRecorder:
             if text not in self.warnings:
                 self.warnings.append(text)
                 warnings.warn(f"unstuck: {text}", RuntimeWarning, stacklevel=4)
-
-
-def _check(model: Any, optimizer: Any) -> None:
-    names = {base.__module__.split(".")[0] for base in type(model).__mro__}
-    if "keras" not in names or not hasattr(model, "compute_loss"):
-        raise UnstuckError(f"record_keras: expected a keras.Model, found {type(model).__name__}")
-    if optimizer is None:
-        raise UnstuckError(
-            f"record_keras: {type(model).__name__} has no optimiser: compile it first, or pass `optimizer`"
-        )
-    backend = importlib.import_module("keras").backend.backend()
-    if backend not in {"torch", "tensorflow"}:
-        raise UnstuckError(
-            f"record_keras: on the backend {backend} the whole step is compiled, nothing in it can be seen; "
-            "the same program runs on PyTorch with KERAS_BACKEND=torch"
-        )
-    if backend == "tensorflow" and not getattr(model, "run_eagerly", False):
-        raise UnstuckError(
-            "record_keras: on TensorFlow the step is compiled, nothing in it can be seen: "
-            "compile(..., run_eagerly=True)"
-        )
 
 
 def _leaves(model: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """A Keras model in PyTorch's words: names of layers and losses, and weights with units along axis 0."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unstuck.trace.grouping import torch_names
-from unstuck.trace.structure import INPUT, LossFacts, Node, Structure
+from unstuck.trace.structure import INPUT, Location, LossFacts, Node, Structure
 
 Array = npt.NDArray[Any]
 
@@ -139,6 +140,7 @@ def structure(
     held: frozenset[int],
     loss: str | None,
     facts: LossFacts,
+    locations: Mapping[int, Location],
 ) -> Structure:
     """The layers in the order of their calls; an activation inside a layer is a node of its own."""
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
@@ -160,11 +162,18 @@ def structure(
                 parameters=shapes.pop(call.name, {}),
                 trainable=bool(call.layer.trainable),
                 optimised=optimised.get(call.name),
+                location=locations.get(id(call.layer)),
             )
         )
         if inner is not None:
             nodes.append(
-                Node(name=f"{call.name}.activation", type=inner, inputs=(call.name,), shape=nodes[-1].shape)
+                Node(
+                    name=f"{call.name}.activation",
+                    type=inner,
+                    inputs=(call.name,),
+                    shape=nodes[-1].shape,
+                    location=nodes[-1].location,
+                )
             )
     nodes += [_loose(name, own, nodes) for name, own in shapes.items()]
     if loss == "CrossEntropyLoss" and nodes and nodes[-1].type == "Softmax":
@@ -185,6 +194,18 @@ def options(optimizer: Any) -> Mapping[str, float]:
         for name, value in optimizer.get_config().items()
         if isinstance(value, (bool, int, float))
     }
+
+
+def loss_scale(optimizer: Any) -> float:
+    """What the loss was multiplied by before the backward pass, for half precision: 1 mostly."""
+    factor = getattr(optimizer, "dynamic_scale", None)
+    factor = getattr(optimizer, "loss_scale_factor", None) if factor is None else factor
+    return 1.0 if factor is None else float(as_array(getattr(factor, "value", factor)))
+
+
+def total_norm(grads: Sequence[Any]) -> float:
+    """The norm of some gradients, taken together."""
+    return math.hypot(*(float(np.linalg.norm(as_array(grad))) for grad in grads if grad is not None))
 
 
 def _per_sample(output: Array) -> tuple[int, ...]:

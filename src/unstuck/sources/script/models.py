@@ -76,8 +76,13 @@ def loose(optimizers: Sequence[Any]) -> Any:
 
 def holds(models: Sequence[Any], wanted: Sequence[Any]) -> bool:
     """Whether every one of some models is one of the others, or a part of one."""
-    parts = _Set(part for model in models for part in model.modules())
-    return all(model in parts for model in wanted)
+    inside = _Set(part for model in models for part in parts(model))
+    return all(model in inside for model in wanted)
+
+
+def parts(model: Any) -> list[Any]:
+    """A model and all modules in it; a Keras model on another backend than PyTorch has none but itself."""
+    return list(model.modules()) if hasattr(model, "modules") else [model]
 
 
 def related(some: Sequence[Any], others: Sequence[Any]) -> bool:

@@ -36,6 +36,20 @@ def after(owner: type, name: str, hook: Callable[[Any], None]) -> Undo:
     return _put(owner, name, method, original, active)
 
 
+def before(owner: type, name: str, hook: Callable[[Any], None]) -> Undo:
+    """Call `hook(self)` before a method is called, until the result is called."""
+    original: Callable[..., Any] = owner.__dict__[name]
+    active = [True]
+
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if active:
+            hook(self)
+        return original(self, *args, **kwargs)
+
+    return _put(owner, name, method, original, active)
+
+
 def before_next(owner: type, name: str, hook: Callable[[], None]) -> Undo:
     """Call `hook()` before a method is called, until the result is called.
 

@@ -93,12 +93,32 @@ def _put_descriptor_back(kept: int, stream: Any) -> None:
     os.close(kept)
 
 
-def rank() -> int:
-    """Rank of this process among those that torchrun or accelerate launch started; 0 when alone."""
+@contextlib.contextmanager
+def terminated_as_interrupted() -> Generator[None]:
+    """Let SIGTERM end the program as Ctrl-C does, so that what was found is told.
+
+    Launchers send it to the other processes when one of them fails, and clusters when time is up. A program's
+    own handler takes its place.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    process = os.getpid()
+
+    def end(number: int, _frame: Any) -> None:
+        if os.getpid() != process:  # a worker that was forked: it ends as it would
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
     try:
-        return int(os.environ.get("RANK", "0"))
-    except ValueError:
-        return 0
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is end:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def wait_for_threads(before: set[threading.Thread]) -> None:

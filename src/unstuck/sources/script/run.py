@@ -4,13 +4,22 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from unstuck.errors import UnstuckError
 from unstuck.sources.script.locations import without_own_frames
-from unstuck.sources.script.process import as_python, main_module, prints_to_stderr, rank, wait_for_threads
+from unstuck.sources.script.meeting import Account, Meeting
+from unstuck.sources.script.process import (
+    as_python,
+    main_module,
+    prints_to_stderr,
+    terminated_as_interrupted,
+    wait_for_threads,
+)
 from unstuck.sources.script.program import NoProgramError, Program, from_file, from_module
 from unstuck.sources.script.training import (
     Attach,
@@ -25,8 +34,8 @@ __all__ = ["ScriptResult", "WatchOptions", "run_script"]
 
 Ending = Literal["finished", "stopped", "exited", "interrupted", "raised"]
 
-UNSEEN = {"jax": "JAX", "tensorflow": "TensorFlow", "keras": "Keras", "paddle": "Paddle", "mxnet": "MXNet"}
-"""Frameworks whose training this cannot see, by the module that a script imports."""
+UNSEEN = {"jax": "JAX", "tensorflow": "TensorFlow", "paddle": "Paddle", "mxnet": "MXNet"}
+"""Frameworks that train by themselves, by the module that a script imports."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,12 @@ class ScriptResult:
     """"steps" or "error" when the script was stopped, else ''."""
     notes: tuple[str, ...] = ()
     torch_used: bool = False
+    keras_used: bool = False
     others_seen: tuple[str, ...] = ()
+    rank: int = 0
+    """Which process of a data-parallel program this was; rank 0's trainings are those of all together."""
+    ranks: int = 1
+    """How many processes the program has."""
 
     @property
     def failed(self) -> bool:
@@ -69,13 +83,16 @@ class ScriptResult:
             return f": it exited with code {self.code} before it trained"
         if self.ending in {"interrupted", "raised"}:
             return f" before it {'failed' if self.ending == 'raised' else 'was interrupted'}"
-        if self.torch_used:
+        if self.notes:
+            return ": " + "; ".join(self.notes)
+        if self.torch_used or self.keras_used:
             return (
-                ": it uses PyTorch, but no torch.optim optimiser made a step in this process "
-                "(for an own update rule, see unstuck.Recording)"
+                f": it uses {'Keras' if self.keras_used else 'PyTorch'}, but none of its optimisers "
+                "made a step in this process (for an own update rule, see unstuck.Recording)"
             )
         if self.others_seen:
-            return f": it uses {' and '.join(self.others_seen)}, and only PyTorch trainings can be seen"
+            found = " and ".join(self.others_seen)
+            return f": it uses {found}, and only PyTorch and Keras trainings can be seen"
         return ": it does not use PyTorch (for an own training loop, see unstuck.Recording)"
 
 
@@ -111,7 +128,15 @@ def run_script(
     chosen = options or WatchOptions()
     chosen = replace(chosen, name=chosen.name or name)
     if chosen.folder is not None:
-        chosen = replace(chosen, folder=_own_folder(chosen.folder))
+        chosen = replace(chosen, folder=chosen.folder.absolute())
+    meeting = Meeting.called(chosen.folder)
+    if meeting is not None:
+        # what one process sees must not stop it while the others wait for it: rank 0 decides for all
+        chosen = replace(
+            chosen,
+            folder=meeting.own if meeting.kept else None,
+            stop_on_error=chosen.stop_on_error and meeting.rank == 0,
+        )
     program = None if module else from_file(name)
     loaded = set(sys.modules)
     process = os.getpid()
@@ -119,6 +144,7 @@ def run_script(
     with (
         as_python([program.argv0 if program else "-m", *args], program.path0 if program else str(Path.cwd())),
         prints_to_stderr(stdout_to_stderr),
+        terminated_as_interrupted(),
     ):
         result = _end_of(lambda: _run(program, name, watch), name)
         found = set(sys.modules) - loaded
@@ -128,15 +154,35 @@ def run_script(
         sys.exit(result.code)
     if watch.stopped:  # whatever the script made of it
         result = replace(result, ending="stopped", code=0, error=None)
-    return replace(
+    result = replace(
         result,
         trainings=tuple(watch.results),
         steps=watch.steps,
         stopped=watch.stopped,
         notes=tuple(watch.notes),
         torch_used=watch.torch_used,
+        keras_used=watch.keras_used,
         others_seen=tuple(word for key, word in UNSEEN.items() if key in found),
     )
+    return result if meeting is None else _met(result, meeting)
+
+
+def _met(result: ScriptResult, meeting: Meeting) -> ScriptResult:
+    """What a process of several tells of itself; in rank 0, of all."""
+    error = result.error
+    said = "" if error is None else f"{type(error).__name__}: {error}".split("\n", 1)[0][:200]
+    account = Account(time.time(), result.ending, result.code, said, result.steps)
+    result = replace(result, rank=meeting.rank, ranks=meeting.size)
+    try:
+        meeting.leave(result.trainings, account)
+    except (OSError, UnstuckError) as lost:
+        return replace(result, notes=(*result.notes, f"rank {meeting.rank} could not store: {lost}"))
+    if meeting.rank:
+        return result
+    cut_off = result.failed or result.ending == "interrupted" or result.stopped == "error"
+    with terminated_as_interrupted():
+        trainings, notes = meeting.gather(result.trainings, cut_off=cut_off)
+    return replace(result, trainings=tuple(trainings), notes=(*result.notes, *notes))
 
 
 def _run(program: Program | None, name: str, watch: Watch) -> None:
@@ -182,9 +228,3 @@ def _exit_code(error: SystemExit) -> int:
     with contextlib.suppress(Exception):
         print(error.code, file=sys.stderr)  # noqa: T201  (what python does with sys.exit("message"))
     return 1
-
-
-def _own_folder(folder: Path) -> Path:
-    """The folder of this process: ranks above 0 of a distributed training have their own."""
-    number = rank()
-    return folder.absolute() if number == 0 else folder.absolute() / f"rank-{number}"

@@ -94,7 +94,8 @@ class Run:
         """End the recording, every operation with its place in the user's code as far as it is known."""
         self.recorder.close()
         recording = self.recorder.recording
-        _complete(recording, self.models, locations)
+        if recording.meta.kind != "keras":  # whose recorder knows the places
+            _complete(recording, self.models, locations)
         return recording
 
 
@@ -114,12 +115,13 @@ Attach = Callable[[Sequence[Any], Sequence[Any], WatchOptions, Mapping[int, Loca
 def attach_recorder(
     models: Sequence[Any], optimizers: Sequence[Any], options: WatchOptions, locations: Mapping[int, Location]
 ) -> Recorder:
-    """Record models and their optimisers by `unstuck.record`."""
-    from unstuck.sources.torch.record import record
+    """Record models and their optimisers by `unstuck.record`; a Keras model has one of its own."""
+    from unstuck.sources.record import is_keras, record
 
+    alone = len(models) == 1 and is_keras(models[0])
     recorder = record(
-        models,
-        optimizers,
+        models[0] if alone else models,
+        optimizers[0] if alone else optimizers,
         probe=options.probe,
         folder=options.folder,
         goal=options.goal,

@@ -1,14 +1,17 @@
-"""Watches whatever trains with PyTorch while it is open: models and optimisers are found by themselves."""
+"""Watches whatever trains with PyTorch or Keras while it is open: models are found by themselves."""
 
 import contextlib
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from unstuck.errors import UnstuckError
+from unstuck.sources.script.keras import KerasWatch, core, is_layer
 from unstuck.sources.script.locations import Locations, Places, location, made_at
-from unstuck.sources.script.models import complete, holds, loose, owners, related, roots, strays
+from unstuck.sources.script.models import complete, holds, loose, owners, parts, related, roots, strays
 from unstuck.sources.script.patches import after, before_next, on_import
 from unstuck.sources.script.training import (
     Attach,
@@ -28,7 +31,8 @@ class Watch:
 
     Torch is never imported from here: what is needed of it is patched once the program itself has imported
     it. Modules are noted when they are made (with the line of the user's code), optimisers too; at the next
-    call of a module or of `backward`, the optimisers' parameters tell which models train.
+    call of a module or of `backward`, the optimisers' parameters tell which models train. See `KerasWatch`
+    for Keras.
 
     Example:
         >>> with Watch() as watch:
@@ -64,6 +68,8 @@ class Watch:
         self._locations = Locations(self._layers, self._folder)
         self._optimizers = Places()
         self._recorded = Places()
+        self._refused = Places()
+        self._keras = KerasWatch(self._layers, self._optimizers, self._begin_keras, self._keras_unseen)
         self._pending: list[Any] = []
         self._joining: list[Any] = []
         self._runs: list[Run] = []
@@ -75,6 +81,10 @@ class Watch:
             self._install()
         else:
             self._undo.callback(on_import("torch", self._imported))
+        if hasattr(sys.modules.get("keras"), "Model"):
+            self._install_keras()
+        else:
+            self._undo.callback(on_import("keras", self._install_keras))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,6 +97,11 @@ class Watch:
             if self._begun > MOST_RUNS:
                 self.notes.append(f"{self._begun} trainings were seen; the first {MOST_RUNS} were recorded")
         self._runs.clear()
+
+    @property
+    def keras_used(self) -> bool:
+        """Whether the program made a layer of Keras."""
+        return self._keras.used
 
     # ---- what is patched
 
@@ -102,6 +117,17 @@ class Watch:
         self._undo.callback(after(Optimizer, "__init__", self._note_optimizer))
         self._listen_last()
         self._undo.callback(self._stop_listening)
+
+    def _install_keras(self) -> None:
+        try:
+            self._undo.callback(self._keras.install())
+        except Exception as error:  # noqa: BLE001  (a version of Keras that is made differently)
+            self._keras_unseen(error)
+
+    def _keras_unseen(self, error: Exception) -> None:
+        note = f"Keras could not be watched ({type(error).__name__}: {error})"
+        if note not in self.notes:
+            self.notes.append(note)
 
     def _listen_last(self) -> None:
         """Hear of steps after everybody else: what stops the program must not cut off another's hook."""
@@ -164,6 +190,26 @@ class Watch:
                 run.recorder.close()
         self._record(models, optimizers)
 
+    def _begin_keras(self, model: Any, optimizer: Any, late: bool) -> None:
+        """Record a Keras model, unless that is done already; one that was compiled anew begins anew."""
+        known = any(core(one) is core(optimizer) for run in self._runs for one in run.optimizers)
+        if os.getpid() != self._process or optimizer is None or known or model in self._refused:
+            return
+        for run in [run for run in self._runs if run.models[0] is model]:
+            self._runs.remove(run)
+            self._finish(run)
+        self._record([model], [optimizer])
+        run = next((run for run in self._runs if run.models[0] is model), None)
+        if run is None:
+            self._refused.note(model, None)
+            return
+        recorder: Any = run.recorder
+        recorder.after_step = partial(self._count, run)
+        if late:
+            self.notes.append(
+                "a Keras model in a loop of its own is found at its first step: that was not seen"
+            )
+
     def _record(self, models: list[Any], optimizers: list[Any]) -> None:
         self._begun += 1
         for model in models:
@@ -177,31 +223,39 @@ class Watch:
             recorder = self._attach(models, optimizers, options, self._locations)
             recorder.recording.meta.name = options.name
         except Exception as error:  # noqa: BLE001  (a program is never disturbed by being watched)
-            self.notes.append(f"a training was not recorded ({type(error).__name__}: {error})")
+            known = isinstance(error, UnstuckError)
+            reason = str(error) if known else f"{type(error).__name__}: {error}"
+            self.notes.append(f"a training was not recorded: {reason}")
             return
         place = self._optimizers.of(optimizers[0]) if optimizers else None
         self._runs.append(Run(models, optimizers, recorder, place, self._begun))
-        self._listen_last()
+        if self._after_step is not None:
+            self._listen_last()
 
     def _stepped(self, optimizer: Any, *_: Any) -> None:
         if os.getpid() != self._process:
             return
-        self.steps += 1
         run = next((run for run in self._runs if any(one is optimizer for one in run.optimizers)), None)
-        if run is not None:
-            run.seen += 1
-            if run.seen == len(run.optimizers):
-                self._let_strays_join(run)
-        elif optimizer not in self._optimizers:
+        if run is not None and run.seen + 1 == len(run.optimizers):
+            self._let_strays_join(run)
+        elif run is None and optimizer not in self._optimizers:
             self._optimizers.note(optimizer, None)  # a copy or a loaded one: no constructor was seen
             self._expect(optimizer)
+        self._count(run)
+
+    def _count(self, run: Run | None) -> None:
+        """A step was made."""
+        self.steps += 1
+        if run is not None:
+            run.seen += 1
         self._stop_if_asked(run)
 
     def _let_strays_join(self, run: Run) -> None:
         """Models that the loss reaches, but no optimiser holds, belong to what is recorded."""
         known = self._layers.alive()
-        held = [module for model in self._recorded.alive() for module in model.modules()]
+        held = [module for model in self._recorded.alive() for module in parts(model)]
         found = strays(known, [*held, *owners(self._pending, known)])
+        found = [module for module in found if not is_layer(module)]  # of another training, by Keras
         if found:
             self._arm()
             self._joining = [*run.models, *found]

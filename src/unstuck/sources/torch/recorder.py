@@ -283,9 +283,9 @@ class Recorder:
         """Measure the update; the step may be complete."""
         if self._off() or not self._rounds.ours(optimizer, self._owned):
             return
-        self._inside = None
+        once, self._inside = self._inside == 1, None
         if self._step is not None:
-            self._guard.run("the update", self._step.after_update, self._held_by(optimizer))
+            self._guard.run("the update", self._step.after_update, self._held_by(optimizer), once)
         if self._rounds.stepped(optimizer):
             self._guard.run("the step", self._end_step, optimizer)
 

@@ -213,10 +213,17 @@ class Step:
         self.weights.before(self.gather, held, self.rows)
         self.weights.clipping(self.gather, held, self.rows)
 
-    def after_update(self, held: list[Held]) -> None:
-        """Right after it."""
+    def after_update(self, held: list[Held], once: bool) -> None:
+        """Right after it.
+
+        Args:
+            held: parameters that it concerns.
+            once: whether the optimiser's closure ran one backward pass: then clipping was done in it too.
+        """
         if not self.arrived:
             self.measure_gradients()
+        elif once:
+            self.weights.clipping(self.gather, held, self.rows)
         self.weights.after(self.gather, held, self.rows, light=self.light)
         self.stepped |= {id(one.tensor) for one in held}
 

@@ -143,7 +143,7 @@ class Weights:
         self._gradients[names] = now
 
     def clipping(self, gather: Gather, held: Sequence[Held], rows: Rows) -> None:
-        """Right before an optimiser's step: what became of the gradients since the backward pass."""
+        """Where an optimiser uses the gradients: what became of them since the backward pass."""
         known = [one for one in held if one.tensor.grad is not None and id(one.tensor) in self._versions]
         if not known:
             return
