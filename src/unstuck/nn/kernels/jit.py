@@ -22,7 +22,9 @@ def kernel(function: Any) -> Any:
     result has the same bits wherever and beside whatever it is computed. Divisions follow IEEE 754 (x/0 is
     Inf or NaN), which is what a diverging network needs.
     """
-    return numba.njit(boundscheck=False, error_model="numpy")(function)
+    return numba.njit(boundscheck=False, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(
+        function
+    )
 
 
 def inlined(function: Any) -> Any:

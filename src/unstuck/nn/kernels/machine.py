@@ -7,10 +7,12 @@ as many samples as a vector has lanes; a batch is cut into chunks from its start
 added in that order.
 """
 
-from unstuck.nn.kernels.contract import contract, correlate, outer, sum_biases, transpose
+from unstuck.nn.kernels.contract import contract
+from unstuck.nn.kernels.correlate import correlate, sum_biases
 from unstuck.nn.kernels.elementwise import backward, clear, forward, memory_lanes
 from unstuck.nn.kernels.jit import entry, inlined
 from unstuck.nn.kernels.losses import loss_gradient, loss_value
+from unstuck.nn.kernels.outer import outer, transpose
 from unstuck.nn.kernels.pooling import pool, pool_back
 from unstuck.nn.kernels.samples import gather, scatter
 from unstuck.nn.kernels.shuffle import shuffle

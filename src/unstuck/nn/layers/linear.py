@@ -7,6 +7,9 @@ from unstuck.nn.kernels import table as codes
 from unstuck.nn.layers.layer import Gradient, Layer, Places, positive
 from unstuck.nn.program import Buffer, Shape, Writer
 
+_ONE_POSITION = (1, 1, 0, 0, *(1, 0, 1), *(1, 0, 1), *(0, 0, 0))
+"""Fields of a CONTRACT row from LINES to OUT_COLUMN: one line of one position, no padding."""
+
 
 @dataclass(frozen=True)
 class Linear(Layer):
@@ -48,12 +51,11 @@ class Linear(Layer):
         writer.row(
             codes.CONTRACT,
             *(places["weight"], places.get("bias", 0), x.offset, y.offset),
-            *(self.out_features, 1, 1, 0, 0, 0, 0, 1),
-            *(1, 1, self.in_features),
-            *(0, 0, 1),
-            *(0, 0, lanes),
-            *(self.in_features, int(self.bias), 0),
-            *(lanes, 0),
+            *(self.out_features, *_ONE_POSITION),
+            *(self.in_features, 1, 1),
+            *(1, 0, 0),
+            *(lanes, 0, 0),
+            *(self.in_features, int(self.bias), lanes),
         )
 
     def write_backward(
@@ -73,10 +75,9 @@ class Linear(Layer):
             writer.row(
                 codes.CONTRACT,
                 *(places["weight"], 0, d.offset, dx.view.offset),
-                *(self.in_features, 1, 1, 0, 0, 0, 0, 1),
-                *(1, 1, self.out_features),
-                *(0, 0, self.in_features),
-                *(0, 0, lanes),
-                *(1, 0, 0),
-                *(lanes, 0),
+                *(self.in_features, *_ONE_POSITION),
+                *(self.out_features, 1, 1),
+                *(self.in_features, 0, 0),
+                *(lanes, 0, 0),
+                *(1, 0, lanes),
             )
