@@ -55,64 +55,83 @@ RECTIFIED, VALUE_COLUMN, OUT_COLUMN, INNER = range(16, 20)
 _INNER_FIELDS = 12
 
 
-def _emit_tile(rows, columns, kind):
-    def emit(
-        builder, weights, biases, values, outputs, table, middle, inner, value_column, out_column, least
-    ):
-        field = tiles.fields(builder, table, _INNER_FIELDS)
-        lengths = [field[0], middle, inner]
-        strides = tiles.in_bytes(builder, kind, [*field[3:12], value_column, out_column])
-        weight_row, bias_row, out_row, column, out_column = strides[6:]
-        sums = [[builder.alloca(kind) for _ in range(columns)] for _ in range(rows)]
-        for r, distance in enumerate(tiles.multiples(builder, bias_row, rows)):
-            start = tiles.number(builder, kind, tiles.moved(builder, biases, distance))
-            for cell in sums[r]:
-                builder.store(start, cell)
-        row_places = tiles.multiples(builder, weight_row, rows)
-        column_places = tiles.multiples(builder, column, columns)
+# what a tile is told about its way, besides those fields
+(
+    _REPEATS,  # how many times all of it is done, and what lies between two times
+    _NEXT_WEIGHT,
+    _NEXT_BIAS,
+    _NEXT_VALUE,
+    _NEXT_OUT,
+    _PIECES,  # how many tiles stand side by side in each of them, and what lies between two
+    _PIECE_VALUE,
+    _PIECE_OUT,
+    _MIDDLE,  # length of the loop b
+    _LAST,  # length of the loop c
+    _VALUE_STEP,  # distance of two columns
+    _OUT_STEP,
+) = range(12)
+_WAY = 12
 
-        def multiply(weight, value):
+
+def _emit_tile(rows, columns, kind):
+    def emit(builder, weights, biases, values, outputs, table, way, least):
+        field = tiles.fields(builder, table, _INNER_FIELDS)
+        told = tiles.fields(builder, way, _WAY)
+        lengths = [field[0], told[_MIDDLE], told[_LAST]]
+        strides = tiles.in_bytes(builder, kind, field[3:12])
+        weight_row, bias_row, out_row = strides[6:]
+        told_bytes = tiles.in_bytes(builder, kind, told)
+        bound = spread(builder, kind, least)
+        sums = [[builder.alloca(kind) for _ in range(columns)] for _ in range(rows)]
+        # eight rows can be reached from one pointer
+        weight_places = tiles.multiples(builder, weight_row, min(rows, 8))
+        column_places = tiles.multiples(builder, told_bytes[_VALUE_STEP], columns)
+        second = builder.shl(weight_row, INT(3))
+        some = builder.icmp_signed("!=", builder.mul(told[_MIDDLE], told[_LAST]), INT(0))
+
+        def multiply(value, *weight):
             xs = [tiles.numbers(builder, kind, tiles.moved(builder, value, place)) for place in column_places]
-            for row, place in zip(sums, row_places, strict=True):
-                w = tiles.number(builder, kind, tiles.moved(builder, weight, place))
+            for r, row in enumerate(sums):
+                place = tiles.moved(builder, weight[r // 8], weight_places[r % 8])
+                w = tiles.number(builder, kind, place)
                 for x, cell in zip(xs, row, strict=True):
                     builder.store(fused(builder, kind, w, x, builder.load(cell)), cell)
 
-        some = builder.icmp_signed("!=", builder.mul(middle, inner), INT(0))
-        with builder.if_then(some):
-            tiles.walk(builder, lengths, [weights, values], [strides[0:3], strides[3:6]], multiply)
-        bound = spread(builder, kind, least)
-        for row, at_row in zip(sums, tiles.multiples(builder, out_row, rows), strict=True):
-            for cell, at_column in zip(row, tiles.multiples(builder, out_column, columns), strict=True):
-                total = builder.load(cell)
-                total = builder.select(builder.fcmp_ordered("<", total, bound), bound, total)
-                store_vector(
-                    builder, kind, total, tiles.moved(builder, outputs, builder.add(at_row, at_column))
-                )
+        def one(weights, biases, values, outputs):
+            for row, place in zip(sums, tiles.multiples(builder, bias_row, rows), strict=True):
+                start = tiles.number(builder, kind, tiles.moved(builder, biases, place))
+                for cell in row:
+                    builder.store(start, cell)
+            pointers, moves = [values, weights], [strides[3:6], strides[0:3]]
+            if rows > 8:
+                pointers.append(tiles.moved(builder, weights, second))
+                moves.append(strides[0:3])
+            with builder.if_then(some):
+                tiles.walk(builder, lengths, pointers, moves, multiply)
+            for row, at_row in zip(sums, tiles.multiples(builder, out_row, rows), strict=True):
+                at_columns = tiles.multiples(builder, told_bytes[_OUT_STEP], columns)
+                for cell, at_column in zip(row, at_columns, strict=True):
+                    total = builder.load(cell)
+                    total = builder.select(builder.fcmp_ordered("<", total, bound), bound, total)
+                    place = tiles.moved(builder, tiles.moved(builder, outputs, at_row), at_column)
+                    store_vector(builder, kind, total, place)
+
+        nothing = INT(0)
+        steps = [
+            [told_bytes[_NEXT_WEIGHT], nothing],
+            [told_bytes[_NEXT_BIAS], nothing],
+            [told_bytes[_NEXT_VALUE], told_bytes[_PIECE_VALUE]],
+            [told_bytes[_NEXT_OUT], told_bytes[_PIECE_OUT]],
+        ]
+        repeats = [told[_REPEATS], told[_PIECES]]
+        tiles.walk(builder, repeats, [weights, biases, values, outputs], steps, one)
 
     return emit
 
 
 @intrinsic
-def _tile(
-    typingctx,
-    rows,
-    columns,
-    params,
-    weight,
-    bias,
-    memory,
-    value,
-    out,
-    table,
-    field,
-    middle,
-    inner,
-    across,
-    along,
-    least,
-):
-    """Run the tile of `rows` x `columns`; `across` and `along`: distance of two columns in value and output."""
+def _tile(typingctx, rows, columns, params, weight, bias, memory, value, out, table, field, least, way):
+    """Run the tile of `rows` x `columns` along `way`, a tuple of the numbers above; `least`: the bound."""
     kind = VECTORS[memory.dtype].llvm
 
     def emit(context, builder, signature, args):
@@ -125,64 +144,80 @@ def _tile(
         ]
         pointers = [builder.bitcast(pointer, tiles.POINTER) for pointer in pointers]
         inner_fields = address(context, builder, types_of[8], args[8], args[9])
-        bound = args[14] if kind.element is ir.DoubleType() else builder.fptrunc(args[14], kind.element)
-        given = [*pointers, inner_fields, *args[10:14], bound]
-        arguments = [tiles.POINTER] * 4 + [INT.as_pointer()] + [INT] * 4 + [kind.element]
+        bound = args[10] if kind.element is ir.DoubleType() else builder.fptrunc(args[10], kind.element)
+        given = [*pointers, inner_fields, tiles.on_stack(builder, args[11], _WAY), bound]
+        arguments = [tiles.POINTER] * 4 + [INT.as_pointer()] * 2 + [kind.element]
         tiles.dispatch(builder, "contract", SIZES, args[0], args[1], kind, arguments, given, _emit_tile)
         return context.get_dummy_value()
 
     int64 = types.int64
-    given = (
-        int64,
-        int64,
-        params,
-        int64,
-        int64,
-        memory,
-        int64,
-        int64,
-        table,
-        int64,
-        int64,
-        int64,
-        int64,
-        int64,
-    )
-    return types.void(*given, types.float64), emit
+    given = (int64, int64, params, int64, int64, memory, int64, int64, table, int64, types.float64)
+    return types.void(*given, types.UniTuple(int64, _WAY)), emit
 
 
 @kernel
 def _height(units, count):
     """Rows of the next tile, when so many units are left and each has `count` positions."""
     if count == 1 and units >= 10:
-        return 16 if units >= 16 and WIDEST[16] else 10
+        return 16 if units >= 16 and WIDEST[16] > 0 else 10
     if units == 10 or units == 12 or units == 6 or units == 7:
         return 6
     return 8 if units >= 8 else 4 if units >= 4 else 2 if units >= 2 else 1
 
 
 @kernel
-def _stripe(params, weight, bias, memory, value, out, table, t, count, middle, inner, across, along):
-    """All units at `count` positions, `across` and `along` apart, that meet the same part of the kernel."""
+def _rectangle(
+    params,
+    weight,
+    bias,
+    memory,
+    value,
+    out,
+    table,
+    t,
+    lines,
+    down,
+    out_down,
+    count,
+    across,
+    along,
+    middle,
+    inner,
+):
+    """All units at `lines` x `count` positions that meet the same part of the kernel.
+
+    `down`, `out_down` and `across`, `along`: distance of two lines and of two columns, in value and output.
+    """
     units, field = at(table, t + UNITS), t + INNER
     weight_row, bias_row, out_row = at(table, field + 9), at(table, field + 10), at(table, field + 11)
     least = 0.0 if at(table, t + RECTIFIED) != 0 else -math.inf
     r = 0
     while r < units:
-        rows = _height(units - r, count)
+        rows = _height(units - r, lines * count)
+        repeats, next_weight, next_bias, next_value, next_out = lines, 0, 0, down, out_down
+        groups = 1
+        if lines == 1:  # repeat over units instead
+            while _height(units - r - groups * rows, count) == rows:
+                groups += 1
+            repeats, next_weight, next_bias = groups, rows * weight_row, rows * bias_row
+            next_value, next_out = 0, rows * out_row
         w, b, o = weight + r * weight_row, bias + r * bias_row, out + r * out_row
-        left = count
-        while left > 0:
-            columns = WIDEST[rows]
+        p = 0
+        while p < count:
+            left, columns, pieces = count - p, WIDEST[rows], 1
             if left < 2 * columns:  # the last two tiles share what is left
                 columns = left if left <= columns else (left + 1) >> 1
-            p = count - left
-            x, y = value + p * across, o + p * along
-            _tile(
-                rows, columns, params, w, b, memory, x, y, table, field, middle, inner, across, along, least
+                pieces = 2 if left == 2 * columns else 1
+            else:
+                pieces = left // columns - (1 if left % columns else 0)
+            way = (
+                *(repeats, next_weight, next_bias, next_value, next_out),
+                *(pieces, columns * across, columns * along, middle, inner, across, along),
             )
-            left -= columns
-        r += rows
+            x, y = value + p * across, o + p * along
+            _tile(rows, columns, params, w, b, memory, x, y, table, field, least, way)
+            p += columns * pieces
+        r += rows * groups
 
 
 @kernel
@@ -218,40 +253,27 @@ def contract(params, memory, table, t):
     value_b, value_c = at(table, t + INNER + 7), at(table, t + INNER + 8)
     top, bottom = whole(lines, step_y, above, height, kernel_lines)
     first, end = whole(positions, step_x, left, breadth, kernel_columns)
-    for y in range(lines):
+    y = 0
+    while y < lines:
+        height_here = bottom - y if y == top and bottom > top else 1
         b0 = max(0, above - y * step_y)
         middle = max(0, min(kernel_lines, above + height - y * step_y) - b0)
         w, v, o = weight + b0 * weight_b, value + y * value_line + b0 * value_b, out + y * out_line
         if end > first:
             x = v + first * value_column
             r = o + first * out_column
-            count = end - first
-            _stripe(
-                params,
-                w,
-                bias,
-                memory,
-                x,
-                r,
-                table,
-                t,
-                count,
-                middle,
-                kernel_columns,
-                value_column,
-                out_column,
+            _rectangle(
+                *(params, w, bias, memory, x, r, table, t, height_here, value_line, out_line),
+                *(end - first, value_column, out_column, middle, kernel_columns),
             )
-        count, across, along = 1, value_line, out_line
-        if y == top and bottom > top:
-            count = bottom - top
-        elif top < y < bottom:
-            continue  # done together with line `top`
         for edge in range(positions - (end - first)):
             p = edge if edge < first else edge + end - first
             c0 = max(0, left - p * step_x)
             inner = max(0, min(kernel_columns, left + breadth - p * step_x) - c0)
             x = v + p * value_column + c0 * value_c
             r = o + p * out_column
-            _stripe(
-                params, w + c0 * weight_c, bias, memory, x, r, table, t, count, middle, inner, across, along
+            _rectangle(
+                *(params, w + c0 * weight_c, bias, memory, x, r, table, t, 1, 0, 0),
+                *(height_here, value_line, out_line, middle, inner),
             )
+        y += height_here

@@ -156,10 +156,7 @@ def _tile(typingctx, rows, columns, memory, delta, value, gradients, gradient, w
             address(context, builder, types_of[5], args[5], args[6]),
         ]
         pointers = [builder.bitcast(pointer, tiles.POINTER) for pointer in pointers]
-        with builder.goto_entry_block():
-            told = builder.alloca(INT, _WAY)
-        for i in range(_WAY):
-            builder.store(builder.extract_value(args[7], i), builder.gep(told, [INT(i)]))
+        told = tiles.on_stack(builder, args[7], _WAY)
         arguments = [tiles.POINTER] * 3 + [INT.as_pointer()]
         tiles.dispatch(
             builder, "correlate", SIZES, args[0], args[1], kind, arguments, [*pointers, told], _emit_tile

@@ -52,8 +52,27 @@ def in_bytes(builder: Any, kind: Any, strides: Sequence[Any]) -> list[Any]:
 
 
 def multiples(builder: Any, stride: Any, count: int) -> list[Any]:
-    """0, 1, ..., count - 1 times a stride."""
-    return [builder.mul(stride, INT(i)) for i in range(count)]
+    """0, 1, ..., count - 1 times a stride, in a form that a machine's addressing modes can make of few registers.
+
+    x86 multiplies by 1, 2, 4 and 8 in an address. The odd multiples are hidden from the optimiser, which would
+    otherwise add up all of them one by one, each waiting for the one before.
+    """
+    odd = dict[int, Any]()
+    found = list[Any]()
+    for i in range(count):
+        shift = 0 if i == 0 else (i & -i).bit_length() - 1
+        factor = i >> shift
+        if factor > 1 and factor not in odd:
+            odd[factor] = _hidden(builder, builder.mul(stride, INT(factor)))
+        base = INT(0) if i == 0 else odd.get(factor, stride)
+        found.append(builder.shl(base, INT(shift)) if shift else base)
+    return found
+
+
+def _hidden(builder: Any, value: Any) -> Any:
+    """The same number or pointer, of which the optimiser knows nothing: an empty piece of assembly."""
+    kind = value.type
+    return builder.asm(ir.FunctionType(kind, [kind]), "", "=r,0", [value], side_effect=False)
 
 
 def moved(builder: Any, pointer: Any, distance: Any) -> Any:
@@ -77,16 +96,20 @@ def walk(
     pointers: Sequence[Any],
     strides: Sequence[Sequence[Any]],
     body: Callable[..., None],
-) -> None:
-    """Emit nested loops that move pointers: `strides[i]` belong to `pointers[i]`, one for each loop.
+) -> list[Any]:
+    """Emit nested loops that move pointers; returns the pointers after them.
 
-    Every length must be at least 1.
+    `strides[i]` belong to `pointers[i]`, one for each loop. Every length must be at least 1. There is one running
+    pointer for all loops, not one for each, since registers are scarce: at the end of an inner loop it is moved
+    by what is missing to the outer loop's stride. Inside it is hidden from the optimiser, which would keep a
+    pointer of its own for each thing that is read at some distance from it.
     """
-    if not lengths:
-        body(*pointers)
-        return
     before = builder.block
     loop = builder.append_basic_block("loop")
+    if len(lengths) > 1:
+        steps = [builder.sub(own[0], builder.mul(lengths[1], own[1])) for own in strides]
+    else:
+        steps = [own[0] for own in strides]
     builder.branch(loop)
     builder.position_at_end(loop)
     left = builder.phi(INT)
@@ -94,14 +117,20 @@ def walk(
     here = [builder.phi(POINTER) for _ in pointers]
     for phi, pointer in zip(here, pointers, strict=True):
         phi.add_incoming(pointer, before)
-    walk(builder, lengths[1:], here, [stride[1:] for stride in strides], body)
-    for phi, stride in zip(here, strides, strict=True):
-        phi.add_incoming(moved(builder, phi, stride[0]), builder.block)
+    if len(lengths) > 1:
+        inside = walk(builder, lengths[1:], here, [own[1:] for own in strides], body)
+    else:
+        inside = [_hidden(builder, phi) for phi in here]
+        body(*inside)
+    after = [moved(builder, pointer, step) for pointer, step in zip(inside, steps, strict=True)]
+    for phi, pointer in zip(here, after, strict=True):
+        phi.add_incoming(pointer, builder.block)
     less = builder.sub(left, INT(1))
     left.add_incoming(less, builder.block)
     done = builder.append_basic_block("done")
     builder.cbranch(builder.icmp_signed("!=", less, INT(0)), loop, done)
     builder.position_at_end(done)
+    return after
 
 
 def count(builder: Any, length: Any, body: Callable[[Any], None]) -> None:
@@ -142,3 +171,12 @@ def dispatch(
         builder.call(function(builder.module, full_name, arguments, emit_tile(r, c, kind)), given)
         builder.branch(end)
     builder.position_at_end(end)
+
+
+def on_stack(builder: Any, values: Any, count: int) -> Any:
+    """A tuple of whole numbers as an array of them."""
+    with builder.goto_entry_block():
+        place = builder.alloca(INT, count)
+    for i in range(count):
+        builder.store(builder.extract_value(values, i), builder.gep(place, [INT(i)]))
+    return place

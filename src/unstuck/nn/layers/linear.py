@@ -7,8 +7,10 @@ from unstuck.nn.kernels import table as codes
 from unstuck.nn.layers.layer import Gradient, Layer, Places, positive
 from unstuck.nn.program import Buffer, Shape, Writer
 
-_ONE_POSITION = (1, 1, 0, 0, *(1, 0, 1), *(1, 0, 1), *(0, 0, 0))
-"""Fields of a CONTRACT row from LINES to OUT_COLUMN: one line of one position, no padding."""
+
+def _one_position(features: int) -> tuple[int, ...]:
+    """Fields of a CONTRACT row from LINES to OUT_COLUMN: a line of one position, with a kernel of that width."""
+    return (1, 1, 0, 0, *(1, 0, 1), *(1, 0, features), *(0, 0, 0))
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,10 @@ class Linear(Layer):
         writer.row(
             codes.CONTRACT,
             *(places["weight"], places.get("bias", 0), x.offset, y.offset),
-            *(self.out_features, *_ONE_POSITION),
-            *(self.in_features, 1, 1),
-            *(1, 0, 0),
-            *(lanes, 0, 0),
+            *(self.out_features, *_one_position(self.in_features)),
+            *(1, 1, self.in_features),
+            *(0, 0, 1),
+            *(0, 0, lanes),
             *(self.in_features, int(self.bias), lanes),
         )
 
@@ -75,9 +77,9 @@ class Linear(Layer):
             writer.row(
                 codes.CONTRACT,
                 *(places["weight"], 0, d.offset, dx.view.offset),
-                *(self.in_features, *_ONE_POSITION),
-                *(self.out_features, 1, 1),
-                *(self.in_features, 0, 0),
-                *(lanes, 0, 0),
+                *(self.in_features, *_one_position(self.out_features)),
+                *(1, 1, self.out_features),
+                *(0, 0, self.in_features),
+                *(0, 0, lanes),
                 *(1, 0, lanes),
             )
