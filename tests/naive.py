@@ -134,6 +134,55 @@ def avg_pool_back(x, d, kernel, stride, padding):
     return dx
 
 
+# ---------------------------------------------------------------- normalisation
+
+
+def channels(x):
+    """For each channel, all (sample, ...) places of its numbers."""
+    return [[place for place in np.ndindex(*x.shape) if place[1] == c] for c in range(x.shape[1])]
+
+
+def moments(x):
+    """Mean and variance of each channel over samples and positions."""
+    means, variances = [], []
+    for places in channels(x):
+        mean = math.fsum(float(x[place]) for place in places) / len(places)
+        means.append(mean)
+        variances.append(math.fsum((float(x[place]) - mean) ** 2 for place in places) / len(places))
+    return np.array(means), np.array(variances)
+
+
+def batch_norm(x, mean, var, eps, w=None, b=None):
+    """y = w (x − mean)/√(var + eps) + b, channel by channel."""
+    y = np.zeros(x.shape)
+    for c, places in enumerate(channels(x)):
+        for place in places:
+            h = (x[place] - mean[c]) / math.sqrt(var[c] + eps)
+            y[place] = h if w is None else w[c] * h + b[c]
+    return y
+
+
+def batch_norm_back(x, d, eps, w=None):
+    """Gradients of x, w and b where mean and variance are the batch's own.
+
+    With r = 1/√(v + eps), ∂h_j/∂x_i = r ([i = j] − 1/n − h_i h_j/n): the last two parts are the paths through
+    the mean and the variance.
+    """
+    mean, var = moments(x)
+    dx, dw, db = np.zeros(x.shape), np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for c, places in enumerate(channels(x)):
+        r, n = 1 / math.sqrt(var[c] + eps), len(places)
+        h = {place: (x[place] - mean[c]) * r for place in places}
+        for i in places:
+            dw[c] += d[i] * h[i]
+            db[c] += d[i]
+        for i in places:
+            for j in places:
+                own = 1.0 if i == j else 0.0
+                dx[i] += (1.0 if w is None else w[c]) * d[j] * r * (own - 1 / n - h[i] * h[j] / n)
+    return dx, dw, db
+
+
 # ---------------------------------------------------------------- activations
 
 

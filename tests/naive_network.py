@@ -9,32 +9,58 @@ from unstuck import nn
 
 
 def forward(net, params, x):
-    """Output of every layer, by name, after the input itself under the name ""."""
+    """Output of every layer, by name, after the input itself under the name "".
+
+    With running statistics among the parameters a layer normalises with these, else as in training.
+    """
     values = {"": np.asarray(x, np.float64)}
     for name, layer in net.layers.items():
         x = values[next(reversed(values))]
-        w, b = params.get(f"{name}.weight"), params.get(f"{name}.bias")
-        match layer:
-            case nn.Linear():
-                y = naive.linear(x, w, b)
-            case nn.Conv2d():
-                y = naive.conv2d(x, w, b, layer.stride, layer.padding)
-            case nn.MaxPool2d():
-                y = naive.max_pool(x, layer.kernel_size, layer.stride, layer.padding)
-            case nn.AvgPool2d():
-                y = naive.avg_pool(x, layer.kernel_size, layer.stride, layer.padding)
-            case nn.Flatten():
-                y = np.array(
-                    [[number for channel in image for line in channel for number in line] for image in x]
-                )
-            case nn.Softmax():
-                y = naive.softmax(x)
-            case nn.LogSoftmax():
-                y = naive.log_softmax(x)
-            case _:
-                y = naive.each(function(layer)[0], x)
-        values[name] = y
+        make = VALUES.get(layer.type, elementwise)
+        own = own_of(name, params)
+        values[name] = make(layer, x, own)
     return values
+
+
+def own_of(layer, params):
+    """A layer's parameters and statistics by short name."""
+    return {
+        name.rpartition(".")[2]: value for name, value in params.items() if name.rpartition(".")[0] == layer
+    }
+
+
+def elementwise(layer, x, _own):
+    """The function of each number."""
+    return naive.each(function(layer)[0], x)
+
+
+def flatten(_layer, x, _own):
+    """Channel by channel, line by line."""
+    return np.array([[number for channel in image for line in channel for number in line] for image in x])
+
+
+def batch_norm(layer, x, own):
+    """By the running statistics, where there are any."""
+    mean, var = own.get("running_mean"), own.get("running_var")
+    if mean is None:
+        mean, var = naive.moments(x)
+    return naive.batch_norm(x, mean, var, layer.eps, own.get("weight"), own.get("bias"))
+
+
+VALUES = {
+    "Linear": lambda _, x, own: naive.linear(x, own["weight"], own.get("bias")),
+    "Conv2d": lambda layer, x, own: naive.conv2d(
+        x, own["weight"], own.get("bias"), layer.stride, layer.padding
+    ),
+    "MaxPool2d": lambda layer, x, _: naive.max_pool(x, layer.kernel_size, layer.stride, layer.padding),
+    "AvgPool2d": lambda layer, x, _: naive.avg_pool(x, layer.kernel_size, layer.stride, layer.padding),
+    "Flatten": flatten,
+    "Softmax": lambda _, x, __: naive.softmax(x),
+    "LogSoftmax": lambda _, x, __: naive.log_softmax(x),
+    "BatchNorm1d": batch_norm,
+    "BatchNorm2d": batch_norm,
+}
+"""A layer's output, from the layer, its input and its parameters by short name."""
 
 
 FUNCTIONS = {
@@ -59,7 +85,7 @@ def function(layer):
 
 
 def loss_and_grads(net, params, x, target, loss):
-    """Mean loss and the gradient of every parameter."""
+    """Mean loss and the gradient of every parameter, in training: `params` without running statistics."""
     params = {name: np.asarray(value, np.float64) for name, value in params.items()}
     values = forward(net, params, x)
     outputs = list(values.values())
@@ -68,31 +94,33 @@ def loss_and_grads(net, params, x, target, loss):
     for index in reversed(range(len(net.layers))):
         name, layer = list(net.layers.items())[index]
         x, y = outputs[index], outputs[index + 1]
-        d = d.reshape(y.shape)
-        match layer:
-            case nn.Linear() | nn.Conv2d():
-                w = params[f"{name}.weight"]
-                if isinstance(layer, nn.Linear):
-                    dx, dw, db = naive.linear_back(x, w, d)
-                else:
-                    dx, dw, db = naive.conv2d_back(x, w, d, layer.stride, layer.padding)
-                grads[f"{name}.weight"] = dw
-                if layer.bias:
-                    grads[f"{name}.bias"] = db
-            case nn.MaxPool2d():
-                dx = naive.max_pool_back(x, d, layer.kernel_size, layer.stride, layer.padding)
-            case nn.AvgPool2d():
-                dx = naive.avg_pool_back(x, d, layer.kernel_size, layer.stride, layer.padding)
-            case nn.Flatten():
-                dx = d.reshape(x.shape)
-            case nn.Softmax():
-                dx = naive.softmax_back(x, d)
-            case nn.LogSoftmax():
-                dx = naive.log_softmax_back(x, d)
-            case _:
-                dx = naive.each(operator.mul, naive.each(function(layer)[1], x), d)
-        d = dx
+        make = SLOPES.get(layer.type, elementwise_back)
+        d, *own = make(layer, x, d.reshape(y.shape), own_of(name, params))
+        grads |= {f"{name}.{short}": grad for short, grad in zip(layer.parameters(), own, strict=False)}
     return value, grads
+
+
+def elementwise_back(layer, x, d, _own):
+    """Slope times gradient, number by number."""
+    return (naive.each(operator.mul, naive.each(function(layer)[1], x), d),)
+
+
+SLOPES = {
+    "Linear": lambda _, x, d, own: naive.linear_back(x, own["weight"], d),
+    "Conv2d": lambda layer, x, d, own: naive.conv2d_back(x, own["weight"], d, layer.stride, layer.padding),
+    "MaxPool2d": lambda layer, x, d, _: (
+        naive.max_pool_back(x, d, layer.kernel_size, layer.stride, layer.padding),
+    ),
+    "AvgPool2d": lambda layer, x, d, _: (
+        naive.avg_pool_back(x, d, layer.kernel_size, layer.stride, layer.padding),
+    ),
+    "Flatten": lambda _, x, d, __: (d.reshape(x.shape),),
+    "Softmax": lambda _, x, d, __: (naive.softmax_back(x, d),),
+    "LogSoftmax": lambda _, x, d, __: (naive.log_softmax_back(x, d),),
+    "BatchNorm1d": lambda layer, x, d, own: naive.batch_norm_back(x, d, layer.eps, own.get("weight")),
+    "BatchNorm2d": lambda layer, x, d, own: naive.batch_norm_back(x, d, layer.eps, own.get("weight")),
+}
+"""Gradients of the input and of the parameters in order, from the layer, its input, d and its parameters."""
 
 
 def loss_of(loss, outputs, target):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import twins
-from every_layer import every_layer
+from every_layer import every_layer, lived_in
 from unstuck import nn
 from unstuck.errors import UnstuckError
 from unstuck.nn.layers.kinds import KINDS
@@ -19,12 +19,13 @@ T = torch.nn
 
 @BOTH
 def test_every_layer_goes_to_torch_and_back(dtype):
-    net = every_layer().init(3, dtype=dtype)
+    net = lived_in(every_layer().init(3, dtype=dtype))
     assert {layer.type for layer in net.layers.values()} == KINDS.keys()
     twin = net.to_torch()
     assert [name for name, _ in twin.named_parameters()] == list(net.parameters)
+    assert {name for name, _ in twin.named_buffers()} == set(net.buffers)
     x = twins.images((3, 2, 8, 9)).astype(dtype)
-    twins.close(net.forward(x), twin(torch.tensor(x)).detach().numpy(), twins.PRECISION[dtype])
+    twins.close(net.forward(x), twin.eval()(torch.tensor(x)).detach().numpy(), twins.PRECISION[dtype])
     back = nn.from_torch(twin)
     assert back.layers == net.layers
     assert list(back.layers) == list(net.layers)

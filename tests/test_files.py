@@ -8,7 +8,7 @@ import safetensors.numpy
 from safetensors import safe_open
 
 import twins
-from every_layer import every_layer
+from every_layer import every_layer, lived_in
 from unstuck import nn
 from unstuck.errors import UnstuckError
 from unstuck.nn.layers.kinds import KINDS
@@ -28,7 +28,7 @@ def rewritten(path, change):
 
 @BOTH
 def test_every_layer_comes_back_bit_for_bit(tmp_path, dtype):
-    net = every_layer().init(3, dtype=dtype)
+    net = lived_in(every_layer().init(3, dtype=dtype))
     assert {layer.type for layer in net.layers.values()} == KINDS.keys()
     net.save(tmp_path / "net.safetensors")
     back = nn.load(str(tmp_path / "net.safetensors"))

@@ -41,7 +41,7 @@ def same_as_naive(net, x, loss=None, dtype=np.float64, *, init="he"):
     """Outputs of all layers, loss and gradients equal those of the plain loops."""
     net.init(3, {"weights": init, "bias": {"scheme": "normal", "std": 0.3}}, dtype)
     x, loss, tolerance = x.astype(dtype), loss or nn.MSELoss(), PRECISION[dtype]
-    found, expected = net.activations(x), naive_network.forward(net, net.parameters, x)
+    found, expected = net.activations(x), naive_network.forward(net, net.state, x)
     for name, values in found.items():
         assert values.dtype == dtype
         close(values, expected[name], tolerance, f"output of {name}")
@@ -90,8 +90,7 @@ def to_torch(net):
         twin.add_module(name, module)
     twin.to(torch.float64 if net.dtype == np.float64 else torch.float32)
     state = {
-        name.replace(".", "/")[::-1].replace("/", ".", 1)[::-1]: value
-        for name, value in net.parameters.items()
+        name.replace(".", "/")[::-1].replace("/", ".", 1)[::-1]: value for name, value in net.state.items()
     }
     twin.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
     return twin
@@ -131,12 +130,13 @@ def same_as_torch(net, x, loss=None):
     net.init(5, dtype=np.float64)
     target = target_for(net, x, loss)
     for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-5)):
-        net.load(net.parameters, dtype)
+        net.load(net.state, dtype)
         inputs, twin = x.astype(dtype), to_torch(net)
-        outputs = twin(torch.tensor(inputs))
+        twin.eval()
+        close(net.forward(inputs), twin(torch.tensor(inputs)).detach().numpy(), tolerance, "outputs")
+        outputs = twin.train()(torch.tensor(inputs))
         value = torch_loss(loss)(outputs, torch_target(target, loss, dtype))
         value.backward()
-        close(net.forward(inputs), outputs.detach().numpy(), tolerance, "outputs")
         found, grads = net.loss_and_grads(inputs, target, loss)
         close(found, value.item(), tolerance, "loss")
         expected = {name.replace("/", "."): p.grad.numpy() for name, p in twin.named_parameters()}

@@ -9,6 +9,7 @@ from unstuck.nn.layers.conv import Conv2d
 from unstuck.nn.layers.flatten import Flatten
 from unstuck.nn.layers.layer import Layer
 from unstuck.nn.layers.linear import Linear
+from unstuck.nn.layers.normalisation import BatchNorm1d, BatchNorm2d
 from unstuck.nn.layers.pooling import AvgPool2d, MaxPool2d
 from unstuck.nn.layers.softmax import LogSoftmax, Softmax
 from unstuck.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, MSELoss, NLLLoss
@@ -37,6 +38,8 @@ __all__ = [
     "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "ConstantLR",
     "Conv2d",
     "CosineAnnealingLR",

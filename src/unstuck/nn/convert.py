@@ -57,8 +57,11 @@ def from_torch(module: "torch.nn.Module") -> Sequential:
     if not layers:
         msg = "from_torch: the module holds no layers"
         raise UnstuckError(msg)
-    values = {name: value.detach().cpu() for name, value in whole.named_parameters()}
-    kinds = {value.dtype for value in values.values()} or {torch.float32}
+    buffers = {name: value.cpu() for name, value in whole.named_buffers()}
+    parameters = {name: value.detach().cpu() for name, value in whole.named_parameters()}
+    values = parameters | buffers
+    kinds = {value.dtype for name, value in values.items() if not name.endswith("num_batches_tracked")}
+    kinds = kinds or {torch.float32}
     if len(kinds) > 1 or not kinds <= {torch.float32, torch.float64}:
         found = ", ".join(sorted(str(kind) for kind in kinds))
         msg = f"from_torch: parameters must all be float32 or all float64, found {found}"
@@ -90,7 +93,7 @@ def to_torch(net: Sequential) -> "torch.nn.Sequential":
             place = place.get_submodule(step)
         place.add_module(last, getattr(torch.nn, layer.type)(**arguments(layer)))
     whole.to(torch.float64 if net.dtype == np.float64 else torch.float32)
-    whole.load_state_dict({name: torch.tensor(value) for name, value in net.parameters.items()})
+    whole.load_state_dict({name: torch.tensor(value) for name, value in net.state.items()})
     return whole
 
 

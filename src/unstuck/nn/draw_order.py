@@ -94,7 +94,7 @@ def _number_values(specs: Sequence[ParameterSpec], drawn: Sequence[bool]) -> tup
         size = int(np.prod(spec.shape)) if is_drawn else 0
         numbers = (np.arange(size, dtype=np.int64) + sum(sizes)).reshape(units, -1 if size else 0)
         sizes.append(size)
-        if spec.kind == "weight":
+        if spec.kind in {"weight", "scale"}:
             layer.weights, layer.inputs = numbers, spec.shape[1] if len(spec.shape) > 1 else 0
         else:
             layer.biases = numbers

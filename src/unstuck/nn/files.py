@@ -1,4 +1,4 @@
-"""Networks on disk: one safetensors file with the parameters, and the layers as JSON in its header.
+"""Networks on disk: one safetensors file with parameters and buffers, and the layers as JSON in its header.
 
 The header's entry `unstuck` is `{"version": 1, "layers": [{"name", "type", "arguments"}, ...]}`. Reading a
 file runs nothing that stands in it: layers are made from a fixed list of types, parameters are numbers.
@@ -21,7 +21,7 @@ from unstuck.nn.network import Sequential
 KEY = "unstuck"
 VERSION = 1
 
-Value = bool | int | float | str | tuple[int, int]
+Value = bool | int | float | str | tuple[int, int] | None
 
 
 class _Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,7 +53,7 @@ def save(net: Sequential, path: str | os.PathLike[str]) -> None:
             raise UnstuckError(msg)
     layers = [_Layer(name, layer.type, arguments(layer)) for name, layer in net.layers.items()]
     header = msgspec.json.encode(_Header(VERSION, layers)).decode()
-    tensors = {name: np.ascontiguousarray(value) for name, value in net.parameters.items()}
+    tensors = {name: value.copy() for name, value in net.state.items()}
     # a file has room for any metadata, but a network without parameters has no tensor to tell its type
     tensors[KEY] = np.zeros(0, net.dtype)
     target = Path(path)

@@ -65,7 +65,7 @@ class EnsembleResult:
     outcome: NDArray[np.str_]
     epochs: NDArray[np.int64]
     parameters: NDArray[np.floating] = field(repr=False)
-    """(members, numbers): each member's flat array."""
+    """(members, numbers): each member's flat array, its running statistics included."""
 
     @property
     def success(self) -> NDArray[np.bool_]:
@@ -78,8 +78,8 @@ class EnsembleResult:
 
     def member(self, index: int) -> Sequential:
         """One member as a network of its own."""
-        views = self.training.layout.views(self.parameters[index])
-        return Sequential(dict(self.training.network.layers)).load(views, self.parameters.dtype.type)
+        values = self.training.layout.all_views(self.parameters[index])
+        return Sequential(dict(self.training.network.layers)).load(values, self.parameters.dtype.type)
 
 
 def fit(
@@ -144,7 +144,7 @@ def fit(
     if not net.initialised or options.get("init") is not None:
         net.init(0 if seed is None else seed, options.get("init"), training.dtype.type)
     result: FitResult = training.run(seed, record=record, progress=progress)
-    net.load(result.net.parameters, result.net.dtype.type)
+    net.load(result.net.state, result.net.dtype.type)
     return FitResult(
         net, result.loss, result.final_loss, result.accuracy, result.outcome, result.epochs, result.recording
     )
@@ -159,6 +159,7 @@ def start(training: Training, seed: int) -> Session:
         values = plan(training.network.specs, training.initialisation).draw(seed)
         for name, view in training.layout.views(params).items():
             view[...] = values[name]
+        training.layout.reset_buffers(params)
     return Session(training, seed, params)
 
 
@@ -203,6 +204,7 @@ def run_ensemble(  # noqa: C901  one loop over members; cut up, it would hide wh
     params = aligned((len(keys), layout.size), training.dtype)
     for name, view in layout.views(params).items():
         view[...] = drawn[name]
+    layout.reset_buffers(params)
     loss = np.full((len(keys), training.epochs), np.nan)
     final_loss, right = np.full(len(keys), np.nan), np.full(len(keys), np.nan)
     outcome = np.full(len(keys), "stuck", dtype="<U8")

@@ -24,7 +24,7 @@ FIXED_SEED: Final = 1  # as C's rand() that nobody seeds: it behaves as after sr
 
 
 class Override(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one layer has of its own; None leaves the network's scheme."""
+    """What one layer, or all normalisations, have of their own; None leaves the network's scheme."""
 
     weights: Scheme | None = None
     bias: Scheme | None = None
@@ -40,6 +40,8 @@ class Initialisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         streams: independent; fixed (the seed is ignored, every network is the same); reseeded_per_neuron or
             reseeded_per_layer (the generator gets the network's seed again for every neuron or layer).
         layers: layer name to what it has of its own.
+        norm: weights (scale) and bias (shift) of normalisation layers, which the schemes above leave alone.
+            Default: ones and zeros, as in PyTorch.
 
     Raises:
         UnstuckError: an unknown order or way to seed.
@@ -54,6 +56,7 @@ class Initialisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     order: Order = "layer"
     streams: Streams = "independent"
     layers: dict[str, Override] = {}
+    norm: Override = Override()
 
     def __post_init__(self) -> None:
         """Check the names."""
@@ -88,11 +91,16 @@ class Initialisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name, entry in cast("Mapping[object, object]", layers).items():
             override = _spell_out({"weights": entry} if isinstance(entry, str) else entry)
             own[str(name)] = _convert(override, Override, f"{where}.layers.{name}")
-        return msgspec.structs.replace(_convert(table, cls, where), layers=own)
+        norm = _convert(_spell_out(table.pop("norm", {})), Override, f"{where}.norm")
+        return msgspec.structs.replace(_convert(table, cls, where), layers=own, norm=norm)
 
     def scheme_of(self, spec: ParameterSpec) -> Scheme:
         """Scheme of one parameter, the overrides of its layer included."""
         own = self.layers.get(spec.layer, Override())
+        if spec.kind == "scale":
+            return own.weights or self.norm.weights or Scheme("ones")
+        if spec.kind == "shift":
+            return own.bias or self.norm.bias or Scheme("zeros")
         if spec.kind == "weight":
             return own.weights or self.weights
         return own.bias or self.bias or (Scheme() if self.weights.scheme == "default" else Scheme("zeros"))

@@ -1,5 +1,6 @@
 """Where each parameter stands in a network's flat array."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,21 +14,33 @@ ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
+class BufferSpec:
+    """What a layer keeps beside its parameters, such as a running mean."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: float
+    """Value before the first step."""
+
+
+@dataclass(frozen=True)
 class Layout:
     """Parameters one after another, each starting at a vector's boundary, in PyTorch's layout and order.
 
-    The first `pad` numbers are 0 for ever: a layer without bias reads its bias there.
+    Behind the parameters stand the buffers: whoever copies a network's array copies them too. The first `pad`
+    numbers are 0 for ever: a layer without bias reads its bias there.
     """
 
     specs: tuple[ParameterSpec, ...]
     pad: int
     """Numbers in 64 bytes of the parameters' type: 16 for float32, 8 for float64."""
+    buffers: tuple[BufferSpec, ...] = ()
 
     @cached_property
     def offsets(self) -> dict[str, int]:
-        """Name to first number."""
+        """Name of a parameter or buffer to first number."""
         place, offsets = self.pad, dict[str, int]()
-        for spec in self.specs:
+        for spec in (*self.specs, *self.buffers):
             offsets[spec.name] = place
             place += self.padded(spec)
         return offsets
@@ -35,19 +48,36 @@ class Layout:
     @property
     def size(self) -> int:
         """Numbers in the whole array, a multiple of `pad`; the last `pad` are for vectors that hang over."""
-        return self.pad + sum(self.padded(spec) for spec in self.specs) + self.pad
+        return self.pad + sum(self.padded(spec) for spec in (*self.specs, *self.buffers)) + self.pad
 
-    def padded(self, spec: ParameterSpec) -> int:
-        """Numbers that a parameter takes, rounded up to a vector."""
+    def padded(self, spec: ParameterSpec | BufferSpec) -> int:
+        """Numbers that a parameter or buffer takes, rounded up to a vector."""
         return -(-int(np.prod(spec.shape)) // self.pad) * self.pad
 
     def views(self, flat: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
         """The parameters of one flat array (or of many: leading axes stay) by name; no copies."""
+        return self._views(flat, self.specs)
+
+    def buffer_views(self, flat: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
+        """The buffers, likewise."""
+        return self._views(flat, self.buffers)
+
+    def all_views(self, flat: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
+        """Parameters and buffers: all that makes a network what it is."""
+        return self.views(flat) | self.buffer_views(flat)
+
+    def reset_buffers(self, flat: NDArray[np.floating]) -> None:
+        """Set the buffers to their values before the first step."""
+        for spec, view in zip(self.buffers, self.buffer_views(flat).values(), strict=True):
+            view[...] = spec.start
+
+    def _views(
+        self, flat: NDArray[np.floating], specs: Sequence[ParameterSpec | BufferSpec]
+    ) -> dict[str, NDArray[np.floating]]:
+        places = ((spec, self.offsets[spec.name], int(np.prod(spec.shape))) for spec in specs)
         return {
-            spec.name: flat[..., start : start + int(np.prod(spec.shape))].reshape(
-                flat.shape[:-1] + spec.shape
-            )
-            for spec, start in ((spec, self.offsets[spec.name]) for spec in self.specs)
+            spec.name: flat[..., start : start + size].reshape(flat.shape[:-1] + spec.shape)
+            for spec, start, size in places
         }
 
     def segments(self, frozen: frozenset[str] = frozenset()) -> NDArray[np.int64]:

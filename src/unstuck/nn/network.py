@@ -12,7 +12,7 @@ from unstuck.errors import DataError, ShapeError, UnstuckError
 from unstuck.nn.checks import cast, numbers
 from unstuck.nn.initialise import Initialisation, ParameterSpec, plan
 from unstuck.nn.layers.layer import Layer
-from unstuck.nn.layout import ALIGNMENT, Layout, aligned
+from unstuck.nn.layout import ALIGNMENT, BufferSpec, Layout, aligned
 from unstuck.nn.losses import Loss
 from unstuck.nn.program import Program, Shape
 from unstuck.trace.structure import INPUT, Node, Structure
@@ -60,7 +60,7 @@ class Sequential:
             msg = "a network needs at least one layer, found none"
             raise UnstuckError(msg)
         self._flat: Array | None = None
-        self._programs: dict[tuple[Shape, np.dtype[np.floating]], Program] = {}
+        self._programs: dict[tuple[Shape, np.dtype[np.floating], bool], Program] = {}
 
     @cached_property
     def specs(self) -> tuple[ParameterSpec, ...]:
@@ -73,9 +73,17 @@ class Sequential:
             for short, shape in layer.parameters().items()
         )
 
+    @cached_property
+    def _buffer_specs(self) -> tuple[BufferSpec, ...]:
+        return tuple(
+            BufferSpec(f"{name}.{short}", shape, start)
+            for name, layer in self.layers.items()
+            for short, (shape, start) in layer.buffers().items()
+        )
+
     def layout(self, dtype: np.dtype[np.floating]) -> Layout:
         """Where parameters of this number type stand."""
-        return Layout(self.specs, ALIGNMENT // dtype.itemsize)
+        return Layout(self.specs, ALIGNMENT // dtype.itemsize, self._buffer_specs)
 
     def init(self, seed: int = 0, init: object = None, dtype: type[np.floating] = np.float32) -> Self:
         """Draw all weights and biases.
@@ -91,8 +99,9 @@ class Sequential:
         Raises:
             UnstuckError: an unknown scheme or layer, a bad seed, another number type.
         """
-        values = plan(self.specs, Initialisation.of(init)).draw(seed)
-        return self.load(values, dtype)
+        values: dict[str, ArrayLike] = dict(plan(self.specs, Initialisation.of(init)).draw(seed))
+        fresh = {spec.name: np.full(spec.shape, spec.start) for spec in self._buffer_specs}
+        return self.load(values | fresh, dtype)
 
     @property
     def initialised(self) -> bool:
@@ -121,15 +130,29 @@ class Sequential:
         """The weights and biases by PyTorch's names; writing to an array changes the network."""
         return self.layout(self.dtype).views(self.flat)
 
+    @property
+    def buffers(self) -> dict[str, Array]:
+        """What is kept but not trained, by PyTorch's names: the running statistics of batch normalisation.
+
+        All of the parameters' number type, `num_batches_tracked` too (exact up to 2**24 in float32).
+        """
+        return self.layout(self.dtype).buffer_views(self.flat)
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """Parameters and buffers: what `load` reads, and what makes two networks of the same layers equal."""
+        return self.layout(self.dtype).all_views(self.flat)
+
     def load(self, values: Mapping[str, ArrayLike], dtype: type[np.floating] | None = None) -> Self:
-        """Set all parameters from arrays by name.
+        """Set all parameters and buffers from arrays by name.
 
         Raises:
             UnstuckError: a name is missing or unknown.
             ShapeError: an array has another shape.
         """
-        missing = [spec.name for spec in self.specs if spec.name not in values]
-        unknown = [name for name in values if name not in {spec.name for spec in self.specs}]
+        known = [spec.name for spec in (*self.specs, *self._buffer_specs)]
+        missing = [name for name in known if name not in values]
+        unknown = [name for name in values if name not in set(known)]
         if missing or unknown:
             msg = f"parameters do not fit: missing {missing or 'none'}, unknown {unknown or 'none'}"
             raise UnstuckError(msg)
@@ -138,7 +161,7 @@ class Sequential:
             msg = f"parameters must be float32 or float64, found {kind}"
             raise UnstuckError(msg)
         flat = aligned(self.layout(kind).size, kind)
-        for name, view in self.layout(kind).views(flat).items():
+        for name, view in self.layout(kind).all_views(flat).items():
             value = numbers(f"parameter {name!r}", values[name])
             if value.shape != view.shape:
                 msg = f"parameter {name!r} needs shape {view.shape}, got {value.shape}"
@@ -154,20 +177,20 @@ class Sequential:
         """The same layers with parameters of their own."""
         twin = Sequential(dict(self.layers))
         if self._flat is not None:
-            twin.load(self.parameters, self.dtype.type)
+            twin.load(self.state, self.dtype.type)
         return twin
 
-    def program(self, input_shape: Shape, dtype: np.dtype[np.floating]) -> Program:
-        """The network written down for samples of this shape.
+    def program(self, input_shape: Shape, dtype: np.dtype[np.floating], *, fused: bool = False) -> Program:
+        """The network written down for samples of this shape; `fused`: see `compile_network`.
 
         Raises:
             ShapeError: a layer does not fit; names it, the shape it got and the shape it needs.
         """
         from unstuck.nn.compiler import compile_network
 
-        key = (input_shape, dtype)
+        key = (input_shape, dtype, fused)
         if key not in self._programs:
-            self._programs[key] = compile_network(self.layers, self.layout(dtype), input_shape)
+            self._programs[key] = compile_network(self.layers, self.layout(dtype), input_shape, fused=fused)
         return self._programs[key]
 
     def structure(self, input_shape: Shape, loss: str | None = None, frozen: Sequence[str] = ()) -> Structure:
@@ -192,7 +215,7 @@ class Sequential:
         return Structure(nodes=tuple(nodes), loss=loss, input_shape=input_shape)
 
     def forward(self, x: ArrayLike) -> Array:
-        """Outputs of the network.
+        """Outputs of the network as it is used: running statistics normalise, dropout passes everything.
 
         Args:
             x: (N, C, H, W) images or (N, features); converted to the parameters' number type.
@@ -212,6 +235,7 @@ class Sequential:
 
         inputs = checked_inputs(x, self.dtype)
         program = self.program(inputs.shape[1:], self.dtype)
+        program.check_batch(len(inputs), training=False)
         runner = Runner(program, self.layout(self.dtype), self.dtype)
         samples = as_samples(inputs)
         values = (
@@ -221,27 +245,37 @@ class Sequential:
         )
         return {name: value.reshape(-1, *program.shapes[name]) for name, value in values.items()}
 
-    def loss_and_grads(self, x: ArrayLike, target: ArrayLike, loss: Loss) -> tuple[float, dict[str, Array]]:
-        """Mean loss over the samples, and its gradient with respect to every parameter.
+    def loss_and_grads(
+        self, x: ArrayLike, target: ArrayLike, loss: Loss, *, seed: int = 0, step: int = 0
+    ) -> tuple[float, dict[str, Array]]:
+        """Mean loss over the samples, and its gradient with respect to every parameter, as in a training.
+
+        Batch normalisation takes the statistics of these samples (and leaves the running ones as they are:
+        a look changes nothing), dropout draws masks.
 
         Args:
             x: (N, C, H, W) or (N, features).
             target: what `loss` expects.
             loss: for example `nn.CrossEntropyLoss()`.
+            seed: of the training whose masks dropout takes.
+            step: its step; samples count as they stand in x.
 
         Returns:
             The loss, and {"0.weight": array, ...} with PyTorch's names and shapes.
 
         Raises:
-            ShapeError, DataError: inputs or targets that do not fit.
+            ShapeError, DataError: inputs or targets that do not fit, or too few for batch normalisation.
         """
         from unstuck.nn.runner import Runner
 
         inputs = checked_inputs(x, self.dtype)
         program = self.program(inputs.shape[1:], self.dtype)
+        program.check_batch(len(inputs), training=True)
         layout = self.layout(self.dtype)
         runner = Runner(program, layout, self.dtype)
-        value = runner.gradient(self.flat, as_samples(inputs, target, loss, program), loss)
+        value = runner.gradient(
+            self.flat, as_samples(inputs, target, loss, program), loss, masks=(seed, step)
+        )
         return value, {name: view.copy() for name, view in layout.views(runner.gradients).items()}
 
     def save(self, path: str | os.PathLike[str]) -> None:

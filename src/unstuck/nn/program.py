@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from unstuck.errors import ShapeError
 from unstuck.nn.kernels import table as codes
 
 Shape = tuple[int, ...]
@@ -22,6 +23,8 @@ class Buffer:
     positions: int
     strides: tuple[int, int, int]
     """Numbers from one channel, line and position to the next."""
+    rectified: bool = False
+    """Written: what is below 0 becomes 0. Read going back: the gradient also goes through that ReLU's slope."""
 
     @property
     def lengths(self) -> tuple[int, int, int]:
@@ -35,14 +38,30 @@ class Buffer:
 
 
 @dataclass(frozen=True)
+class Statistics:
+    """A layer that needs the mean and variance of each channel over a batch."""
+
+    layer: str
+    type: str
+    values: int
+    """Numbers of one channel in one sample."""
+    tracked: bool
+    """Whether it keeps running statistics, with which it evaluates."""
+
+
+@dataclass(frozen=True)
 class Program:
     """A network for one input shape and number type: what the interpreter runs."""
 
     table: NDArray[np.int64]
     constants: NDArray[np.float64]
     """(rows, 2)."""
-    forward_rows: int
+    stages: NDArray[np.int64]
+    """(stages, 3): first row, end row, and the row that then joins all chunks of a batch, or -1."""
+    forward_stages: int
     memory_size: int
+    """Numbers of one chunk."""
+    statistics: tuple[Statistics, ...]
     input: Buffer
     outputs: dict[str, Buffer]
     """Each layer's output, by the layer's name."""
@@ -55,6 +74,24 @@ class Program:
     """Where in memory the targets go."""
     lanes: int
 
+    def whole(self, *, training: bool) -> bool:
+        """Whether a batch must be in memory as a whole; else chunk by chunk."""
+        return any(training or not item.tracked for item in self.statistics)
+
+    def check_batch(self, count: int, *, training: bool, hint: str = "") -> None:
+        """Refuse a batch that is too small for a layer's statistics.
+
+        Raises:
+            ShapeError: one value for each channel, whose variance would be 0; names the layer.
+        """
+        for item in self.statistics:
+            if (training or not item.tracked) and count * item.values < 2:
+                msg = (
+                    f"layer {item.layer!r}: {item.type} expected more than 1 value per channel when training,"
+                    f" got a batch of 1 sample with 1 value per channel{hint}"
+                )
+                raise ShapeError(msg)
+
 
 @dataclass
 class Writer:
@@ -63,6 +100,9 @@ class Writer:
     lanes: int
     rows: list[tuple[list[int], Constants]] = field(default_factory=list[tuple[list[int], Constants]])
     size: int = 0
+    masks: int = 0
+    """Layers so far that draw masks; each is known to the random stream by its number."""
+    _kept: dict[int, Buffer] = field(default_factory=dict[int, Buffer])
 
     def allocate(self, shape: Shape, border: tuple[int, int] = (0, 0)) -> Buffer:
         """Room for a value of this shape, with zeros around each channel where a convolution pads it."""
@@ -73,6 +113,12 @@ class Writer:
         start = self._take(channels * area)
         strides = (area * self.lanes, breadth * self.lanes, self.lanes)
         return Buffer(start + by * strides[1] + bx * strides[2], channels, lines, positions, strides)
+
+    def keep(self, output: Buffer, vectors: int) -> Buffer:
+        """Room for what the forward pass that makes `output` leaves for the backward pass."""
+        if output.offset not in self._kept:
+            self._kept[output.offset] = self.allocate((vectors,))
+        return self._kept[output.offset]
 
     def allocate_spread(
         self, shape: Shape, step: tuple[int, int], before: tuple[int, int], extent: tuple[int, int]
@@ -112,6 +158,12 @@ class Writer:
             msg = f"a row of {len(filled)} numbers does not fit the table's width of {codes.WIDTH}"
             raise AssertionError(msg)
         self.rows.append((filled + [0] * (codes.WIDTH - len(filled)), constants))
+
+    def stages(self, first: int, end: int) -> list[tuple[int, int, int]]:
+        """The rows from `first` to before `end`, cut where all chunks of a batch must have come so far."""
+        joins = [row for row in range(first, end) if self.rows[row][0][0] in codes.JOINS]
+        starts = [first, *(row + 1 for row in joins)]
+        return list(zip(starts, [*joins, end], [*joins, -1], strict=True))
 
     def elementwise(
         self, kind: int, source: Buffer, target: Buffer, constants: Constants = (0.0, 0.0)

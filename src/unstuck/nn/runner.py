@@ -63,22 +63,32 @@ class Runner:
     def activations(self, params: Array, samples: Samples) -> dict[str, Array]:
         """Output of every layer for all samples: (N, channels, lines, positions) by the layer's name."""
         program, lanes = self.program, self.program.lanes
+        together = samples.count if program.whole(training=False) else lanes
         out = {
             name: np.empty((samples.count, *buffer.lengths), dtype=self.dtype)
             for name, buffer in program.outputs.items()
         }
-        for first in range(0, samples.count, lanes):
-            order = np.arange(first, min(first + lanes, samples.count))
+        for first in range(0, samples.count, together):
+            order = np.arange(first, min(first + together, samples.count))
             self._execute(machine.EVALUATE, params, samples, None, order)
-            for name, buffer in program.outputs.items():
-                out[name][order] = self._view(buffer)[..., : order.size].transpose(3, 0, 1, 2)
+            for chunk, start in enumerate(range(0, order.size, lanes)):
+                part = order[start : start + lanes]
+                for name, buffer in program.outputs.items():
+                    out[name][part] = self._view(buffer, chunk)[..., : part.size].transpose(3, 0, 1, 2)
         return out
 
-    def _view(self, buffer: Buffer) -> Array:
-        """A buffer of the last chunk as an array (channels, lines, positions, lanes)."""
+    def _view(self, buffer: Buffer, chunk: int) -> Array:
+        """A buffer of a chunk in memory as an array (channels, lines, positions, lanes)."""
         strides = [step * self.dtype.itemsize for step in (*buffer.strides, 1)]
         shape = (*buffer.lengths, self.program.lanes)
-        return np.lib.stride_tricks.as_strided(self.memory[buffer.offset :], shape, strides, writeable=False)
+        start = self.memory[chunk * self.program.memory_size + buffer.offset :]
+        return np.lib.stride_tricks.as_strided(start, shape, strides, writeable=False)
+
+    def _make_room(self, samples: int) -> None:
+        """Memory for all chunks of a batch."""
+        size = -(-samples // self.program.lanes) * self.program.memory_size
+        if self.memory.size < size:
+            self.memory = aligned(size, self.dtype)
 
     def loss(self, params: Array, samples: Samples, loss: Loss) -> float:
         """Mean loss over all samples."""
@@ -86,11 +96,19 @@ class Runner:
         return float(total[0]) / self._divisor(loss, samples.count)
 
     def gradient(
-        self, params: Array, samples: Samples, loss: Loss, order: NDArray[np.int64] | None = None
+        self,
+        params: Array,
+        samples: Samples,
+        loss: Loss,
+        order: NDArray[np.int64] | None = None,
+        masks: tuple[int, int] | None = None,
     ) -> float:
-        """Mean loss over the samples of `order` (default: all); its gradient is left in `self.gradients`."""
+        """Mean loss over the samples of `order` (default: all); its gradient is left in `self.gradients`.
+
+        `masks`: seed and step of dropout's; None: everything passes.
+        """
         order = np.arange(samples.count) if order is None else order
-        total = self._execute(machine.ACCUMULATE, params, samples, loss, order)
+        total = self._execute(machine.ACCUMULATE, params, samples, loss, order, masks=masks)
         return float(total[0]) / self._divisor(loss, order.size)
 
     def train(
@@ -124,6 +142,7 @@ class Runner:
         job[machine.BATCH] = schedule.batch_size
         job[machine.FIRST_STEP], job[machine.LAST_STEP] = first, first + rates.size
         job[machine.SHUFFLE] = schedule.shuffle
+        job[machine.MASKING] = 1
         job[machine.RULE] = schedule.optimizer.rule
         losses = np.zeros(rates.size)
         scale, clips = schedule.loss_scale, (schedule.clip_norm, schedule.clip_value)
@@ -159,15 +178,34 @@ class Runner:
         order: NDArray[np.int64],
         read: Buffer | None = None,
         out: Array | None = None,
+        masks: tuple[int, int] | None = None,
     ) -> NDArray[np.float64]:
         job = np.zeros(machine.JOB_FIELDS, dtype=np.int64)
-        job[machine.LAST_STEP] = 1 if order.size else 0
+        seed, step = masks or (0, 0)
+        job[machine.FIRST_STEP], job[machine.LAST_STEP] = step, step + (1 if order.size else 0)
+        job[machine.BATCH] = order.size
+        job[machine.MASKING] = masks is not None
         losses = np.zeros(1)
         numbers = np.ones(1)  # the scale of the gradients
         segments = self.layout.segments()
         none = self.gradients  # there is no optimiser
         self._call(
-            *(task, job, numbers, losses, 0, segments, params, none, samples, loss, order, losses, read, out)
+            *(
+                task,
+                job,
+                numbers,
+                losses,
+                seed,
+                segments,
+                params,
+                none,
+                samples,
+                loss,
+                order,
+                losses,
+                read,
+                out,
+            )
         )
         return losses
 
@@ -190,8 +228,14 @@ class Runner:
     ) -> int:
         program = self.program
         outputs = int(np.prod(program.scores.lengths))
-        job[machine.FORWARD_ROWS] = program.forward_rows
-        job[machine.ROWS] = len(program.constants)
+        training = task != machine.EVALUATE
+        job[machine.FORWARD_STAGES] = program.forward_stages
+        job[machine.STAGES] = len(program.stages) if training else program.forward_stages
+        job[machine.SIZE] = program.memory_size
+        job[machine.STATISTICS] = training
+        job[machine.WHOLE] = program.whole(training=training)
+        if job[machine.WHOLE]:
+            self._make_room(int(job[machine.BATCH]))
         job[machine.LOSS] = table.NO_LOSS if loss is None else loss.kind
         job[machine.OUTPUTS] = outputs
         job[machine.SCORES] = program.scores.offset
@@ -220,6 +264,7 @@ class Runner:
                 self.memory,
                 program.table,
                 program.constants,
+                program.stages,
                 places,
                 samples.inputs,
                 samples.targets,

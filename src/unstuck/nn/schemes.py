@@ -61,7 +61,8 @@ class ParameterSpec(msgspec.Struct, frozen=True):
 
     name: str
     layer: str
-    kind: Literal["weight", "bias"]
+    kind: Literal["weight", "bias", "scale", "shift"]
+    """Scale and shift are weight and bias of a normalisation: one number for each feature or channel."""
     shape: tuple[int, ...]  # PyTorch's layout: Linear (out, in), Conv2d (out, in, height, width), bias (out,)
     fan_in: int
     fan_out: int
@@ -77,12 +78,14 @@ class ParameterSpec(msgspec.Struct, frozen=True):
     @classmethod
     def weight(cls, layer: str, shape: Sequence[int]) -> "ParameterSpec":
         """Describe a layer's weight; fans as in PyTorch: units times the size of a kernel."""
-        return cls(_name(layer, "weight"), layer, "weight", tuple(shape), *_fans(shape))
+        kind = "scale" if len(shape) == 1 else "weight"
+        return cls(_name(layer, "weight"), layer, kind, tuple(shape), *_fans(shape))
 
     @classmethod
     def bias(cls, layer: str, weight_shape: Sequence[int]) -> "ParameterSpec":
         """Describe the bias of the layer whose weight has `weight_shape`."""
-        return cls(_name(layer, "bias"), layer, "bias", (weight_shape[0],), *_fans(weight_shape))
+        kind = "shift" if len(weight_shape) == 1 else "bias"
+        return cls(_name(layer, "bias"), layer, kind, (weight_shape[0],), *_fans(weight_shape))
 
 
 class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -11,7 +11,7 @@ from unstuck.nn import random
 from unstuck.nn.layout import aligned
 from unstuck.nn.network import Sequential
 from unstuck.nn.optimisers import Optimizer
-from unstuck.nn.runner import Runner
+from unstuck.nn.runner import Runner, Samples
 from unstuck.nn.training import Training
 from unstuck.trace.baseline import accuracy, baseline_loss, class_labels
 
@@ -32,6 +32,7 @@ class Session:
         self.state = aligned((len(training.optimizer.state), params.size), params.dtype)
         """(slots, numbers): what the optimiser keeps; zeros before the first step."""
         self.runner = runner or Runner(training.program, training.layout, params.dtype)
+        self._observer: Runner | None = None
         self.step = 0
         self.losses = list[float]()
         """Loss of every step's batch, before its update."""
@@ -105,6 +106,14 @@ class Session:
         """Mean loss over all training samples at the present weights."""
         return self.runner.loss(self.params, self.training.samples, self.training.loss)
 
+    def activations(self, samples: Samples) -> dict[str, Array]:
+        """Output of every layer for some samples at the present weights, by name: (N, ...)."""
+        training = self.training
+        if self._observer is None:
+            self._observer = Runner(training.observable, training.layout, self.params.dtype)
+        values = self._observer.activations(self.params, samples)
+        return {name: value.reshape(-1, *training.observable.shapes[name]) for name, value in values.items()}
+
     def outputs(self) -> Array:
         """Outputs of the network for all training samples, (N, outputs)."""
         program = self.training.program
@@ -147,7 +156,8 @@ class Session:
     def network(self) -> Sequential:
         """The network with a copy of the present weights."""
         layers = self.training.network.layers
-        return Sequential(dict(layers)).load(self.training.layout.views(self.params), self.params.dtype.type)
+        values = self.training.layout.all_views(self.params)
+        return Sequential(dict(layers)).load(values, self.params.dtype.type)
 
     @property
     def _outputs(self) -> int:

@@ -134,7 +134,12 @@ class Training:
 
     @cached_property
     def program(self) -> Program:
-        """The network written down for these inputs."""
+        """The network written down for these inputs, as it is trained."""
+        return self.network.program(self.inputs.shape[1:], self.dtype, fused=True)
+
+    @cached_property
+    def observable(self) -> Program:
+        """The same network with the output of every layer in memory."""
         return self.network.program(self.inputs.shape[1:], self.dtype)
 
     @cached_property
@@ -164,7 +169,14 @@ class Training:
 
     @cached_property
     def schedule(self) -> Schedule:
-        """What the interpreter needs to know of the optimiser and the batches."""
+        """What the interpreter needs to know of the optimiser and the batches.
+
+        Raises:
+            ShapeError: a batch is too small for batch normalisation.
+        """
+        last = self.samples.count % self.batch or self.batch
+        of_many = f", the last of {self.steps_per_epoch} in an epoch" if last < self.batch else ""
+        self.program.check_batch(last, training=True, hint=f"{of_many}: choose another batch_size")
         segments = self.layout.segments(frozenset(self.frozen))
         return Schedule(
             optimizer=self.optimizer,

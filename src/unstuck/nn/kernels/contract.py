@@ -49,7 +49,9 @@ WEIGHT, BIASES, VALUE, OUT, UNITS, LINES, POSITIONS, VALUE_LINE, OUT_LINE = rang
 # for lines and for columns: distance of two positions in the value, lines of padding before it, its lines
 LINE_STEP, LINES_BEFORE, LINES_FILLED, COLUMN_STEP, COLUMNS_BEFORE, COLUMNS_FILLED = range(10, 16)
 RECTIFIED, VALUE_COLUMN, OUT_COLUMN, INNER = range(16, 20)
-"""RECTIFIED: whether negative results become 0 (ReLU). From INNER on: what the tile reads,
+GATE = 31
+"""RECTIFIED: whether negative results become 0 (ReLU). GATE: if not 0, how far behind a result its ReLU's output
+lies: the result is multiplied with the slope there. From INNER on: what the tile reads,
 0-2 lengths of the loops a, b, c; 3-5 weight strides of a, b, c; 6-8 value strides of a, b, c;
 9 weight stride of a row; 10 bias stride of a row; 11 output stride of a row."""
 _INNER_FIELDS = 12
@@ -69,8 +71,9 @@ _INNER_FIELDS = 12
     _LAST,  # length of the loop c
     _VALUE_STEP,  # distance of two columns
     _OUT_STEP,
-) = range(12)
-_WAY = 12
+    _GATE,  # field GATE
+) = range(13)
+_WAY = 13
 
 
 def _emit_tile(rows, columns, kind):
@@ -81,7 +84,8 @@ def _emit_tile(rows, columns, kind):
         strides = tiles.in_bytes(builder, kind, field[3:12])
         weight_row, bias_row, out_row = strides[6:]
         told_bytes = tiles.in_bytes(builder, kind, told)
-        bound = spread(builder, kind, least)
+        bound, zero = spread(builder, kind, least), spread(builder, kind, kind.element(0.0))
+        gated = builder.icmp_signed("!=", told[_GATE], INT(0))
         sums = [[builder.alloca(kind) for _ in range(columns)] for _ in range(rows)]
         # eight rows can be reached from one pointer
         weight_places = tiles.multiples(builder, weight_row, min(rows, 8))
@@ -110,10 +114,19 @@ def _emit_tile(rows, columns, kind):
                 tiles.walk(builder, lengths, pointers, moves, multiply)
             for row, at_row in zip(sums, tiles.multiples(builder, out_row, rows), strict=True):
                 at_columns = tiles.multiples(builder, told_bytes[_OUT_STEP], columns)
-                for cell, at_column in zip(row, at_columns, strict=True):
+                places = [
+                    tiles.moved(builder, tiles.moved(builder, outputs, at_row), at_column)
+                    for at_column in at_columns
+                ]
+                with builder.if_then(gated):
+                    for cell, place in zip(row, places, strict=True):
+                        y = tiles.numbers(builder, kind, tiles.moved(builder, place, told_bytes[_GATE]))
+                        closed = builder.fmul(y, zero)  # NaN stays NaN
+                        opened = builder.fcmp_ordered(">", y, zero)
+                        builder.store(builder.select(opened, builder.load(cell), closed), cell)
+                for cell, place in zip(row, places, strict=True):
                     total = builder.load(cell)
                     total = builder.select(builder.fcmp_ordered("<", total, bound), bound, total)
-                    place = tiles.moved(builder, tiles.moved(builder, outputs, at_row), at_column)
                     store_vector(builder, kind, total, place)
 
         nothing = INT(0)
@@ -197,7 +210,7 @@ def _rectangle(
         repeats, next_weight, next_bias, next_value, next_out = lines, 0, 0, down, out_down
         groups = 1
         if lines == 1:  # repeat over units instead
-            while _height(units - r - groups * rows, count) == rows:
+            while units - r >= (groups + 1) * rows and _height(units - r - groups * rows, count) == rows:
                 groups += 1
             repeats, next_weight, next_bias = groups, rows * weight_row, rows * bias_row
             next_value, next_out = 0, rows * out_row
@@ -212,7 +225,16 @@ def _rectangle(
                 pieces = left // columns - (1 if left % columns else 0)
             way = (
                 *(repeats, next_weight, next_bias, next_value, next_out),
-                *(pieces, columns * across, columns * along, middle, inner, across, along),
+                *(
+                    pieces,
+                    columns * across,
+                    columns * along,
+                    middle,
+                    inner,
+                    across,
+                    along,
+                    at(table, t + GATE),
+                ),
             )
             x, y = value + p * across, o + p * along
             _tile(rows, columns, params, w, b, memory, x, y, table, field, least, way)

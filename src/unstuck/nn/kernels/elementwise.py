@@ -32,10 +32,12 @@ from unstuck.nn.kernels.table import (
     GELU,
     GELU_TANH,
     LEAKY,
+    PRODUCT,
     RELU,
     SIGMOID,
     SILU,
     SOFTPLUS,
+    SUM,
     TANH,
 )
 from unstuck.nn.kernels.vectors import BYTES, at, fma, greater, less, like, load, select, splat, store
@@ -98,7 +100,10 @@ def activate(kind, x, a, b):
 
 @kernel
 def slope_times(kind, y, d, a, b):
-    """f'(x) * d, from y = f(x); from x itself, under the name of y, for GELU, SiLU and softplus."""
+    """f'(x) * d, from y = f(x); from x itself, under the name of y, for GELU, SiLU and softplus.
+
+    A product and a sum of two buffers are rows of this form too: y * d and y + d.
+    """
     zero, one = like(y, 0.0), like(y, 1.0)
     if kind == SIGMOID:
         d = y * (one - y) * d
@@ -110,6 +115,10 @@ def slope_times(kind, y, d, a, b):
         d = select(greater(y, zero), d, d * like(y, a))
     elif kind == ELU:
         d = select(greater(y, zero), d, d * (y + like(y, a)))
+    elif kind == PRODUCT:
+        d = y * d
+    elif kind == SUM:
+        d = y + d
     else:
         d = d * slope_at(kind, y, a, b)
     return d

@@ -5,13 +5,27 @@
 There is one compiled function for each number type, for all networks and all tasks (`execute`). A chunk is
 as many samples as a vector has lanes; a batch is cut into chunks from its start, and their gradients are
 added in that order.
+
+A program is a list of stages: rows that each chunk runs by itself, and then perhaps one row that joins all
+chunks of the batch (batch normalisation). Without such a row a chunk goes through all stages before the next
+one begins, in the same memory; with one, all chunks go through a stage, each in its own memory, before the
+next stage begins.
 """
 
 from unstuck.nn.kernels.contract import contract
 from unstuck.nn.kernels.correlate import correlate, sum_biases
+from unstuck.nn.kernels.dropout import drop
 from unstuck.nn.kernels.elementwise import backward, clear, forward, memory_lanes
 from unstuck.nn.kernels.jit import entry, inlined
 from unstuck.nn.kernels.losses import loss_gradient, loss_value
+from unstuck.nn.kernels.normalise import (
+    join_moments,
+    join_slopes,
+    moments,
+    normalise,
+    normalise_back,
+    slope_sums,
+)
 from unstuck.nn.kernels.outer import outer, transpose
 from unstuck.nn.kernels.pooling import pool, pool_back
 from unstuck.nn.kernels.samples import gather, scatter
@@ -24,12 +38,19 @@ from unstuck.nn.kernels.table import (
     CONTRACT,
     CORRELATE,
     CROSS_ENTROPY,
+    DROP,
     FORWARD,
+    JOIN_MOMENTS,
+    JOIN_SLOPES,
     LIKELIHOOD,
+    MOMENTS,
     NO_LOSS,
+    NORMALISE,
+    NORMALISE_BACK,
     OUTER,
     POOL,
     POOL_BACK,
+    SLOPE_SUMS,
     SOFTMAX,
     SOFTMAX_BACK,
     TRANSPOSE,
@@ -40,8 +61,8 @@ from unstuck.nn.kernels.vectors import at, flush_denormals, restore_denormals
 
 # fields of `job`
 (
-    FORWARD_ROWS,  # rows of the table that make the forward pass
-    ROWS,  # all rows
+    FORWARD_STAGES,  # stages of the forward pass
+    STAGES,  # stages that are run
     LOSS,  # kind of loss, or NO_LOSS
     OUTPUTS,  # numbers that the loss takes from one sample
     SCORES,  # where in memory they stand
@@ -53,16 +74,26 @@ from unstuck.nn.kernels.vectors import at, flush_denormals, restore_denormals
     LAST_STEP,
     SHUFFLE,  # 1: another order every epoch; 0: the order given
     RULE,  # kind of optimiser
-) = range(13)
-JOB_FIELDS = 13
+    SIZE,  # numbers in the memory of a chunk
+    WHOLE,  # 1: all chunks of a batch are in memory together
+    STATISTICS,  # 1: batch normalisation by the batch; 0: by the running statistics
+    MASKING,  # 1: dropout draws masks; 0: it passes everything
+) = range(17)
+JOB_FIELDS = 17
 
 EVALUATE, ACCUMULATE, TRAIN = range(3)
 
 
+# fields of a stage
+FIRST_ROW, END_ROW, JOIN_ROW = range(3)
+"""Rows that each chunk runs, and the row that then joins the chunks, or -1."""
+
+
 @inlined
-def operate(params, gradients, memory, table, constants, row):
-    """Run one row of the table."""
+def operate(params, gradients, memory, table, constants, row, job, seed, step, order, first, valid):
+    """Run one row of the table on a chunk: `valid` samples, from `order[first]` on."""
     t = row * WIDTH
+    a, b = constants[row, 0], constants[row, 1]
     code = at(table, t)
     if code == CONTRACT:
         contract(params, memory, table, t)
@@ -71,9 +102,9 @@ def operate(params, gradients, memory, table, constants, row):
     elif code == BIAS:
         sum_biases(memory, gradients, table, t)
     elif code == FORWARD:
-        forward(memory, table, t, constants[row, 0], constants[row, 1])
+        forward(memory, table, t, a, b)
     elif code == BACKWARD:
-        backward(memory, table, t, constants[row, 0], constants[row, 1])
+        backward(memory, table, t, a, b)
     elif code == POOL:
         pool(memory, table, t)
     elif code == POOL_BACK:
@@ -88,11 +119,49 @@ def operate(params, gradients, memory, table, constants, row):
         outer(memory, gradients, table, t)
     elif code == CLEAR:
         clear(memory, at(table, t + 1), at(table, t + 2))
+    elif code == MOMENTS:
+        moments(params, memory, table, t, a, valid, job[STATISTICS])
+    elif code == NORMALISE:
+        normalise(params, memory, table, t)
+    elif code == SLOPE_SUMS:
+        slope_sums(memory, table, t, valid)
+    elif code == NORMALISE_BACK:
+        normalise_back(params, memory, table, t, valid)
+    elif code == DROP:
+        drop(memory, table, t, a, b, seed, step, order, first, valid, job[MASKING])
+
+
+@inlined
+def join(params, gradients, memory, table, constants, row, job, count):
+    """Run one row of the table on all chunks of a batch of `count` samples."""
+    t = row * WIDTH
+    code = at(table, t)
+    if code == JOIN_MOMENTS:
+        eps, momentum, training = constants[row, 0], constants[row, 1], job[TASK] == TRAIN
+        join_moments(params, memory, table, t, eps, momentum, job[SIZE], count, job[STATISTICS], training)
+    elif code == JOIN_SLOPES:
+        join_slopes(gradients, memory, table, t, job[SIZE], count)
 
 
 @inlined
 def sweep(
-    job, scale, params, gradients, memory, table, constants, places, inputs, targets, order, first, count, out
+    job,
+    scale,
+    seed,
+    step,
+    params,
+    gradients,
+    memory,
+    table,
+    constants,
+    stages,
+    places,
+    inputs,
+    targets,
+    order,
+    first,
+    count,
+    out,
 ):
     """Forward, loss and (unless the task is EVALUATE) backward over `count` samples; the sum of their losses.
 
@@ -100,32 +169,44 @@ def sweep(
     the exported outputs of sample `first + i` in row `first + i`, unless it is empty.
     """
     lanes = memory_lanes(memory)
+    together = count if job[WHOLE] else lanes
     total = 0.0
-    for start in range(first, first + count, lanes):
-        valid = min(lanes, first + count - start)
-        gather(memory, places[0], inputs, order, start, valid, lanes)
-        if job[LOSS] != NO_LOSS:
-            gather(memory, places[1], targets, order, start, valid, lanes)
-        for row in range(job[FORWARD_ROWS]):
-            operate(params, gradients, memory, table, constants, row)
-        if job[LOSS] != NO_LOSS:
-            total += loss_value(job[LOSS], memory, job[SCORES], job[TARGETS], job[OUTPUTS], lanes, valid)
-            if job[TASK] != EVALUATE:
-                loss_gradient(
-                    job[LOSS],
-                    memory,
-                    job[SCORES],
-                    job[TARGETS],
-                    job[DELTAS],
-                    job[OUTPUTS],
-                    lanes,
-                    valid,
-                    scale,
-                )
-                for row in range(job[FORWARD_ROWS], job[ROWS]):
-                    operate(params, gradients, memory, table, constants, row)
-        if out.size > 0:
-            scatter(memory, places[2], out, start, valid)
+    for start in range(first, first + count, together):
+        end = min(start + together, first + count)
+        for stage in range(job[STAGES]):
+            for chunk in range(start, end, lanes):
+                valid = min(lanes, end - chunk)
+                begin = (chunk - start) // lanes * job[SIZE]
+                own = memory[begin : begin + job[SIZE]]
+                if stage == 0:
+                    gather(own, places[0], inputs, order, chunk, valid, lanes)
+                    if job[LOSS] != NO_LOSS:
+                        gather(own, places[1], targets, order, chunk, valid, lanes)
+                for row in range(stages[stage, FIRST_ROW], stages[stage, END_ROW]):
+                    operate(
+                        params, gradients, own, table, constants, row, job, seed, step, order, chunk, valid
+                    )
+                if stage == job[FORWARD_STAGES] - 1:
+                    if job[LOSS] != NO_LOSS:
+                        total += loss_value(
+                            job[LOSS], own, job[SCORES], job[TARGETS], job[OUTPUTS], lanes, valid
+                        )
+                        if job[TASK] != EVALUATE:
+                            loss_gradient(
+                                job[LOSS],
+                                own,
+                                job[SCORES],
+                                job[TARGETS],
+                                job[DELTAS],
+                                job[OUTPUTS],
+                                lanes,
+                                valid,
+                                scale,
+                            )
+                    if out.size > 0:
+                        scatter(own, places[2], out, chunk, valid)
+            if stages[stage, JOIN_ROW] >= 0:
+                join(params, gradients, memory, table, constants, stages[stage, JOIN_ROW], job, end - start)
     return total
 
 
@@ -142,6 +223,7 @@ def execute(
     memory,
     table,
     constants,
+    stages,
     places,
     inputs,
     targets,
@@ -152,7 +234,7 @@ def execute(
     """Evaluate, accumulate a gradient, or train from step FIRST_STEP to before LAST_STEP.
 
     `numbers`: the optimiser's (see `update.py`); `rates`: the learning rate of each step that is made here.
-    EVALUATE and ACCUMULATE are one step whose batch is all samples of `order`, without an update.
+    EVALUATE and ACCUMULATE are one step whose batch is all samples of `order`, without an update of anything.
     losses[i] receives the sum of the losses of the i-th step's batch. One that is not
     finite ends the training.
     Returns the number of steps made.
@@ -181,11 +263,14 @@ def execute(
         loss = sweep(
             job,
             scale,
+            seed,
+            step,
             params,
             gradients,
             memory,
             table,
             constants,
+            stages,
             places,
             inputs,
             targets,

@@ -4,7 +4,8 @@ A network is not compiled; it is written down as rows that say which kernel runs
 lengths and strides as numbers. One compiled interpreter (`machine.py`) runs the rows of any network, so a
 new shape costs no compilation. Offsets count numbers (not bytes) in three flat arrays: `params` (one
 member's parameters), `gradients` (same layout) and `memory` (activations and their gradients for one chunk,
-each number being a vector of W lanes = samples).
+each number being a vector of W lanes = samples). A row whose code stands in `JOINS` needs the whole batch: it
+runs once, when all chunks have come that far, each in a memory of its own.
 
 Every row starts with its operation's code. `constants[row]` are two floats that an operation may need.
 """
@@ -27,6 +28,16 @@ SOFTMAX_BACK: Final = 9
 CLEAR: Final = 10
 TRANSPOSE: Final = 11
 OUTER: Final = 12
+MOMENTS: Final = 13
+JOIN_MOMENTS: Final = 14
+NORMALISE: Final = 15
+SLOPE_SUMS: Final = 16
+JOIN_SLOPES: Final = 17
+NORMALISE_BACK: Final = 18
+DROP: Final = 19
+
+JOINS: Final = (JOIN_MOMENTS, JOIN_SLOPES)
+"""Operations on all chunks of a batch together."""
 
 # kinds of element-wise functions (fields 1 of FORWARD and BACKWARD)
 COPY: Final = 0
@@ -39,6 +50,9 @@ GELU: Final = 6
 GELU_TANH: Final = 7
 SILU: Final = 8
 SOFTPLUS: Final = 9
+PRODUCT: Final = 10
+SUM: Final = 11
+"""Only as BACKWARD rows: result = output * delta, and output + delta."""
 
 # kinds of pooling
 MAXIMUM: Final = 0

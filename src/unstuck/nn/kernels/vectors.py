@@ -163,6 +163,17 @@ def splat(typingctx, array, number):
 
 
 @intrinsic
+def lane_numbers(typingctx, array):
+    """The vector 0, 1, 2, ... of the array's type."""
+    vector = VECTORS[array.dtype]
+
+    def emit(context, builder, signature, args):
+        return ir.Constant(vector.llvm, [float(lane) for lane in range(vector.width)])
+
+    return vector(array), emit
+
+
+@intrinsic
 def like(typingctx, vector, number):
     """A vector of the same type as `vector` with the float64 `number` in every lane."""
 
@@ -221,6 +232,8 @@ def _comparison(relation, *, ordered=True):
 
 _add, _sub, _mul, _div = (_binary(name) for name in ("fadd", "fsub", "fmul", "fdiv"))
 greater, less, equal = (_comparison(relation) for relation in (">", "<", "=="))
+less_or_greater = _comparison("!=")
+"""False where either side is NaN."""
 different = _comparison("!=", ordered=False)
 """True also where either side is NaN, as in IEEE 754."""
 

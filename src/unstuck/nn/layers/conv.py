@@ -1,10 +1,11 @@
 """Conv2d: the same small weighted sum at every position of an image."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unstuck.errors import ShapeError
 from unstuck.nn.kernels import table as codes
-from unstuck.nn.layers.layer import Gradient, Layer, Places, image, pair, positive
+from unstuck.nn.layers.layer import Gradient, Layer, Places, gate, image, pair, positive
 from unstuck.nn.program import Buffer, Shape, Writer
 
 
@@ -26,6 +27,9 @@ class Conv2d(Layer):
     Raises:
         UnstuckError: a size is not a whole number in range.
     """
+
+    rectifies: ClassVar[bool] = True
+    gates: ClassVar[bool] = True
 
     in_channels: int
     out_channels: int
@@ -85,7 +89,7 @@ class Conv2d(Layer):
             *(x.offset - py * x.strides[1] - px * x.strides[2], y.offset),
             *(self.out_channels, y.lines, y.positions, sy * x.strides[1], y.strides[1]),
             *(sy, py, x.lines, sx, px, x.positions),
-            *(0, sx * x.strides[2], y.strides[2]),
+            *(int(y.rectified), sx * x.strides[2], y.strides[2]),
             *(self.in_channels, kh, kw),
             *(area, kw, 1),
             *x.strides,
@@ -111,10 +115,10 @@ class Conv2d(Layer):
         if dx is not None:
             for first_y in range(self.step[0]):
                 for first_x in range(self.step[1]):
-                    self._write_input_gradient(writer, places, d, dx.view, (first_y, first_x))
+                    self._write_input_gradient(writer, places, x, d, dx.view, (first_y, first_x))
 
     def _write_input_gradient(
-        self, writer: Writer, places: Places, d: Buffer, dx: Buffer, first: tuple[int, int]
+        self, writer: Writer, places: Places, x: Buffer, d: Buffer, dx: Buffer, first: tuple[int, int]
     ) -> None:
         """The input gradient at every `step`-th line and column from `first` on."""
         (kh, kw), (sy, sx) = self.kernel, self.step
@@ -140,6 +144,7 @@ class Conv2d(Layer):
             *(self.in_channels * area, -sy * kw, -sx),
             *d.strides,
             *(area, 0, dx.strides[0]),
+            gate(x, dx),
         )
 
 

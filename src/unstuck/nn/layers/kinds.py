@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from unstuck.errors import UnstuckError
-from unstuck.nn.layers import activations, conv, flatten, linear, pooling, softmax
+from unstuck.nn.layers import activations, conv, flatten, linear, normalisation, pooling, softmax
 from unstuck.nn.layers.layer import Layer
 
 KINDS: dict[str, type[Layer]] = {
@@ -15,6 +15,8 @@ KINDS: dict[str, type[Layer]] = {
         conv.Conv2d,
         pooling.MaxPool2d,
         pooling.AvgPool2d,
+        normalisation.BatchNorm1d,
+        normalisation.BatchNorm2d,
         flatten.Flatten,
         activations.Sigmoid,
         activations.Tanh,

@@ -1,7 +1,7 @@
 """What every layer can do: say its parameters and output shape, and write its operations down."""
 
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from unstuck.errors import ShapeError, UnstuckError
 from unstuck.nn.checks import whole
@@ -18,7 +18,7 @@ class Gradient(NamedTuple):
 
 
 Places = dict[str, int]
-"""Where a layer's parameters start in the network's flat array, by short name ("weight", "bias")."""
+"""Where a layer's parameters and buffers start in the network's flat array, by short name ("weight")."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Layer:
     forward and backward can be read together. The arithmetic itself is in `nn/kernels`.
     """
 
+    rectifies: ClassVar[bool] = False
+    """Whether `write_forward` can do a ReLU's work on a `rectified` output."""
+    gates: ClassVar[bool] = False
+    """Whether `write_backward` can do a ReLU's work, going back to a `rectified` input."""
+
     @property
     def type(self) -> str:
         """Name of the layer's type, as in PyTorch."""
@@ -36,6 +41,10 @@ class Layer:
 
     def parameters(self) -> dict[str, Shape]:
         """Short name ("weight", "bias") to shape, in PyTorch's layout; empty for a layer without."""
+        return {}
+
+    def buffers(self) -> dict[str, tuple[Shape, float]]:
+        """Short name to shape and first value of what is kept with the parameters but not trained."""
         return {}
 
     def options(self) -> dict[str, int | float | str | bool]:
@@ -77,6 +86,16 @@ class Layer:
     ) -> None:
         """Write the operations that make dx (unless None) and add to the parameters' gradients."""
         raise NotImplementedError
+
+
+def gate(x: Buffer, dx: Buffer) -> int:
+    """Field GATE of a CONTRACT row that makes dx: where x lies, seen from dx, when it is a ReLU's output."""
+    if x.rectified and x.strides != dx.strides:
+        msg = (
+            f"a rectified value and its gradient must lie alike in memory, found {x.strides} and {dx.strides}"
+        )
+        raise AssertionError(msg)
+    return x.offset - dx.offset if x.rectified else 0
 
 
 def positive(layer: str, name: str, value: object) -> int:

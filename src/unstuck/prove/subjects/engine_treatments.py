@@ -125,7 +125,7 @@ def _is_activation(type_name: str) -> bool:
 
 def _with_weights_of(before: Sequential, after: Sequential) -> Sequential:
     """The number type of a training is that of its network's weights, so they go with it."""
-    return after.load(before.parameters, before.dtype.type) if before.initialised else after
+    return after.load(before.state, before.dtype.type) if before.initialised else after
 
 
 def _apply_data(training: Training, treatment: Treatment) -> Training:

@@ -1,0 +1,56 @@
+# pyright: basic
+# Numba ships no types; everything that touches it is unknown to the type checker.
+"""Dropout: a mask of 0 and 1 / (1 - p), drawn anew for each sample at each step.
+
+y_i = m_i x_i,   dx_i = m_i d_i,   m_i = 0 with probability p, else 1 / (1 - p)
+
+Unit i of sample s is kept where word i mod 4 of a Philox block is at least p 2**32. The block is that of
+`nn.random.words(seed, DROPOUT + 256 layer, i // 4 + 2**32 s, step)`: a bit depends on the member's seed, the
+layer, the unit, the sample and the step, and on nothing else.
+
+References:
+    N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov (2014), Dropout.
+    J. Salmon, M. Moraes, R. Dror, D. Shaw (2011), Parallel random numbers: as easy as 1, 2, 3.
+"""
+
+import numpy as np
+
+from unstuck.nn.kernels.elementwise import memory_lanes
+from unstuck.nn.kernels.jit import kernel
+from unstuck.nn.kernels.shuffle import philox
+from unstuck.nn.kernels.vectors import at, put, splat, store
+
+DROPOUT_STREAM = 2
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+
+# fields of a DROP row
+MASK, UNITS, LAYER = range(1, 4)
+
+
+@kernel
+def drop(memory, table, t, p, kept, seed, step, order, first, valid, masking):
+    """Run a DROP row: the mask of this chunk, all ones unless `masking`; `kept` is 1 / (1 - p)."""
+    lanes = memory_lanes(memory)
+    mask, units, layer = at(table, t + MASK), at(table, t + UNITS), at(table, t + LAYER)
+    for i in range(units):
+        store(memory, mask + i * lanes, splat(memory, 0.0 if masking else 1.0))
+    if not masking:
+        return
+    k0, k1 = seed & _LOW, seed >> _HALF
+    stream, limit = np.uint64(DROPOUT_STREAM + 256 * layer), p * 4294967296.0
+    size = memory.dtype.type(kept)
+    for lane in range(valid):
+        sample = np.uint64(order[first + lane])
+        for block in range((units + 3) // 4):
+            w0, w1, w2, w3 = philox(np.uint64(block), sample, stream, np.uint64(step), k0, k1)
+            place = mask + 4 * block * lanes + lane
+            left = units - 4 * block
+            if w0 >= limit:
+                put(memory, place, size)
+            if left > 1 and w1 >= limit:
+                put(memory, place + lanes, size)
+            if left > 2 and w2 >= limit:
+                put(memory, place + 2 * lanes, size)
+            if left > 3 and w3 >= limit:
+                put(memory, place + 3 * lanes, size)
