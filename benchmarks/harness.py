@@ -1,7 +1,8 @@
 """What the benchmarks share: programs take turns in one process; medians; a table; the machine's peak.
 
 CPU seconds are those of the whole process, all threads; a program must be idle when it is not its turn. On a
-shared machine CPU time and ratios from one run can be compared, wall time hardly, figures from two runs not at all.
+shared machine CPU time and ratios from one run can be compared, wall time hardly, figures from two runs not
+at all.
 """
 
 import argparse
@@ -57,9 +58,7 @@ def options(description: str, sizes: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def collect(
-    makers: dict[str, Callable[..., Program | None]], only: str, *arguments: Any
-) -> list[Program]:
+def collect(makers: dict[str, Callable[..., Program | None]], only: str, *arguments: Any) -> list[Program]:
     """Make the programs whose library is installed and works; the first is ours."""
     wanted = [part for part in only.split(",") if part]
     found = list[Program]()
@@ -126,9 +125,7 @@ def table(title: str, programs: Sequence[Program], flops: float | None, peak: fl
         share = "" if flops is None else f"{100 * program.rate(0) * flops / peak:.0f} %"
         ratio = ours.rate(0) / program.rate(0)
         name = f"**{program.name}**" if program is ours else program.name
-        lines.append(
-            f"| {name} | {program.rate(0):.3g} | {program.rate(1):.3g} | {ratio:.2f} | {share} |"
-        )
+        lines.append(f"| {name} | {program.rate(0):.3g} | {program.rate(1):.3g} | {ratio:.2f} | {share} |")
     return "\n".join(lines)
 
 
@@ -136,7 +133,13 @@ def table(title: str, programs: Sequence[Program], flops: float | None, peak: fl
 def _multiply(array, rounds):  # noqa: ANN001, ANN202  Numba's types
     m, c = splat(array, 0.999), splat(array, 1e-3)
     w = BYTES // 4
-    x0, x1, x2, x3, x4 = load(array, 0), load(array, w), load(array, 2 * w), load(array, 3 * w), load(array, 4 * w)
+    x0, x1, x2, x3, x4 = (
+        load(array, 0),
+        load(array, w),
+        load(array, 2 * w),
+        load(array, 3 * w),
+        load(array, 4 * w),
+    )
     x5, x6, x7, x8, x9 = x0 + m, x1 + m, x2 + m, x3 + m, x4 + m
     for _ in range(rounds):
         x0, x1, x2, x3, x4 = fma(x0, m, c), fma(x1, m, c), fma(x2, m, c), fma(x3, m, c), fma(x4, m, c)

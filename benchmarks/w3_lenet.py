@@ -3,9 +3,9 @@
     python benchmarks/w3_lenet.py [--quick] [--sizes lenet,cifar,stride,odd] [--threads 1] [--only torch]
 
 lenet    LeNet-5 on 28 x 28 images, batch 64 (two 5 x 5 convolutions of 6 and 16 channels, 120-84-10), SGD
-cifar    3 x 32 x 32, 3 x 3 convolutions of 16 and 32 channels with padding, batch 50 (no multiple of the lanes)
-stride   3 x 32 x 32, 3 x 3 convolutions of 16 and 32 channels with stride 2 and padding, no pooling, batch 32
-odd      1 x 21 x 17, 3 x 4 convolutions of 5 and 7 channels, batch 27
+cifar    3 x 32 x 32, 3 x 3 convolutions of 16 and 32 channels with padding, batch 50 (no multiple of the
+lanes) stride   3 x 32 x 32, 3 x 3 convolutions of 16 and 32 channels with stride 2 and padding, no pooling,
+batch 32 odd      1 x 21 x 17, 3 x 4 convolutions of 5 and 7 channels, batch 27
 
 All start from the same weights, see the same batches in the same order, and must have the same loss.
 """
@@ -155,7 +155,8 @@ def torch_way(
 
 
 def jax_way(case: Case, threads: int) -> Program | None:
-    """JAX, channels last, one compiled step (in a compiled loop its convolutions are several times slower)."""
+    """JAX, channels last, one compiled step (in a compiled loop its convolutions are several times
+    slower)."""
     if threads != 1:  # the process was told one thread when it started
         return None
     import jax

@@ -36,8 +36,8 @@ def compile_network(
 ) -> Program:
     """Write a chain of layers down for one input shape; vectors have as many lanes as `layout.pad` allows.
 
-    With `fused`, a ReLU is done by the layers before and after it where they can: the numbers are the same, but
-    the output of the layer before is nowhere in memory.
+    With `fused`, a ReLU is done by the layers before and after it where they can: the numbers are the same,
+    but the output of the layer before is nowhere in memory.
     """
     shapes = output_shapes(layers, input_shape)
     lanes = _lanes(layout)

@@ -110,7 +110,9 @@ def fit(
         seed: draws weights (if there are none) and the order of the samples.
         seeds: one member for each: always initialised, each from its own seed.
         record: measure on the way (one network): `result.recording.diagnose()` names what went wrong.
-        threads: members trained at a time; default: one for each processor. Never changes a result.
+        threads: members trained at a time, or threads that share the batches of a single network where
+        those are
+            large enough; default: one for each processor (that is idle). Never changes a result.
         progress: called with the share that is done.
         **options: `init`, `shuffle`, `loss_scale`, `frozen`, `success`, `lr_schedule`, `clip_norm`,
             `clip_value` of `Training`.
@@ -143,7 +145,7 @@ def fit(
         return training.run(seed, seeds=seeds, record=record, threads=threads, progress=progress)
     if not net.initialised or options.get("init") is not None:
         net.init(0 if seed is None else seed, options.get("init"), training.dtype.type)
-    result: FitResult = training.run(seed, record=record, progress=progress)
+    result: FitResult = training.run(seed, record=record, threads=threads, progress=progress)
     net.load(result.net.state, result.net.dtype.type)
     return FitResult(
         net, result.loss, result.final_loss, result.accuracy, result.outcome, result.epochs, result.recording
@@ -177,11 +179,20 @@ def finish(session: Session, recording: "Recording | None" = None) -> FitResult:
     )
 
 
-def run_single(training: Training, seed: int, progress: Progress | None = None) -> FitResult:
+def run_single(
+    training: Training, seed: int, progress: Progress | None = None, threads: int | None = None
+) -> FitResult:
     """Train one network to its end, or until its criterion of success holds."""
     session = start(training, seed)
+    session.threads = threads or _idle_processors()
     _train(session, threading.Event(), progress)
     return finish(session)
+
+
+def _idle_processors() -> int:
+    """Processors with nothing to do, at least 1: threads that share a batch wait for each other."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, round((os.cpu_count() or 1) - load))
 
 
 def _train(session: Session, stop: threading.Event, progress: Progress | None = None) -> None:

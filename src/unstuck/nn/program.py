@@ -1,12 +1,19 @@
 """Writing a network down as a table of operations (see `kernels/table.py`)."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unstuck.errors import ShapeError
 from unstuck.nn.kernels import table as codes
+
+MOST_PARTS = 4
+PART_WORK = 16_000_000
+"""Multiplications that are worth a part of their own: some tenths of a millisecond."""
+# fields of a CONTRACT row, see `kernels/contract.py`
+UNITS, LINES, POSITIONS, INNER = 5, 6, 7, 19
 
 Shape = tuple[int, ...]
 Constants = tuple[float, float]
@@ -24,7 +31,8 @@ class Buffer:
     strides: tuple[int, int, int]
     """Numbers from one channel, line and position to the next."""
     rectified: bool = False
-    """Written: what is below 0 becomes 0. Read going back: the gradient also goes through that ReLU's slope."""
+    """Written: what is below 0 becomes 0. Read going back: the gradient also goes through that ReLU's
+    slope."""
 
     @property
     def lengths(self) -> tuple[int, int, int]:
@@ -73,6 +81,21 @@ class Program:
     targets: int
     """Where in memory the targets go."""
     lanes: int
+
+    @cached_property
+    def multiplications(self) -> int:
+        """Of one sample's forward pass, in linear and convolution layers."""
+        rows = self.table.reshape(-1, codes.WIDTH)[: self.stages[: self.forward_stages, 1].max(initial=0)]
+        rows = rows[rows[:, 0] == codes.CONTRACT]
+        return int(rows[:, [UNITS, LINES, POSITIONS, INNER, INNER + 1, INNER + 2]].prod(1).sum())
+
+    def parts(self, batch: int) -> int:
+        """Into how many parts a batch is cut, for threads to share; nothing else decides it."""
+        if self.whole(training=True):
+            return 1
+        chunks = -(-batch // self.lanes)
+        work = 3 * self.multiplications * chunks * self.lanes
+        return max(1, min(MOST_PARTS, chunks, work // PART_WORK))
 
     def whole(self, *, training: bool) -> bool:
         """Whether a batch must be in memory as a whole; else chunk by chunk."""

@@ -32,6 +32,8 @@ class Session:
         self.state = aligned((len(training.optimizer.state), params.size), params.dtype)
         """(slots, numbers): what the optimiser keeps; zeros before the first step."""
         self.runner = runner or Runner(training.program, training.layout, params.dtype)
+        self.threads = 1
+        """How many may share a batch; changes no number."""
         self._observer: Runner | None = None
         self.step = 0
         self.losses = list[float]()
@@ -93,6 +95,7 @@ class Session:
             self.seed,
             self.step,
             self.training.rates(self.step, to_step),
+            self.threads,
         )
         self.diverged = losses.size > 0 and not np.isfinite(losses[-1])
         self.losses += losses.tolist()

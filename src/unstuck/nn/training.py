@@ -219,4 +219,4 @@ class Training:
             return run_ensemble(self, seeds, threads=threads, progress=progress)
         if record:
             return wiring.call("record_training", self, 0 if seed is None else seed, progress=progress)
-        return run_single(self, 0 if seed is None else seed, progress=progress)
+        return run_single(self, 0 if seed is None else seed, progress, threads)

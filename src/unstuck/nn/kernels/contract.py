@@ -50,8 +50,8 @@ WEIGHT, BIASES, VALUE, OUT, UNITS, LINES, POSITIONS, VALUE_LINE, OUT_LINE = rang
 LINE_STEP, LINES_BEFORE, LINES_FILLED, COLUMN_STEP, COLUMNS_BEFORE, COLUMNS_FILLED = range(10, 16)
 RECTIFIED, VALUE_COLUMN, OUT_COLUMN, INNER = range(16, 20)
 GATE = 31
-"""RECTIFIED: whether negative results become 0 (ReLU). GATE: if not 0, how far behind a result its ReLU's output
-lies: the result is multiplied with the slope there. From INNER on: what the tile reads,
+"""RECTIFIED: whether negative results become 0 (ReLU). GATE: if not 0, how far behind a result its ReLU's
+output lies: the result is multiplied with the slope there. From INNER on: what the tile reads,
 0-2 lengths of the loops a, b, c; 3-5 weight strides of a, b, c; 6-8 value strides of a, b, c;
 9 weight stride of a row; 10 bias stride of a row; 11 output stride of a row."""
 _INNER_FIELDS = 12

@@ -8,11 +8,10 @@ With x the input, d the gradient of the loss with respect to the output, s the s
     biases     db[o]       = sum over samples and positions p of d[o, p]
 
 A tile holds the sums of rows (units) x columns (kernel columns k, or input channels i where the kernel is one
-column wide) while it goes over all positions; then the lanes (samples) are added up. Positions at the edges of
-a line, at which some kernel columns meet padding, come before the others and leave those columns out.
+column wide) while it goes over all positions; then the lanes (samples) are added up. Positions at the edges
+of a line, at which some kernel columns meet padding, come before the others and leave those columns out.
 """
 
-from llvmlite import ir
 from numba import types
 
 from unstuck.nn.kernels import tiles
@@ -31,7 +30,6 @@ from unstuck.nn.kernels.vectors import (
     put,
     splat,
     spread,
-    store_vector,
 )
 
 _WIDEST = {8: 3, 4: 5, 2: 5, 1: 5}
@@ -86,13 +84,13 @@ def _emit_tile(rows, columns, kind):
         column_places = tiles.multiples(builder, column, columns)
         zero = spread(builder, kind, kind.element(0.0))
         sums = [[builder.alloca(kind) for _ in range(columns)] for _ in range(rows)]
-        for line in sums:
-            for cell in line:
+        for row_sums in sums:
+            for cell in row_sums:
                 builder.store(zero, cell)
 
         def add(k, x, ds):
-            for line, d in zip(sums, ds, strict=True):
-                builder.store(fused(builder, kind, d, x, builder.load(line[k])), line[k])
+            for row_sums, d in zip(sums, ds, strict=True):
+                builder.store(fused(builder, kind, d, x, builder.load(row_sums[k])), row_sums[k])
 
         def edge(number, delta, value):
             skipped = builder.select(builder.icmp_signed("<", number, field[_FIRST]), INT(0), field[_INNER])

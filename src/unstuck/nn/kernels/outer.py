@@ -4,8 +4,8 @@
 
     weights    dw[o, i] = sum over samples of d[o] x[i]
 
-The lanes of a vector are consecutive weights of a unit here, not samples: the input comes transposed, a row of
-features for each sample, so that nothing is summed over lanes.
+The lanes of a vector are consecutive weights of a unit here, not samples: the input comes transposed, a row
+of features for each sample, so that nothing is summed over lanes.
 """
 
 from llvmlite import ir
@@ -40,8 +40,8 @@ DELTA, INPUT, GRADIENT, UNITS, WEIGHTS, INPUT_ROW = range(1, 7)
 def _emit_tile(rows, columns, kind):
     """gradient[r, c] += sum over samples of delta[r, sample] * value[sample, c].
 
-    A row may reach beyond its unit's weights; the values there are 0, and what stands there is written back as
-    it was.
+    A row may reach beyond its unit's weights; the values there are 0, and what stands there is written back
+    as it was.
     """
 
     def emit(builder, deltas, values, target, value_row, gradient_row):
@@ -142,7 +142,8 @@ def _turn(typingctx, memory, source, source_row, target, target_row):
 
 
 def turned(builder, rows):
-    """The columns of W vectors: log2(W) rounds, each interleaving the first half of the rows with the second."""
+    """The columns of W vectors: log2(W) rounds, each interleaving the first half of the rows with the
+    second."""
     width = len(rows)
     for _ in range(width.bit_length() - 1):
         half = width // 2

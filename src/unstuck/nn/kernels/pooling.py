@@ -5,8 +5,8 @@
 maximum    y = max of the window                  gradient to the first maximum, row by row (as torch)
 average    y = sum of the window / (kh kw)        gradient / (kh kw) to every place; padding counts as 0
 
-Where the input is a ReLU's output and the row says so (GATED), the gradient is multiplied with that ReLU's slope:
-where a maximum is 0, nothing gets through.
+Where the input is a ReLU's output and the row says so (GATED), the gradient is multiplied with that ReLU's
+slope: where a maximum is 0, nothing gets through.
 """
 
 from unstuck.nn.kernels.jit import kernel
@@ -28,8 +28,8 @@ from unstuck.nn.kernels.vectors import (
     range(1, 13)
 )
 SOURCE, OUTPUT, DELTA, RESULT, GATED = 13, 17, 21, 25, 29
-"""Each but the last is an offset followed by the strides of channel, line and position. Output and its gradient
-have CHANNELS x LINES x POSITIONS, source and input gradient CHANNELS x HEIGHT x BREADTH."""
+"""Each but the last is an offset followed by the strides of channel, line and position. Output and its
+gradient have CHANNELS x LINES x POSITIONS, source and input gradient CHANNELS x HEIGHT x BREADTH."""
 
 
 @kernel

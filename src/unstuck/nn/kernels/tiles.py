@@ -2,10 +2,11 @@
 # Numba and llvmlite ship no types; everything that touches them is unknown to the type checker.
 """What register tiles are emitted with: functions of LLVM code, loops over pointers, accumulators.
 
-A tile keeps its accumulators (vectors) in registers while it walks loops whose lengths and strides are runtime
-arguments, so that one compiled tile serves every layer of every shape; only its own size is fixed. Each tile is
-a function of its own in LLVM's code: that keeps the registers of one from being mixed with another's, and
-compiles fast. Addresses are counted in bytes and moved by adding, which needs the fewest registers.
+A tile keeps its accumulators (vectors) in registers while it walks loops whose lengths and strides are
+runtime arguments, so that one compiled tile serves every layer of every shape; only its own size is fixed.
+Each tile is a function of its own in LLVM's code: that keeps the registers of one from being mixed with
+another's, and compiles fast. Addresses are counted in bytes and moved by adding, which needs the fewest
+registers.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,10 +53,11 @@ def in_bytes(builder: Any, kind: Any, strides: Sequence[Any]) -> list[Any]:
 
 
 def multiples(builder: Any, stride: Any, count: int) -> list[Any]:
-    """0, 1, ..., count - 1 times a stride, in a form that a machine's addressing modes can make of few registers.
+    """0, 1, ..., count - 1 times a stride, in a form that a machine's addressing modes can make of few
+    registers.
 
-    x86 multiplies by 1, 2, 4 and 8 in an address. The odd multiples are hidden from the optimiser, which would
-    otherwise add up all of them one by one, each waiting for the one before.
+    x86 multiplies by 1, 2, 4 and 8 in an address. The odd multiples are hidden from the optimiser, which
+    would otherwise add up all of them one by one, each waiting for the one before.
     """
     odd = dict[int, Any]()
     found = list[Any]()
@@ -99,10 +101,10 @@ def walk(
 ) -> list[Any]:
     """Emit nested loops that move pointers; returns the pointers after them.
 
-    `strides[i]` belong to `pointers[i]`, one for each loop. Every length must be at least 1. There is one running
-    pointer for all loops, not one for each, since registers are scarce: at the end of an inner loop it is moved
-    by what is missing to the outer loop's stride. Inside it is hidden from the optimiser, which would keep a
-    pointer of its own for each thing that is read at some distance from it.
+    `strides[i]` belong to `pointers[i]`, one for each loop. Every length must be at least 1. There is one
+    running pointer for all loops, not one for each, since registers are scarce: at the end of an inner loop
+    it is moved by what is missing to the outer loop's stride. Inside it is hidden from the optimiser, which
+    would keep a pointer of its own for each thing that is read at some distance from it.
     """
     before = builder.block
     loop = builder.append_basic_block("loop")

@@ -18,8 +18,8 @@ from numba import extending, types
 from numba.core import cgutils
 from numba.extending import models, overload, register_model
 
-_FEATURES = llvmlite.binding.get_host_cpu_features()
-BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx2") else 16
+FEATURES = llvmlite.binding.get_host_cpu_features()
+BYTES = 64 if FEATURES.get("avx512f") else 32 if FEATURES.get("avx2") else 16
 if "UNSTUCK_VECTOR_BYTES" in os.environ:  # pin a study to the narrowest width of its machines
     BYTES = min(BYTES, max(16, int(os.environ["UNSTUCK_VECTOR_BYTES"])))
 
@@ -289,10 +289,11 @@ def scale_by_power(typingctx, x, magic):
 
 
 def lane_sums(builder, vectors):
-    """Emit the vector whose lane i is the sum over all lanes of vectors[i], up to W of them, in a fixed order.
+    """Emit the vector whose lane i is the sum over all lanes of vectors[i], up to W of them, in a fixed
+    order.
 
-    Two vectors become one: in every other lane it holds a sum of two lanes of the first, between them a sum of
-    two lanes of the second. Two of those become one in the same way, with lanes two apart, and so on. That
+    Two vectors become one: in every other lane it holds a sum of two lanes of the first, between them a sum
+    of two lanes of the second. Two of those become one in the same way, with lanes two apart, and so on. That
     takes about two instructions for each vector.
     """
     pile = list(vectors)
@@ -333,7 +334,7 @@ def flush_denormals(typingctx):
 
     def emit(context, builder, signature, args):
         slot = cgutils.alloca_once_value(builder, ir.Constant(ir.IntType(32), 0))
-        if _FEATURES.get("sse2"):
+        if FEATURES.get("sse2"):
             pointer = builder.bitcast(slot, ir.IntType(8).as_pointer())
             kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
             read = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse.stmxcsr")
@@ -353,7 +354,7 @@ def restore_denormals(typingctx, state):
     """Put back what `flush_denormals` returned."""
 
     def emit(context, builder, signature, args):
-        if _FEATURES.get("sse2"):
+        if FEATURES.get("sse2"):
             slot = cgutils.alloca_once_value(builder, args[0])
             kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
             write = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse.ldmxcsr")

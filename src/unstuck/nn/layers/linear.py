@@ -10,7 +10,8 @@ from unstuck.nn.program import Buffer, Shape, Writer
 
 
 def _one_position(features: int, *, rectified: bool = False) -> tuple[int, ...]:
-    """Fields of a CONTRACT row from LINES to OUT_COLUMN: a line of one position, with a kernel of that width."""
+    """Fields of a CONTRACT row from LINES to OUT_COLUMN: a line of one position, with a kernel of that
+    width."""
     return (1, 1, 0, 0, *(1, 0, 1), *(1, 0, features), *(int(rectified), 0, 0))
 
 
