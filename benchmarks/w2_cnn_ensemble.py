@@ -1,5 +1,4 @@
-"""W2: an ensemble of small convolutional networks, samples a second of training: ours against JAX and
-PyTorch.
+"""W2: an ensemble of small convolutional networks, training: ours against JAX and PyTorch.
 
     python benchmarks/w2_cnn_ensemble.py [--quick] [--sizes 1,16,256] [--threads 1] [--only JAX]
 
@@ -153,9 +152,9 @@ def torch_together(kind: str) -> Callable[[int, int], Program]:
                 else:
                     gradients = mapped(params, *batch)
                 with torch.no_grad():
-                    torch._foreach_mul_(moving, MOMENTUM)  # noqa: SLF001  what torch's optimisers use
-                    torch._foreach_add_(moving, list(gradients))  # noqa: SLF001
-                    torch._foreach_add_(params, moving, alpha=-LR)  # noqa: SLF001
+                    torch._foreach_mul_(moving, MOMENTUM)
+                    torch._foreach_add_(moving, list(gradients))
+                    torch._foreach_add_(params, moving, alpha=-LR)
                 made += 1
 
         def loss() -> float:

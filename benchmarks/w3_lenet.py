@@ -155,8 +155,7 @@ def torch_way(
 
 
 def jax_way(case: Case, threads: int) -> Program | None:
-    """JAX, channels last, one compiled step (in a compiled loop its convolutions are several times
-    slower)."""
+    """JAX, channels last, one compiled step (its convolutions are slower in a compiled loop)."""
     if threads != 1:  # the process was told one thread when it started
         return None
     import jax

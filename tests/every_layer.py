@@ -33,6 +33,8 @@ def every_layer():
             "tanh": nn.Tanh(),
             "fc2": nn.Linear(9, 8, bias=False),
             "silu": nn.SiLU(),
+            "drop": nn.Dropout(0.25),
+            "block": nn.Residual(nn.Sequential(nn.ReLU(), nn.Linear(8, 8)), nn.Residual(nn.Tanh())),
             "fc3": nn.Linear(8, 8),
             "leaky": nn.LeakyReLU(0.2),
         }

@@ -134,6 +134,22 @@ def avg_pool_back(x, d, kernel, stride, padding):
     return dx
 
 
+# ---------------------------------------------------------------- dropout
+
+
+def dropout_mask(seed, step, number, samples, shape, p):
+    """What the units of some samples are multiplied by, in the network's dropout layer of that number."""
+    units = math.prod(shape)
+    masks = np.zeros((len(samples), units))
+    for n, sample in enumerate(samples):
+        for i in range(units):
+            stream = random.DROPOUT + 256 * number
+            word = random.words(seed, stream, [i // 4 + 2**32 * int(sample)], step)[0, i % 4]
+            if float(word) >= p * 2**32:
+                masks[n, i] = 1 / (1 - p)
+    return masks.reshape(len(samples), *shape)
+
+
 # ---------------------------------------------------------------- normalisation
 
 

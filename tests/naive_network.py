@@ -11,15 +11,35 @@ from unstuck import nn
 def forward(net, params, x):
     """Output of every layer, by name, after the input itself under the name "".
 
-    With running statistics among the parameters a layer normalises with these, else as in training.
+    With running statistics among the parameters a layer normalises with these, else as in training. Masks of
+    dropout stand among them too: see `masks`.
     """
     values = {"": np.asarray(x, np.float64)}
     for name, layer in net.layers.items():
         x = values[next(reversed(values))]
+        if layer.type == "Residual":
+            values[name] = x + values[before_block(net, name)]
+            continue
         make = VALUES.get(layer.type, elementwise)
         own = own_of(name, params)
         values[name] = make(layer, x, own)
     return values
+
+
+def masks(net, shape, samples, seed, step):
+    """The masks of a step: "<layer>.mask" of all dropout layers; `shape` of one sample, its numbers."""
+    shapes = {node.name: node.shape for node in net.structure(shape).nodes}
+    layers = [name for name, layer in net.layers.items() if layer.type == "Dropout"]
+    return {
+        f"{name}.mask": naive.dropout_mask(seed, step, number, samples, shapes[name], net.layers[name].p)
+        for number, name in enumerate(layers)
+    }
+
+
+def before_block(net, name):
+    """The layer whose output enters a residual block, or "" for the network's input."""
+    inside = [other for other in net.layers if other.startswith(f"{name}.")]
+    return ["", *net.layers][list(net.layers).index(inside[0])]
 
 
 def own_of(layer, params):
@@ -35,7 +55,9 @@ def elementwise(layer, x, _own):
 
 
 def flatten(_layer, x, _own):
-    """Channel by channel, line by line."""
+    """Channel by channel, line by line; features as they are."""
+    if x.ndim == 2:
+        return x
     return np.array([[number for channel in image for line in channel for number in line] for image in x])
 
 
@@ -57,6 +79,7 @@ VALUES = {
     "Flatten": flatten,
     "Softmax": lambda _, x, __: naive.softmax(x),
     "LogSoftmax": lambda _, x, __: naive.log_softmax(x),
+    "Dropout": lambda _, x, own: x * own.get("mask", 1.0),
     "BatchNorm1d": batch_norm,
     "BatchNorm2d": batch_norm,
 }
@@ -90,12 +113,17 @@ def loss_and_grads(net, params, x, target, loss):
     values = forward(net, params, x)
     outputs = list(values.values())
     value, d = loss_of(loss, outputs[-1], target)
-    grads = {}
+    grads, around = {}, {}
     for index in reversed(range(len(net.layers))):
         name, layer = list(net.layers.items())[index]
         x, y = outputs[index], outputs[index + 1]
+        d = d.reshape(y.shape) + around.pop(name, 0.0)
+        if layer.type == "Residual":
+            start = before_block(net, name)
+            around[start] = around.get(start, 0.0) + d
+            continue
         make = SLOPES.get(layer.type, elementwise_back)
-        d, *own = make(layer, x, d.reshape(y.shape), own_of(name, params))
+        d, *own = make(layer, x, d, own_of(name, params))
         grads |= {f"{name}.{short}": grad for short, grad in zip(layer.parameters(), own, strict=False)}
     return value, grads
 
@@ -117,6 +145,7 @@ SLOPES = {
     "Flatten": lambda _, x, d, __: (d.reshape(x.shape),),
     "Softmax": lambda _, x, d, __: (naive.softmax_back(x, d),),
     "LogSoftmax": lambda _, x, d, __: (naive.log_softmax_back(x, d),),
+    "Dropout": lambda _, __, d, own: (d * own["mask"],),
     "BatchNorm1d": lambda layer, x, d, own: naive.batch_norm_back(x, d, layer.eps, own.get("weight")),
     "BatchNorm2d": lambda layer, x, d, own: naive.batch_norm_back(x, d, layer.eps, own.get("weight")),
 }
@@ -160,7 +189,8 @@ def train(training, params, seed=0):
         total = 0.0
         for start in range(0, len(x), training.batch):
             batch = order[start : start + training.batch]
-            loss, grads = loss_and_grads(net, params, x[batch], target[batch], training.loss)
+            own = params | masks(net, x.shape[1:], batch, seed, step)
+            loss, grads = loss_and_grads(net, own, x[batch], target[batch], training.loss)
             total += loss * len(batch)
             grads = {
                 name: training.loss_scale * gradient

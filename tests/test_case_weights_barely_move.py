@@ -47,7 +47,14 @@ def test_split_is_that_of_the_published_figures(material):
 
 @pytest.mark.parametrize(
     ("key", "low", "high"),
-    [("V2", 0.449, 0.451), ("V0", 0.25, 0.275), ("V0L", 0.43, 0.445)],
+    [
+        ("V2", 0.449, 0.451),
+        ("V0", 0.25, 0.275),
+        ("V0L", 0.43, 0.445),
+        ("V0b", 0.165, 0.185),
+        ("V6", 0.449, 0.452),
+        ("V7", 0.105, 0.15),
+    ],
 )
 def test_final_losses_of_the_readings(material, key, low, high):
     losses = half_sum(material[1][key])
@@ -75,6 +82,17 @@ def test_four_times_glorot_learns_and_plain_glorot_does_not(material):
     assert plain.min() > 0.44
     assert large.min() > 0.13
     assert np.median(large) < 0.26
+
+
+@pytest.mark.parametrize(("key", "low", "high"), [("V0b", 0.86, 0.92), ("V6", 0.08, 0.13), ("V7", 0.9, 0.95)])
+def test_held_out_accuracy_with_batch_normalisation(material, key, low, high):
+    data, trainings = material
+    result = trainings[key].run(seeds=SEEDS)
+    right = [
+        np.mean(result.member(i).forward(data.test.inputs).argmax(1) == data.test.targets) for i in SEEDS
+    ]
+    assert low < min(right)
+    assert max(right) < high
 
 
 def test_relu_with_cross_entropy_classifies_held_out_digits(material):
@@ -123,9 +141,27 @@ def test_shallow_reading_moves_little_but_that_little_matters(story):
     assert slow.drift < 0.06
 
 
-@pytest.mark.parametrize("key", ["V2", "V2-ones", "V0", "V0-ones", "V0L", "V0L-ones", "wide"])
+@pytest.mark.parametrize(
+    "key", ["V2", "V2-ones", "V0", "V0-ones", "V0L", "V0L-ones", "V0b", "V6", "V7", "wide"]
+)
 def test_shares_of_the_fall_sum_to_one(story, key):
     assert sum(row.share for row in reading(story, key).layers) == pytest.approx(1, abs=0.02)
+
+
+def test_batch_normalisation_helps_equal_kernels_and_not_two_zero_layers(story):
+    deep, shallow, both = (reading(story, key) for key in ("V6", "V0b", "V7"))
+    below = ("conv1", "bn1", "conv2", "bn2", "fc1")
+    assert [layer(deep, name).grad_first for name in below] == [0.0] * len(below)
+    assert layer(deep, "fc2").grad_first == pytest.approx(0.90, abs=0.03)
+    assert deep.loss.accuracy < 0.15
+    assert deep.diagnosis.findings[0].code == "INI001"
+    assert layer(shallow, "fc").grad_first == pytest.approx(1.31, abs=0.03)
+    assert layer(shallow, "conv1").share == pytest.approx(0.019, abs=0.015)
+    assert layer(shallow, "bn1").share == pytest.approx(0.042, abs=0.02)
+    assert shallow.loss.end < reading(story, "V0").loss.end
+    assert all(layer(both, name).drift > 0.5 for name in ("conv1", "conv2", "fc1", "fc2"))
+    assert both.loss.accuracy > 0.9
+    assert "INI001" not in codes(both)
 
 
 def test_causes_differ_between_the_readings(story):

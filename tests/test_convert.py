@@ -103,6 +103,7 @@ _TWICE = T.Linear(2, 2)
         ),
         (T.Flatten(0), r"\(Flatten\): start_dim must be 1, found 0"),
         (T.Softmax(dim=-1), r"\(Softmax\): Softmax: dim must be 1"),
+        (T.BatchNorm1d(2, bias=False), r"\(BatchNorm1d\): bias must be True where affine is, found False"),
         (T.ELU(-1.0), r"\(ELU\): ELU: alpha must be at least 0, found -1.0"),
         (T.Sequential(), "the module holds no layers"),
         (T.Linear(2, 3).half(), "parameters must all be float32 or all float64, found torch.float16"),

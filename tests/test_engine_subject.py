@@ -63,6 +63,7 @@ def test_it_is_a_subject():
         ("activation=relu", "network"),
         ("data=standardise", "data"),
         ("data=-1..1", "data"),
+        ("insert=batch_norm", "network"),
     ],
 )
 def test_a_treatment_changes_one_thing(treatment, field):
@@ -136,6 +137,51 @@ def test_the_number_type_of_the_weights_is_kept():
     assert subject.treated("activation=relu").dtype == np.float64
 
 
+def test_batch_normalisation_goes_before_the_hidden_activations():
+    net = nn.Sequential(
+        {
+            "conv": nn.Conv2d(1, 3, 3), "act": nn.ReLU(), "pool": nn.MaxPool2d(2), "late": nn.Tanh(),
+            "flat": nn.Flatten(), "block": nn.Residual(nn.Linear(3, 3), nn.Sigmoid(), nn.Linear(3, 3)),
+            "norm": nn.BatchNorm1d(3), "act2": nn.ReLU(), "fc": nn.Linear(3, 2), "out": nn.Sigmoid(),
+        }
+    ).init(3, dtype=np.float64)  # fmt: skip
+    images = np.random.default_rng(0).random((20, 1, 4, 4))
+    training = Training(net, (images, np.arange(20) % 2), nn.MSELoss(), nn.SGD(0.1), batch_size=8)
+    treated = EngineSubject(training).treated("insert=batch_norm")
+    inserted = {name: layer for name, layer in treated.network.layers.items() if name not in net.layers}
+    assert inserted == {"act_norm": nn.BatchNorm2d(3), "block.1_norm": nn.BatchNorm1d(3)}
+    names = list(treated.network.layers)
+    assert names[names.index("act_norm") + 1] == "act"
+    assert names[names.index("block.1_norm") + 1] == "block.1"
+    assert treated.dtype == np.float64
+    for name, value in net.parameters.items():
+        assert np.array_equal(treated.network.parameters[name], value)
+    assert (treated.network.parameters["act_norm.weight"] == 1).all()
+    assert np.isfinite(treated.run(seed=0).final_loss)
+    # Draws of the other layers stay what they were: scales and shifts take none.
+    before, after = values_of(training), values_of(treated)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    again = EngineSubject(treated).refuses("insert=batch_norm") or ""
+    assert "no hidden activation right after a Linear or Conv2d" in again
+    alone = EngineSubject(replace(make_training(), batch_size=1)).refuses("insert=batch_norm") or ""
+    assert "expected more than 1 value per channel" in alone
+    rest = EngineSubject(replace(make_training(), batch_size=31)).refuses("insert=batch_norm") or ""
+    assert "the last of 2 in an epoch" in rest
+
+
+def test_init_leaves_normalisations_alone():
+    net = nn.Sequential(
+        {"fc": nn.Linear(2, 3), "norm": nn.BatchNorm1d(3), "act": nn.Tanh(), "out": nn.Linear(3, 2)}
+    )
+    init = {"weights": "zeros", "layers": {"norm": {"weights": "zeros", "bias": "ones"}}}
+    subject = EngineSubject(replace(make_training(init=init), network=net))
+    after = values_of(subject.treated("init=ones"))
+    assert (after["fc.weight"] == 1).all()
+    assert (after["norm.weight"] == 0).all()
+    assert (after["norm.bias"] == 1).all()
+    assert "there are fc, out, Linear" in (subject.refuses("init=he@norm") or "")
+
+
 def test_inputs_are_standardised_by_feature_and_by_channel():
     features = np.column_stack([np.arange(32), np.full(32, 7.0)]).astype(np.float32)
     training = make_training()
@@ -168,7 +214,6 @@ def test_inputs_are_standardised_by_feature_and_by_channel():
         ("lr*1e308", "finite number"),
         ("activation=tanh", "Tanh already"),
         ("activation=relu@relu", "there are act1"),
-        ("insert=batch_norm", "cannot take insert"),
         ("loss=cross_entropy", "cannot take loss"),
     ],
 )

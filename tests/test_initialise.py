@@ -15,7 +15,7 @@ from unstuck.nn.schemes import DRAWS
 # a scheme that makes neurons orthogonal together refuses to seed them alone: see the test of bad input
 @pytest.mark.parametrize(
     ("name", "streams"),
-    [(n, s) for n in DRAWS for s in STREAMS if "orthogonal" not in n or s != "reseeded_per_neuron"],
+    [(n, s) for n in DRAWS for s in STREAMS if not scheme(n).ties_units or s != "reseeded_per_neuron"],
 )
 def test_many_networks_at_once_equal_each_alone(name, streams):
     specs = chain((5, 3, 3, 3), (7, 5))
@@ -56,6 +56,7 @@ def test_all_forms_of_an_initialisation():
             "order": "neuron",
             "streams": "fixed",
             "layers": {0: "he", "fc": {"bias": {"scheme": "constant", "value": 1}}},
+            "norm": {"weights": "ones", "bias": {"scheme": "uniform", "low": -1, "high": 1}},
         }
     )
     assert full == Initialisation(
@@ -67,6 +68,7 @@ def test_all_forms_of_an_initialisation():
             "0": Override(weights=Scheme("he_normal")),
             "fc": Override(bias=Scheme("constant", value=1.0)),
         },
+        norm=Override(weights=Scheme("ones"), bias=Scheme("uniform", low=-1.0, high=1.0)),
     )
 
 
@@ -109,6 +111,9 @@ def test_biases_that_are_not_mentioned_are_zero_but_for_the_default(name):
             {"layers": {"0": {"weigths": "he"}}},
             r"init\.layers\.0: unknown key 'weigths'; known: weights, bias",
         ),
+        ({"norm": {"shift": "ones"}}, r"init\.norm: unknown key 'shift'; known: weights, bias"),
+        ({"norm": "ones"}, r"init\.norm: Expected `object`, got `str`"),
+        ({"norm": {"bias": "nope"}}, r"init\.norm\.bias: unknown initialisation scheme 'nope'"),
         ({"layers": {"0": "nope"}}, r"init\.layers\.0\.weights: unknown initialisation scheme 'nope'"),
         ({"layers": {"0": 3}}, r"init\.layers\.0: Expected `object`, got `int`"),
         ({"layers": {"7": "he"}}, r"init\.layers: no layer '7' with parameters; there are: '0', '1', '2'"),

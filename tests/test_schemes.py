@@ -34,9 +34,17 @@ LAWS = {
 
 
 def test_every_scheme_is_tested():
-    assert {*LAWS, "zeros", "ones", "constant", "identity", "dirac", "orthogonal", "delta_orthogonal"} == set(
-        DRAWS
-    )
+    assert {
+        *LAWS,
+        "zeros",
+        "ones",
+        "constant",
+        "identity",
+        "dirac",
+        "orthogonal",
+        "delta_orthogonal",
+        "lsuv",
+    } == set(DRAWS)
 
 
 @pytest.mark.parametrize("name", LAWS)

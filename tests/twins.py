@@ -83,6 +83,8 @@ def same_as_differences(net, x, target, loss):
 
 def to_torch(net):
     """The same network in PyTorch, with the same names and a copy of the weights."""
+    if any(layer.type == "Residual" for layer in net.layers.values()):
+        return net.to_torch()
     names = {name.replace(".", "/"): layer for name, layer in net.layers.items()}  # no dots in torch's names
     modules = {name: getattr(torch.nn, layer.type)(**arguments(layer)) for name, layer in names.items()}
     twin = torch.nn.Sequential()

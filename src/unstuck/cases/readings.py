@@ -1,6 +1,6 @@
 """The networks of the first case: what "unit kernels and zero dense weights" may have meant."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,7 +25,6 @@ class Plan:
     """Learning rates to try one by one."""
     treatments: tuple[str, ...] = ()
     """What people recommended, to be tried beside what the findings propose."""
-    freeze: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,6 +109,27 @@ def plans(data: Images) -> tuple[Plan, ...]:
             _sigmoid(data, shallow, 0.1, "ones"),
         ),
         Plan(
+            "V0b",
+            f"{less} with batch normalisation, kernels = identity, lr 0.5",
+            "the third answer, in the shallow reading: batch normalisation after the convolution",
+            _sigmoid(data, _normalised(shallow), 0.5, "identity"),
+        ),
+        Plan(
+            "V6",
+            f"{main} with batch normalisation, kernels = identity, lr 0.5",
+            "the third answer, in the deeper reading: it does not help against two zero layers",
+            _sigmoid(data, _normalised(deep), 0.5, "identity"),
+        ),
+        Plan(
+            "V7",
+            f"{main} with batch normalisation, Glorot, lr 0.5",
+            "both answers together: random weights of plain Glorot size, and batch normalisation",
+            replace(
+                _sigmoid(data, _normalised(deep), 0.5, "identity"),
+                init={"weights": "glorot", "bias": "zeros"},
+            ),
+        ),
+        Plan(
             "wide",
             "a wide healthy network with ReLU, lr 0.02",
             "for comparison: it learns although its hidden weights move by about 1 %",
@@ -151,6 +171,16 @@ def _deep(data: Images) -> nn.Sequential:
             "sigmoid4": nn.Sigmoid(),
         }
     )
+
+
+def _normalised(network: nn.Sequential) -> nn.Sequential:
+    """The network with a batch normalisation after each convolution."""
+    layers = dict[str, nn.Layer]()
+    for name, layer in network.layers.items():
+        layers[name] = layer
+        if isinstance(layer, nn.Conv2d):
+            layers[name.replace("conv", "bn")] = nn.BatchNorm2d(layer.out_channels)
+    return nn.Sequential(layers)
 
 
 def _sigmoid(data: Images, network: nn.Sequential, lr: float, kernels: str) -> nn.Training:

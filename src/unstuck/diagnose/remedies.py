@@ -41,6 +41,7 @@ SCHEMES: Final = (
     "lecun_normal",
     "orthogonal",
     "delta_orthogonal",
+    "lsuv",
 )
 """Initialisations that a treatment can name without further numbers."""
 

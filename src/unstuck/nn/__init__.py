@@ -6,11 +6,13 @@ from unstuck.nn.fit import EnsembleResult, FitResult, fit
 from unstuck.nn.initialise import Initialisation, ParameterSpec
 from unstuck.nn.layers.activations import ELU, GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from unstuck.nn.layers.conv import Conv2d
+from unstuck.nn.layers.dropout import Dropout
 from unstuck.nn.layers.flatten import Flatten
 from unstuck.nn.layers.layer import Layer
 from unstuck.nn.layers.linear import Linear
 from unstuck.nn.layers.normalisation import BatchNorm1d, BatchNorm2d
 from unstuck.nn.layers.pooling import AvgPool2d, MaxPool2d
+from unstuck.nn.layers.residual import Residual
 from unstuck.nn.layers.softmax import LogSoftmax, Softmax
 from unstuck.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, MSELoss, NLLLoss
 from unstuck.nn.network import Sequential
@@ -44,6 +46,7 @@ __all__ = [
     "Conv2d",
     "CosineAnnealingLR",
     "CrossEntropyLoss",
+    "Dropout",
     "EnsembleResult",
     "ExponentialLR",
     "FitResult",
@@ -64,6 +67,7 @@ __all__ = [
     "ParameterSpec",
     "RMSprop",
     "ReLU",
+    "Residual",
     "Scheme",
     "Sequential",
     "SequentialLR",

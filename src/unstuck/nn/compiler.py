@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 
 from unstuck.errors import ShapeError
+from unstuck.nn.fusion import Fusion
 from unstuck.nn.kernels import table as codes
-from unstuck.nn.layers.activations import ReLU
 from unstuck.nn.layers.flatten import Flatten
-from unstuck.nn.layers.layer import Gradient, Layer
+from unstuck.nn.layers.layer import Gradient, Layer, Places
 from unstuck.nn.layers.normalisation import BatchNorm
+from unstuck.nn.layers.residual import Addition, block_start
 from unstuck.nn.layout import Layout
 from unstuck.nn.program import Buffer, Program, Shape, Statistics, Writer
 
@@ -20,14 +21,17 @@ def output_shapes(layers: dict[str, Layer], shape: Shape) -> dict[str, Shape]:
     Raises:
         ShapeError: names the first layer that does not fit, what it got and what it needs.
     """
-    shapes = dict[str, Shape]()
+    shapes, before = dict[str, Shape](), [shape]
     for name, layer in layers.items():
         try:
             shape = layer.output_shape(shape)
+            if isinstance(layer, Addition):
+                layer.check(before[block_start(layers, name)], shape)
         except ShapeError as error:
             msg = f"layer {name!r}: {error}"
             raise ShapeError(msg) from None
         shapes[name] = shape
+        before.append(shape)
     return shapes
 
 
@@ -45,26 +49,13 @@ def compile_network(
     names, chain = list(layers), list(layers.values())
     before = [input_shape, *shapes.values()]
     places = [_places(layout, name, layer) for name, layer in layers.items()]
-
-    first = writer.allocate(input_shape, chain[0].border)
-    values = [first]
-    gated = [fused and _gated(chain, i) for i in range(len(chain))]
-    inside = [fused and layer.rectifies and _type(chain, i + 1) is ReLU for i, layer in enumerate(chain)]
-    """By layer: whether its output only exists rectified."""
-    for i, layer in enumerate(chain):
-        if isinstance(layer, Flatten):
-            values.append(_as_features(values[-1]))
-        elif i > 0 and inside[i - 1]:
-            values.append(replace(values[-1], rectified=gated[i]))
-        else:
-            border = chain[i + 1].border if i + 1 < len(chain) else (0, 0)
-            values.append(replace(writer.allocate(before[i + 1], border), rectified=gated[i]))
-            layer.write_forward(writer, places[i], values[i], replace(values[i + 1], rectified=inside[i]))
+    fusion = Fusion.of(chain, {start - 1 for _, start in _blocks(layers)}) if fused else Fusion.none(chain)
+    values = _write_forward(writer, layers, places, before, fusion)
     scores = writer.copied(values[-1])
     forward_rows = len(writer.rows)
     forward_stages = writer.stages(0, forward_rows)
 
-    gradients = _gradients(writer, chain, before, gated)
+    gradients = _gradients(writer, chain, before, fusion)
     last = gradients[-1]
     deltas = writer.allocate(before[-1])
     if last is not None:
@@ -73,17 +64,17 @@ def compile_network(
         else:
             writer.elementwise(codes.COPY, deltas, last.view)
     for i in reversed(range(len(chain))):
-        layer, dy, dx = chain[i], gradients[i + 1], gradients[i]
+        dy, dx = gradients[i + 1], gradients[i]
         if dy is None:
             break
-        if isinstance(layer, Flatten):
-            if dx is not None and dx.view.offset != dy.view.offset:
-                image = Buffer(dy.view.offset, *dx.view.lengths, _compact_strides(dx.view.lengths, lanes))
-                writer.elementwise(codes.COPY, image, dx.view)
-            continue
-        if gated[i]:
-            continue
-        layer.write_backward(writer, places[i], values[i], values[i + 1], dy, dx)
+        if isinstance(chain[i], Flatten):
+            _unflatten(writer, dy, dx)
+        elif not fusion.gated[i]:
+            chain[i].write_backward(writer, places[i], values[i], values[i + 1], dy, dx)
+        for end, start in _blocks(layers):
+            around = gradients[end + 1]
+            if start == i and dx is not None and around is not None:  # past the block, to its input
+                writer.elementwise_back(codes.SUM, around.view, dx.view, dx.view)
 
     stages = forward_stages + writer.stages(forward_rows, len(writer.rows))
     targets = writer.allocate((int(np.prod(before[-1])) + 2,)).offset  # and two vectors for the loss
@@ -98,9 +89,11 @@ def compile_network(
             for name, layer in layers.items()
             if isinstance(layer, BatchNorm)
         ),
-        input=first,
+        input=values[0],
         outputs={
-            name: value for name, value, lost in zip(names, values[1:], inside, strict=True) if not lost
+            name: value
+            for name, value, lost in zip(names, values[1:], fusion.inside, strict=True)
+            if not lost
         },
         shapes=shapes,
         scores=scores,
@@ -110,18 +103,39 @@ def compile_network(
     )
 
 
-def _type(chain: list[Layer], index: int) -> type[Layer] | None:
-    return type(chain[index]) if index < len(chain) else None
+def _write_forward(
+    writer: Writer, layers: dict[str, Layer], places: list[Places], before: list[Shape], fusion: Fusion
+) -> list[Buffer]:
+    """Let the layers write their forward passes; the input's and every layer's value."""
+    chain, starts = list(layers.values()), dict(_blocks(layers))
+    values = [writer.allocate(before[0])]
+    for i, layer in enumerate(chain):
+        gated, inside = fusion.gated[i], fusion.inside[i]
+        if isinstance(layer, Flatten):
+            values.append(_as_features(values[-1]))
+            continue
+        if i > 0 and fusion.inside[i - 1]:
+            values.append(replace(values[-1], rectified=gated))
+            continue
+        values.append(replace(writer.allocate(before[i + 1]), rectified=gated))
+        if isinstance(layer, Addition):
+            layer.write_sum(writer, values[i], values[starts[i]], values[i + 1])
+        else:
+            layer.write_forward(writer, places[i], values[i], replace(values[i + 1], rectified=inside))
+    return values
 
 
-def _gated(chain: list[Layer], index: int) -> bool:
-    """Whether a layer is a ReLU whose slope the next one multiplies with on the way back."""
-    rest = [layer for layer in chain[index + 1 :] if not isinstance(layer, Flatten)]
-    return isinstance(chain[index], ReLU) and bool(rest) and rest[0].gates
+def _blocks(layers: dict[str, Layer]) -> list[tuple[int, int]]:
+    """Of every residual block the number of its addition and of its first layer."""
+    return [
+        (i, block_start(layers, name))
+        for i, (name, layer) in enumerate(layers.items())
+        if isinstance(layer, Addition)
+    ]
 
 
 def _gradients(
-    writer: Writer, chain: list[Layer], before: list[Shape], gated: list[bool]
+    writer: Writer, chain: list[Layer], before: list[Shape], fusion: Fusion
 ) -> list[Gradient | None]:
     """Memory for the gradient of each value; None where nothing below has parameters."""
     gradients: list[Gradient | None] = [None]
@@ -133,14 +147,21 @@ def _gradients(
             gradients.append(None)
             continue
         previous = gradients[-1]
-        if gated[i]:
+        if fusion.gated[i]:
             gradients.append(previous)
         elif isinstance(layer, Flatten) and previous is not None and writer.compact(previous.view):
             view = _as_features(previous.view)
-            gradients.append(Gradient(view, view))
+            gradients.append(Gradient(view))
         else:
             gradients.append(layer.gradient(writer, before[i + 1], before[i] if below else None))
     return gradients
+
+
+def _unflatten(writer: Writer, dy: Gradient, dx: Gradient | None) -> None:
+    """The features' gradient as the image's, unless both are the same memory."""
+    if dx is not None and dx.view.offset != dy.view.offset:
+        image = Buffer(dy.view.offset, *dx.view.lengths, _compact_strides(dx.view.lengths, writer.lanes))
+        writer.elementwise(codes.COPY, image, dx.view)
 
 
 def _places(layout: Layout, name: str, layer: Layer) -> dict[str, int]:

@@ -8,6 +8,7 @@ import numpy as np
 from unstuck.errors import UnstuckError
 from unstuck.nn.layers.kinds import KINDS, arguments, make
 from unstuck.nn.layers.layer import Layer
+from unstuck.nn.layers.residual import Addition
 from unstuck.nn.network import Sequential
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ def from_torch(module: "torch.nn.Module") -> Sequential:
     """The engine's twin of a PyTorch network, with a copy of its weights.
 
     Args:
-        module: a `torch.nn.Sequential` (others may stand in it) of layers that the engine has, or one such
-            layer, which is then named "0". In-place variants become plain ones.
+        module: a `torch.nn.Sequential` of layers that the engine has, or one such layer, which is then named
+            "0". Further Sequentials may stand in it, and `unstuck.nn.torch_modules.Residual`, which is what
+            `to_torch` makes of a residual block. In-place variants become plain ones.
 
     Returns:
         The network, with PyTorch's names, in float32 or float64 as the module's parameters are.
@@ -45,13 +47,19 @@ def from_torch(module: "torch.nn.Module") -> Sequential:
     if not isinstance(module, torch.nn.Module):
         msg = f"from_torch: expected a torch.nn.Sequential, found {type(module).__name__}"
         raise UnstuckError(msg)
-    whole = module if isinstance(module, torch.nn.Sequential) else torch.nn.Sequential(module)
+    from unstuck.nn.torch_modules import Residual
+
+    chain = isinstance(module, torch.nn.Sequential) and not isinstance(module, Residual)
+    whole = module if chain else torch.nn.Sequential(module)
     layers, seen, features = dict[str, Layer](), set[int](), False
     for name, part in _parts(whole, ""):
         if id(part) in seen and list(part.parameters()):
             msg = f"from_torch: module {name!r} ({type(part).__name__}) stands in two places"
             raise UnstuckError(msg)
         seen.add(id(part))
+        if isinstance(part, Residual):
+            layers[name] = Addition()
+            continue
         features = features or type(part) in {torch.nn.Linear, torch.nn.Flatten}
         layers[name] = _layer(name, part, features=features)
     if not layers:
@@ -80,17 +88,24 @@ def to_torch(net: Sequential) -> "torch.nn.Sequential":
         UnstuckError: no weights yet, a layer of another type, or PyTorch is not installed.
     """
     torch = _torch()
+    from unstuck.nn.torch_modules import Residual
+
     whole = torch.nn.Sequential()
     for name, layer in net.layers.items():
         if type(layer) is not KINDS.get(layer.type):
             msg = f"layer {name!r}: PyTorch has no twin of a {layer.type} of your own"
             raise UnstuckError(msg)
+        if isinstance(layer, Addition):
+            continue  # its module holds the layers of the block
         *outer, last = name.split(".")
-        place = whole
+        place, path = whole, ""
         for step in outer:
+            path += step
             if step not in dict(place.named_children()):
-                place.add_module(step, torch.nn.Sequential())
+                block = isinstance(net.layers.get(path), Addition)
+                place.add_module(step, Residual() if block else torch.nn.Sequential())
             place = place.get_submodule(step)
+            path += "."
         place.add_module(last, getattr(torch.nn, layer.type)(**arguments(layer)))
     whole.to(torch.float64 if net.dtype == np.float64 else torch.float32)
     whole.load_state_dict({name: torch.tensor(value) for name, value in net.state.items()})
@@ -107,12 +122,17 @@ def _torch() -> Any:
 
 
 def _parts(module: Any, outer: str) -> "Iterator[tuple[str, torch.nn.Module]]":
-    """Layers in order with their names, those of inner Sequentials too; one that stands twice comes twice."""
+    """Layers in order with their names, those of inner chains too; one that stands twice comes twice.
+
+    A residual block comes after the layers that it holds.
+    """
     torch = _torch()
+    from unstuck.nn.torch_modules import Residual
+
     for name, part in module._modules.items():  # noqa: SLF001  named_children leaves out what stands twice
-        if type(part) is torch.nn.Sequential:
+        if type(part) in {torch.nn.Sequential, Residual}:
             yield from _parts(part, f"{outer}{name}.")
-        else:
+        if type(part) is not torch.nn.Sequential:
             yield outer + name, part
 
 
@@ -128,6 +148,9 @@ def _layer(name: str, module: "torch.nn.Module", *, features: bool) -> Layer:
         if found not in (needed, (needed, needed)):
             msg = f"{where}: {option} must be {needed!r}, found {found!r}"
             raise UnstuckError(msg)
+    if getattr(module, "affine", False) and "bias" not in dict(module.named_parameters()):
+        msg = f"{where}: bias must be True where affine is, found False"
+        raise UnstuckError(msg)
     values = {item.name: getattr(module, item.name) for item in fields(KINDS[kind])}
     if "bias" in values:
         values["bias"] = values["bias"] is not None

@@ -16,6 +16,7 @@ from unstuck.nn.checks import whole
 from unstuck.nn.initialise import plan
 from unstuck.nn.layout import aligned
 from unstuck.nn.losses import Loss
+from unstuck.nn.lsuv import needs_data, scale_layers
 from unstuck.nn.network import Sequential
 from unstuck.nn.optimisers import Optimizer
 from unstuck.nn.runner import Runner
@@ -144,7 +145,7 @@ def fit(
     if seeds is not None:
         return training.run(seed, seeds=seeds, record=record, threads=threads, progress=progress)
     if not net.initialised or options.get("init") is not None:
-        net.init(0 if seed is None else seed, options.get("init"), training.dtype.type)
+        net.init(0 if seed is None else seed, options.get("init"), training.dtype.type, data=training.inputs)
     result: FitResult = training.run(seed, record=record, threads=threads, progress=progress)
     net.load(result.net.state, result.net.dtype.type)
     return FitResult(
@@ -162,6 +163,7 @@ def start(training: Training, seed: int) -> Session:
         for name, view in training.layout.views(params).items():
             view[...] = values[name]
         training.layout.reset_buffers(params)
+        _fit_to_data(training, params)
     return Session(training, seed, params)
 
 
@@ -216,6 +218,7 @@ def run_ensemble(  # noqa: C901  one loop over members; cut up, it would hide wh
     for name, view in layout.views(params).items():
         view[...] = drawn[name]
     layout.reset_buffers(params)
+    _fit_to_data(training, params)
     loss = np.full((len(keys), training.epochs), np.nan)
     final_loss, right = np.full(len(keys), np.nan), np.full(len(keys), np.nan)
     outcome = np.full(len(keys), "stuck", dtype="<U8")
@@ -255,6 +258,13 @@ def run_ensemble(  # noqa: C901  one loop over members; cut up, it would hide wh
                 future.cancel()
             raise
     return EnsembleResult(training, keys, loss, final_loss, right, outcome, epochs, params)
+
+
+def _fit_to_data(training: Training, params: NDArray[np.floating]) -> None:
+    """Finish an initialisation that depends on the data."""
+    init = training.initialisation
+    if needs_data(init, training.layout):
+        scale_layers(training.program, training.layout, init, params, training.samples)
 
 
 def _warm_up(training: Training, params: NDArray[np.floating]) -> None:

@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from unstuck.errors import DataError, ShapeError, UnstuckError
 from unstuck.nn.checks import cast, numbers
 from unstuck.nn.initialise import Initialisation, ParameterSpec, plan
+from unstuck.nn.layers.chain import Chain, unfold
 from unstuck.nn.layers.layer import Layer
+from unstuck.nn.layers.residual import Addition, block_start
 from unstuck.nn.layout import ALIGNMENT, BufferSpec, Layout, aligned
 from unstuck.nn.losses import Loss
 from unstuck.nn.program import Program, Shape
@@ -23,12 +25,12 @@ if TYPE_CHECKING:
 Array = NDArray[np.floating]
 
 
-class Sequential:
+class Sequential(Chain):
     """Layers one after another.
 
     Args:
         layers: the layers in order, named "0", "1", ... as in PyTorch; or one mapping from names to layers.
-            A Sequential among them is unfolded, its layers named "outer.inner".
+            A Sequential or Residual among them is unfolded, its layers named "outer.inner".
 
     Raises:
         UnstuckError: something that is not a layer, or no layer at all.
@@ -41,24 +43,8 @@ class Sequential:
         (5, 3)
     """
 
-    def __init__(self, *layers: "Layer | Sequential | Mapping[str, Layer | Sequential]") -> None:
-        named: Mapping[str, Any] = (
-            layers[0]
-            if len(layers) == 1 and isinstance(layers[0], Mapping)
-            else {str(i): layer for i, layer in enumerate(layers)}
-        )
-        self.layers: dict[str, Layer] = {}
-        for name, layer in named.items():
-            if isinstance(layer, Sequential):
-                self.layers |= {f"{name}.{inner}": part for inner, part in layer.layers.items()}
-            elif isinstance(layer, Layer):
-                self.layers[name] = layer
-            else:
-                msg = f"layer {name!r}: expected a layer such as nn.Linear(3, 4), found {layer!r}"
-                raise UnstuckError(msg)
-        if not self.layers:
-            msg = "a network needs at least one layer, found none"
-            raise UnstuckError(msg)
+    def __init__(self, *layers: Layer | Chain | Mapping[str, Layer | Chain]) -> None:
+        self.layers = unfold(layers, "a network")
         self._flat: Array | None = None
         self._programs: dict[tuple[Shape, np.dtype[np.floating], bool], Program] = {}
 
@@ -85,23 +71,44 @@ class Sequential:
         """Where parameters of this number type stand."""
         return Layout(self.specs, ALIGNMENT // dtype.itemsize, self._buffer_specs)
 
-    def init(self, seed: int = 0, init: object = None, dtype: type[np.floating] = np.float32) -> Self:
+    def init(
+        self,
+        seed: int = 0,
+        init: object = None,
+        dtype: type[np.floating] = np.float32,
+        *,
+        data: ArrayLike | None = None,
+    ) -> Self:
         """Draw all weights and biases.
 
         Args:
             seed: a whole number from 0 to 2**64 - 1. The same seed gives the same bits.
             init: what `nn.Initialisation.of` reads: None (PyTorch's default), "glorot", a dict, ...
             dtype: float32 to train, float64 to check.
+            data: inputs, for the scheme "lsuv", which looks at some of them.
 
         Returns:
             The network itself.
 
         Raises:
-            UnstuckError: an unknown scheme or layer, a bad seed, another number type.
+            UnstuckError: an unknown scheme or layer, a bad seed, another number type, no data for "lsuv".
+            ShapeError, DataError: data that do not fit.
         """
-        values: dict[str, ArrayLike] = dict(plan(self.specs, Initialisation.of(init)).draw(seed))
+        from unstuck.nn.lsuv import needs_data, scale_layers
+
+        scheme = Initialisation.of(init)
+        late = needs_data(scheme, self.layout(np.dtype(dtype)))
+        if late and data is None:
+            msg = "init: the scheme 'lsuv' looks at data, give some inputs: net.init(..., data=X)"
+            raise UnstuckError(msg)
+        values: dict[str, ArrayLike] = dict(plan(self.specs, scheme).draw(seed))
         fresh = {spec.name: np.full(spec.shape, spec.start) for spec in self._buffer_specs}
-        return self.load(values | fresh, dtype)
+        self.load(values | fresh, dtype)
+        if late and data is not None:
+            inputs = checked_inputs(data, self.dtype)
+            program = self.program(inputs.shape[1:], self.dtype)
+            scale_layers(program, self.layout(self.dtype), scheme, self.flat, as_samples(inputs))
+        return self
 
     @property
     def initialised(self) -> bool:
@@ -200,11 +207,14 @@ class Sequential:
         shapes = output_shapes(self.layers, input_shape)
         nodes, before = list[Node](), INPUT
         for name, layer in self.layers.items():
+            inputs = (before,)
+            if isinstance(layer, Addition):
+                inputs = (*nodes[block_start(self.layers, name)].inputs[:1], before)
             nodes.append(
                 Node(
                     name=name,
                     type=layer.type,
-                    inputs=(before,),
+                    inputs=inputs,
                     shape=shapes[name],
                     parameters=layer.parameters(),
                     options=layer.options(),

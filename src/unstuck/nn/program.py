@@ -127,40 +127,18 @@ class Writer:
     """Layers so far that draw masks; each is known to the random stream by its number."""
     _kept: dict[int, Buffer] = field(default_factory=dict[int, Buffer])
 
-    def allocate(self, shape: Shape, border: tuple[int, int] = (0, 0)) -> Buffer:
-        """Room for a value of this shape, with zeros around each channel where a convolution pads it."""
+    def allocate(self, shape: Shape) -> Buffer:
+        """Room for a value of this shape."""
         channels, lines, positions = as_image(shape)
-        by, bx = border
-        breadth = positions + 2 * bx
-        area = (lines + 2 * by) * breadth
-        start = self._take(channels * area)
-        strides = (area * self.lanes, breadth * self.lanes, self.lanes)
-        return Buffer(start + by * strides[1] + bx * strides[2], channels, lines, positions, strides)
+        start = self._take(channels * lines * positions)
+        strides = (lines * positions * self.lanes, positions * self.lanes, self.lanes)
+        return Buffer(start, channels, lines, positions, strides)
 
-    def keep(self, output: Buffer, vectors: int) -> Buffer:
+    def keep(self, output: Buffer, shape: Shape) -> Buffer:
         """Room for what the forward pass that makes `output` leaves for the backward pass."""
         if output.offset not in self._kept:
-            self._kept[output.offset] = self.allocate((vectors,))
+            self._kept[output.offset] = self.allocate(shape)
         return self._kept[output.offset]
-
-    def allocate_spread(
-        self, shape: Shape, step: tuple[int, int], before: tuple[int, int], extent: tuple[int, int]
-    ) -> tuple[Buffer, Buffer]:
-        """Room for the gradient of a convolution's output, its positions `step` apart with zeros between.
-
-        Returns the view of the positions themselves and the view of the whole (`extent` lines and positions),
-        whose place (`before`) is the first position. Read backwards, a convolution with stride or padding is
-        then a plain one.
-        """
-        channels, lines, positions = as_image(shape)
-        strides = (extent[0] * extent[1] * self.lanes, extent[1] * self.lanes, self.lanes)
-        start = self._take(channels * extent[0] * extent[1])
-        first = start + before[0] * strides[1] + before[1] * strides[2]
-        inner = (strides[0], strides[1] * step[0], strides[2] * step[1])
-        return (
-            Buffer(first, channels, lines, positions, inner),
-            Buffer(start, channels, extent[0], extent[1], strides),
-        )
 
     def allocate_rows(self, rows: int, numbers: int) -> Buffer:
         """Room for `rows` rows of so many numbers (not vectors), each rounded up to the widest tile."""

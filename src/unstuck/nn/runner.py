@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unstuck.nn.kernels import share, machine, table
+from unstuck.nn.kernels import machine, share, table
 from unstuck.nn.layout import Layout, aligned
 from unstuck.nn.losses import Loss
 from unstuck.nn.optimisers import Optimizer

@@ -5,6 +5,7 @@ References:
     K. He, X. Zhang, S. Ren, J. Sun (2015), arXiv 1502.01852.
     Y. LeCun, L. Bottou, G. Orr, K.-R. Müller (1998), Efficient BackProp.
     A. Saxe, J. McClelland, S. Ganguli (2014), arXiv 1312.6120 (orthogonal).
+    D. Mishkin, J. Matas (2016), arXiv 1511.06422 (lsuv).
     L. Xiao, Y. Bahri, J. Sohl-Dickstein, S. Schoenholz, J. Pennington (2018), arXiv 1806.05393 (delta).
 """
 
@@ -40,10 +41,11 @@ DRAWS: Final[dict[str, Base]] = {
     "lecun_normal": "normal",
     "orthogonal": "normal",
     "delta_orthogonal": "normal",
+    "lsuv": "normal",
 }
 ALIASES: Final = {"glorot": "glorot_uniform", "he": "he_normal", "lecun": "lecun_normal", "unit": "ones"}
 # what only makes sense for a weight with inputs and outputs
-_MATRIX: Final = ("identity", "dirac", "orthogonal", "delta_orthogonal")
+_MATRIX: Final = ("identity", "dirac", "orthogonal", "delta_orthogonal", "lsuv")
 _REQUIRED: Final = {"constant": ("value",), "uniform": ("low", "high"), "normal": ("std",)}
 _OPTIONAL: Final = {"normal": ("mean",)}
 _NUMBERS: Final = ("low", "high", "mean", "std", "value")
@@ -102,6 +104,7 @@ class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     - dirac: passes channels (features) through unchanged, as far as there are as many outputs as inputs
     - orthogonal: rows or columns orthonormal, whichever are fewer; uniformly distributed
     - delta_orthogonal: an orthogonal matrix at the centre of the kernel, zeros around it; needs out >= in
+    - lsuv: orthogonal, and then scaled on data so that the layer's output has variance 1 (see `nn.lsuv`)
 
     Example:
         >>> Scheme("glorot", gain=4.0)
@@ -151,7 +154,7 @@ class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     @property
     def ties_units(self) -> bool:
         """Whether a unit's values depend on the numbers drawn for the layer's other units."""
-        return self.scheme in {"orthogonal", "delta_orthogonal"}
+        return self.scheme in {"orthogonal", "delta_orthogonal", "lsuv"}
 
     def check(self, spec: ParameterSpec) -> None:
         """Raise UnstuckError where this scheme cannot fill that parameter."""
@@ -182,7 +185,7 @@ class Scheme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
                 values = np.broadcast_to(_eye(spec.shape[-2:]), base.shape)
             case "dirac":
                 values = np.broadcast_to(_at_centre(_eye(spec.shape[:2]), spec.shape), base.shape)
-            case "orthogonal":
+            case "orthogonal" | "lsuv":
                 flat = base.reshape(len(base), spec.shape[0], -1)
                 values = orthogonal(flat).reshape(base.shape)
             case "delta_orthogonal":

@@ -142,8 +142,7 @@ def _turn(typingctx, memory, source, source_row, target, target_row):
 
 
 def turned(builder, rows):
-    """The columns of W vectors: log2(W) rounds, each interleaving the first half of the rows with the
-    second."""
+    """The columns of W vectors: log2(W) rounds of interleaving the first half of the rows with the second."""
     width = len(rows)
     for _ in range(width.bit_length() - 1):
         half = width // 2

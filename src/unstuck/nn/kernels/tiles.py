@@ -53,8 +53,7 @@ def in_bytes(builder: Any, kind: Any, strides: Sequence[Any]) -> list[Any]:
 
 
 def multiples(builder: Any, stride: Any, count: int) -> list[Any]:
-    """0, 1, ..., count - 1 times a stride, in a form that a machine's addressing modes can make of few
-    registers.
+    """0, 1, ..., count - 1 times a stride, of which addressing modes make many from few registers.
 
     x86 multiplies by 1, 2, 4 and 8 in an address. The odd multiples are hidden from the optimiser, which
     would otherwise add up all of them one by one, each waiting for the one before.

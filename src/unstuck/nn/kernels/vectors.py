@@ -289,8 +289,7 @@ def scale_by_power(typingctx, x, magic):
 
 
 def lane_sums(builder, vectors):
-    """Emit the vector whose lane i is the sum over all lanes of vectors[i], up to W of them, in a fixed
-    order.
+    """Emit the vector whose lane i is the sum over the lanes of vectors[i] (up to W), in a fixed order.
 
     Two vectors become one: in every other lane it holds a sum of two lanes of the first, between them a sum
     of two lanes of the second. Two of those become one in the same way, with lanes two apart, and so on. That

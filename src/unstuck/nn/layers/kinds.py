@@ -5,7 +5,17 @@ from dataclasses import fields
 from typing import Any
 
 from unstuck.errors import UnstuckError
-from unstuck.nn.layers import activations, conv, flatten, linear, normalisation, pooling, softmax
+from unstuck.nn.layers import (
+    activations,
+    conv,
+    dropout,
+    flatten,
+    linear,
+    normalisation,
+    pooling,
+    residual,
+    softmax,
+)
 from unstuck.nn.layers.layer import Layer
 
 KINDS: dict[str, type[Layer]] = {
@@ -17,6 +27,7 @@ KINDS: dict[str, type[Layer]] = {
         pooling.AvgPool2d,
         normalisation.BatchNorm1d,
         normalisation.BatchNorm2d,
+        dropout.Dropout,
         flatten.Flatten,
         activations.Sigmoid,
         activations.Tanh,
@@ -31,6 +42,7 @@ KINDS: dict[str, type[Layer]] = {
     )
 }
 """By PyTorch's names."""
+KINDS["Residual"] = residual.Addition  # its layers stand before it in the network
 
 
 def arguments(layer: Layer) -> dict[str, Any]:

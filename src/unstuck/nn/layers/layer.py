@@ -12,9 +12,6 @@ class Gradient(NamedTuple):
     """Memory for the gradient of a layer's output."""
 
     view: Buffer
-    """Its positions."""
-    whole: Buffer
-    """The positions with the zeros around and between them (the same, except for convolutions)."""
 
 
 Places = dict[str, int]
@@ -66,16 +63,11 @@ class Layer:
         """
         raise NotImplementedError
 
-    @property
-    def border(self) -> tuple[int, int]:
-        """Lines and positions of zeros that the layer wants around its input."""
-        return 0, 0
-
     def gradient(self, writer: Writer, out: Shape, into: Shape | None) -> Gradient:
         """Memory for the gradient of the output; `into` is the input's shape if its gradient is wanted."""
         del into
         buffer = writer.allocate(out)
-        return Gradient(buffer, buffer)
+        return Gradient(buffer)
 
     def write_forward(self, writer: Writer, places: Places, x: Buffer, y: Buffer) -> None:
         """Write the operations that make y from x."""

@@ -10,8 +10,7 @@ from unstuck.nn.program import Buffer, Shape, Writer
 
 
 def _one_position(features: int, *, rectified: bool = False) -> tuple[int, ...]:
-    """Fields of a CONTRACT row from LINES to OUT_COLUMN: a line of one position, with a kernel of that
-    width."""
+    """Fields of a CONTRACT row from LINES to OUT_COLUMN: one position, a kernel as wide as the features."""
     return (1, 1, 0, 0, *(1, 0, 1), *(1, 0, features), *(int(rectified), 0, 0))
 
 

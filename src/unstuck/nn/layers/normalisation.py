@@ -71,7 +71,7 @@ class BatchNorm(Layer):
         return float(self.eps), CUMULATIVE if self.momentum is None else float(self.momentum)
 
     def write_forward(self, writer: Writer, places: Places, x: Buffer, y: Buffer) -> None:
-        row = self._row(places, x, y, y, writer.keep(y, 4 * self.num_features))
+        row = self._row(places, x, y, y, writer.keep(y, (4 * self.num_features,)))
         writer.row(codes.MOMENTS, *row, constants=self._constants)
         writer.row(codes.JOIN_MOMENTS, *row, constants=self._constants)
         writer.row(codes.NORMALISE, *row)
@@ -81,7 +81,7 @@ class BatchNorm(Layer):
     ) -> None:
         if dx is None and not self.affine:
             return
-        row = self._row(places, x, dy.view, (dx or dy).view, writer.keep(y, 4 * self.num_features))
+        row = self._row(places, x, dy.view, (dx or dy).view, writer.keep(y, (4 * self.num_features,)))
         writer.row(codes.SLOPE_SUMS, *row)
         writer.row(codes.JOIN_SLOPES, *row)
         if dx is not None:

@@ -11,9 +11,13 @@ from unstuck.errors import UnstuckError
 from unstuck.nn import random
 from unstuck.nn.initialise import Initialisation, Override, Scheme, plan
 from unstuck.nn.layers import activations
+from unstuck.nn.layers.conv import Conv2d
+from unstuck.nn.layers.layer import Layer
+from unstuck.nn.layers.linear import Linear
+from unstuck.nn.layers.normalisation import BatchNorm1d, BatchNorm2d
 from unstuck.nn.network import Sequential
 from unstuck.nn.training import Training
-from unstuck.trace.structure import PIECEWISE, SATURATING
+from unstuck.trace.structure import NORMALISING, PIECEWISE, SATURATING
 
 _SHAM_EPOCH = 2**32 - 1
 """The sham's permutation is drawn where no epoch of a training draws its own."""
@@ -50,7 +54,8 @@ def _apply_init(training: Training, treatment: Treatment) -> Training:
     try:
         scheme = Scheme(treatment.value, treatment.factor)
         if treatment.target is None:
-            after = _init_everywhere(before, scheme)
+            norms = {spec.layer for spec in specs if spec.kind == "scale"}
+            after = _init_everywhere(before, scheme, norms)
         else:
             layers = {
                 name: msgspec.structs.replace(before.layers.get(name, Override()), weights=scheme)
@@ -65,21 +70,26 @@ def _apply_init(training: Training, treatment: Treatment) -> Training:
     return replace(training, init=after)
 
 
-def _init_everywhere(before: Initialisation, scheme: Scheme) -> Initialisation:
-    """One scheme for all weights. Biases follow the weights' scheme where that is PyTorch's default only."""
+def _init_everywhere(before: Initialisation, scheme: Scheme, norms: set[str]) -> Initialisation:
+    """One scheme for all weights. Biases follow the weights' scheme where that is PyTorch's default only.
+
+    Normalisations (`norms`, by name) keep their scales and shifts.
+    """
     bias = before.bias
     if bias is None and scheme.scheme != "default" and before.weights.scheme == "default":
         bias = Scheme()
     layers = {
-        name: Override(bias=override.bias)
+        name: override if name in norms else Override(bias=override.bias)
         for name, override in before.layers.items()
-        if override.bias is not None
+        if name in norms or override.bias is not None
     }
     return msgspec.structs.replace(before, weights=scheme, bias=bias, layers=layers)
 
 
 def _init_targets(network: Sequential, target: str | None) -> list[str]:
-    weighted = [name for name, layer in network.layers.items() if layer.parameters()]
+    weighted = [
+        name for name, layer in network.layers.items() if layer.parameters() and layer.type not in NORMALISING
+    ]
     names = [name for name in weighted if target in {None, name, network.layers[name].type}]
     if not names:
         known = dict.fromkeys([*weighted, *(network.layers[name].type for name in weighted)])
@@ -103,8 +113,7 @@ def _apply_activation(training: Training, treatment: Treatment) -> Training:
     kind = getattr(activations, treatment.value, None)
     if kind is None:
         raise Refusal(f"the engine has no {treatment.value} yet")
-    weighted = [index for index, layer in enumerate(layers.values()) if layer.parameters()]
-    hidden = [name for name in list(layers)[: max(weighted, default=0)] if _is_activation(layers[name].type)]
+    hidden = _hidden_activations(layers)
     if not hidden:
         raise Refusal("there is no hidden activation to replace")
     names = [name for name in hidden if treatment.target in {None, name, layers[name].type}]
@@ -119,13 +128,43 @@ def _apply_activation(training: Training, treatment: Treatment) -> Training:
     return replace(training, network=_with_weights_of(training.network, Sequential(changed)))
 
 
-def _is_activation(type_name: str) -> bool:
-    return type_name in PIECEWISE | SATURATING
+def _hidden_activations(layers: Mapping[str, Layer]) -> list[str]:
+    """Names of the activations with weights after them."""
+    weighted = [index for index, layer in enumerate(layers.values()) if layer.parameters()]
+    before = list(layers)[: max(weighted, default=0)]
+    return [name for name in before if layers[name].type in PIECEWISE | SATURATING]
 
 
 def _with_weights_of(before: Sequential, after: Sequential) -> Sequential:
     """The number type of a training is that of its network's weights, so they go with it."""
-    return after.load(before.state, before.dtype.type) if before.initialised else after
+    if not before.initialised:
+        return after
+    return after.load(after.init(0).state | before.state, before.dtype.type)
+
+
+def _apply_insert(training: Training, treatment: Treatment) -> Training:
+    """Put a batch normalisation between every Linear or Conv2d and the hidden activation after it."""
+    del treatment  # there is only one
+    layers, shapes = training.network.layers, training.program.shapes
+    hidden = _hidden_activations(layers)
+    changed = dict[str, Layer]()
+    before: Layer | None = None
+    for name, layer in layers.items():
+        if name in hidden and isinstance(before, Linear | Conv2d):
+            norm = f"{name}_norm"
+            while norm in layers:
+                norm += "_"
+            shape = shapes[name]
+            changed[norm] = BatchNorm1d(shape[0]) if len(shape) == 1 else BatchNorm2d(shape[0])
+        changed[name] = before = layer
+    if len(changed) == len(layers):
+        raise Refusal("there is no hidden activation right after a Linear or Conv2d")
+    try:
+        after = replace(training, network=_with_weights_of(training.network, Sequential(changed)))
+        after.schedule  # noqa: B018  sees whether every batch is large enough
+    except UnstuckError as error:
+        raise Refusal(str(error)) from None
+    return after
 
 
 def _apply_data(training: Training, treatment: Treatment) -> Training:
@@ -187,5 +226,6 @@ _APPLY: Mapping[Kind, Callable[[Training, Treatment], Training]] = {
     "lr": _apply_lr,
     "activation": _apply_activation,
     "data": _apply_data,
+    "insert": _apply_insert,
     "order": _apply_order,
 }
