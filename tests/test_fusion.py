@@ -22,7 +22,9 @@ NETWORKS = {
         nn.Conv2d(2, 3, 3), nn.ReLU(), nn.MaxPool2d(3, 1, 1), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(),
         nn.Linear(12, 4),
     ]),
-    "no-neighbour": (FEATURES, [nn.ReLU(), nn.Linear(5, 6), nn.ReLU(), nn.Tanh(), nn.Linear(6, 4), nn.ReLU()]),
+    "no-neighbour": (FEATURES, [
+        nn.ReLU(), nn.Linear(5, 6), nn.ReLU(), nn.Tanh(), nn.Linear(6, 4), nn.ReLU(),
+    ]),
     "normalised": (IMAGE, [
         nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(24, 4),
     ]),

@@ -264,7 +264,7 @@ def _fit_to_data(training: Training, params: NDArray[np.floating]) -> None:
     """Finish an initialisation that depends on the data."""
     init = training.initialisation
     if needs_data(init, training.layout):
-        scale_layers(training.program, training.layout, init, params, training.samples)
+        scale_layers(training.observable, training.layout, init, params, training.samples)
 
 
 def _warm_up(training: Training, params: NDArray[np.floating]) -> None:
