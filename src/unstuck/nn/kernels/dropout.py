@@ -13,6 +13,8 @@ References:
     J. Salmon, M. Moraes, R. Dror, D. Shaw (2011), Parallel random numbers: as easy as 1, 2, 3.
 """
 
+import math
+
 import numpy as np
 
 from unstuck.nn.kernels.elementwise import memory_lanes
@@ -25,32 +27,28 @@ _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
 # fields of a DROP row
-MASK, UNITS, LAYER = range(1, 4)
+MASK, BLOCKS, LAYER = range(1, 4)
+"""The mask has room for 4 BLOCKS units: one block of Philox has four words."""
 
 
 @kernel
 def drop(memory, table, t, p, kept, seed, step, order, first, valid, masking):
     """Run a DROP row: the mask of this chunk, all ones unless `masking`; `kept` is 1 / (1 - p)."""
     lanes = memory_lanes(memory)
-    mask, units, layer = at(table, t + MASK), at(table, t + UNITS), at(table, t + LAYER)
-    for i in range(units):
+    mask, blocks, layer = at(table, t + MASK), at(table, t + BLOCKS), at(table, t + LAYER)
+    for i in range(4 * blocks):
         store(memory, mask + i * lanes, splat(memory, 0.0 if masking else 1.0))
     if not masking:
         return
     k0, k1 = seed & _LOW, seed >> _HALF
-    stream, limit = np.uint64(DROPOUT_STREAM + 256 * layer), p * 4294967296.0
-    size = memory.dtype.type(kept)
-    for lane in range(valid):
-        sample = np.uint64(order[first + lane])
-        for block in range((units + 3) // 4):
+    stream, limit = np.uint64(DROPOUT_STREAM + 256 * layer), np.uint64(math.ceil(p * 4294967296.0))
+    size, nothing = memory.dtype.type(kept), memory.dtype.type(0)
+    for block in range(blocks):
+        place = mask + 4 * block * lanes
+        for lane in range(valid):  # no branches and no calls: the compiler makes vectors of it
+            sample = np.uint64(at(order, first + lane))
             w0, w1, w2, w3 = philox(np.uint64(block), sample, stream, np.uint64(step), k0, k1)
-            place = mask + 4 * block * lanes + lane
-            left = units - 4 * block
-            if w0 >= limit:
-                put(memory, place, size)
-            if left > 1 and w1 >= limit:
-                put(memory, place + lanes, size)
-            if left > 2 and w2 >= limit:
-                put(memory, place + 2 * lanes, size)
-            if left > 3 and w3 >= limit:
-                put(memory, place + 3 * lanes, size)
+            put(memory, place + lane, size if w0 >= limit else nothing)
+            put(memory, place + lanes + lane, size if w1 >= limit else nothing)
+            put(memory, place + 2 * lanes + lane, size if w2 >= limit else nothing)
+            put(memory, place + 3 * lanes + lane, size if w3 >= limit else nothing)

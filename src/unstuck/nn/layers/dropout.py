@@ -50,8 +50,8 @@ class Dropout(Layer):
         del places
         mask = self._mask(writer, y)
         kept = 1 / (1 - self.p) if self.p < 1 else 0.0
-        constants = (float(self.p), kept)
-        writer.row(codes.DROP, mask.offset, math.prod(y.lengths), writer.masks, constants=constants)
+        blocks = _blocks(y)
+        writer.row(codes.DROP, mask.offset, blocks, writer.masks, constants=(float(self.p), kept))
         writer.masks += 1
         writer.elementwise_back(codes.PRODUCT, mask, x, y)
 
@@ -63,4 +63,12 @@ class Dropout(Layer):
             writer.elementwise_back(codes.PRODUCT, self._mask(writer, y), dy.view, dx.view)
 
     def _mask(self, writer: Writer, y: Buffer) -> Buffer:
-        return writer.keep(y, y.lengths)
+        room = writer.keep(y, (4 * _blocks(y),))
+        area = y.lines * y.positions
+        step = writer.lanes
+        return Buffer(room.offset, *y.lengths, (area * step, y.positions * step, step))
+
+
+def _blocks(y: Buffer) -> int:
+    """Blocks of four random words for all units of a sample."""
+    return -(-math.prod(y.lengths) // 4)
