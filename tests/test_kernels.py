@@ -384,7 +384,7 @@ def test_the_threads_own_treatment_of_denormals_is_put_back():
     assert denormals()
 
 
-@pytest.mark.skipif(not vectors._FEATURES.get("sse2"), reason="denormals are flushed on x86 only")
+@pytest.mark.skipif(not vectors.FEATURES.get("sse2"), reason="denormals are flushed on x86 only")
 def test_kernels_flush_denormals():
     net = nn.Sequential(nn.Linear(1, 1, bias=False)).load({"0.weight": [[1e-30]]})
     assert net.forward([[1e-10]])[0, 0] == 0

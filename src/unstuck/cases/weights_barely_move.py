@@ -200,7 +200,7 @@ def _rate(training: Training, lr: float) -> RateStory:
 
 def _saturated(session: Session) -> float:
     """Share of outputs at an end of their sigmoid, in the layer (the output's included) that has most."""
-    outputs = session.runner.activations(session.params, session.training.samples)
+    outputs = session.activations(session.training.samples)
     shares = [
         output_stats(_flat(outputs[name]), "Sigmoid")["saturated"] or 0.0
         for name, layer in session.training.network.layers.items()

@@ -1,8 +1,11 @@
 """From layers to a program: lays out memory, then lets each layer write its operations down."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from unstuck.errors import ShapeError
+from unstuck.nn.fusion import Fusion
 from unstuck.nn.kernels import table as codes
 from unstuck.nn.layers.flatten import Flatten
 from unstuck.nn.layers.layer import Gradient, Layer, Places
@@ -32,20 +35,27 @@ def output_shapes(layers: dict[str, Layer], shape: Shape) -> dict[str, Shape]:
     return shapes
 
 
-def compile_network(layers: dict[str, Layer], layout: Layout, input_shape: Shape) -> Program:
-    """Write a chain of layers down for one input shape; vectors have as many lanes as `layout.pad` allows."""
+def compile_network(
+    layers: dict[str, Layer], layout: Layout, input_shape: Shape, *, fused: bool = False
+) -> Program:
+    """Write a chain of layers down for one input shape; vectors have as many lanes as `layout.pad` allows.
+
+    With `fused`, a ReLU is done by the layers before and after it where they can: the numbers are the same,
+    but the output of the layer before is nowhere in memory.
+    """
     shapes = output_shapes(layers, input_shape)
     lanes = _lanes(layout)
     writer = Writer(lanes)
     names, chain = list(layers), list(layers.values())
     before = [input_shape, *shapes.values()]
     places = [_places(layout, name, layer) for name, layer in layers.items()]
-    values = _write_forward(writer, layers, places, before)
+    fusion = Fusion.of(chain, {start - 1 for _, start in _blocks(layers)}) if fused else Fusion.none(chain)
+    values = _write_forward(writer, layers, places, before, fusion)
     scores = writer.copied(values[-1])
     forward_rows = len(writer.rows)
     forward_stages = writer.stages(0, forward_rows)
 
-    gradients = _gradients(writer, chain, before)
+    gradients = _gradients(writer, chain, before, fusion)
     last = gradients[-1]
     deltas = writer.allocate(before[-1])
     if last is not None:
@@ -59,7 +69,7 @@ def compile_network(layers: dict[str, Layer], layout: Layout, input_shape: Shape
             break
         if isinstance(chain[i], Flatten):
             _unflatten(writer, dy, dx)
-        else:
+        elif not fusion.gated[i]:
             chain[i].write_backward(writer, places[i], values[i], values[i + 1], dy, dx)
         for end, start in _blocks(layers):
             around = gradients[end + 1]
@@ -67,7 +77,7 @@ def compile_network(layers: dict[str, Layer], layout: Layout, input_shape: Shape
                 writer.elementwise_back(codes.SUM, around.view, dx.view, dx.view)
 
     stages = forward_stages + writer.stages(forward_rows, len(writer.rows))
-    targets = writer.allocate((int(np.prod(before[-1])),)).offset
+    targets = writer.allocate((int(np.prod(before[-1])) + 2,)).offset  # and two vectors for the loss
     return Program(
         table=np.array([numbers for numbers, _ in writer.rows], dtype=np.int64).reshape(-1),
         constants=np.array([constants for _, constants in writer.rows], dtype=np.float64).reshape(-1, 2),
@@ -80,7 +90,11 @@ def compile_network(layers: dict[str, Layer], layout: Layout, input_shape: Shape
             if isinstance(layer, BatchNorm)
         ),
         input=values[0],
-        outputs=dict(zip(names, values[1:], strict=True)),
+        outputs={
+            name: value
+            for name, value, lost in zip(names, values[1:], fusion.inside, strict=True)
+            if not lost
+        },
         shapes=shapes,
         scores=scores,
         deltas=deltas,
@@ -90,21 +104,24 @@ def compile_network(layers: dict[str, Layer], layout: Layout, input_shape: Shape
 
 
 def _write_forward(
-    writer: Writer, layers: dict[str, Layer], places: list[Places], before: list[Shape]
+    writer: Writer, layers: dict[str, Layer], places: list[Places], before: list[Shape], fusion: Fusion
 ) -> list[Buffer]:
     """Let the layers write their forward passes; the input's and every layer's value."""
     chain, starts = list(layers.values()), dict(_blocks(layers))
-    values = [writer.allocate(before[0], chain[0].border)]
+    values = [writer.allocate(before[0])]
     for i, layer in enumerate(chain):
+        gated, inside = fusion.gated[i], fusion.inside[i]
         if isinstance(layer, Flatten):
             values.append(_as_features(values[-1]))
             continue
-        border = chain[i + 1].border if i + 1 < len(chain) else (0, 0)
-        values.append(writer.allocate(before[i + 1], border))
+        if i > 0 and fusion.inside[i - 1]:
+            values.append(replace(values[-1], rectified=gated))
+            continue
+        values.append(replace(writer.allocate(before[i + 1]), rectified=gated))
         if isinstance(layer, Addition):
             layer.write_sum(writer, values[i], values[starts[i]], values[i + 1])
         else:
-            layer.write_forward(writer, places[i], values[i], values[i + 1])
+            layer.write_forward(writer, places[i], values[i], replace(values[i + 1], rectified=inside))
     return values
 
 
@@ -117,7 +134,9 @@ def _blocks(layers: dict[str, Layer]) -> list[tuple[int, int]]:
     ]
 
 
-def _gradients(writer: Writer, chain: list[Layer], before: list[Shape]) -> list[Gradient | None]:
+def _gradients(
+    writer: Writer, chain: list[Layer], before: list[Shape], fusion: Fusion
+) -> list[Gradient | None]:
     """Memory for the gradient of each value; None where nothing below has parameters."""
     gradients: list[Gradient | None] = [None]
     wanted = False
@@ -128,9 +147,11 @@ def _gradients(writer: Writer, chain: list[Layer], before: list[Shape]) -> list[
             gradients.append(None)
             continue
         previous = gradients[-1]
-        if isinstance(layer, Flatten) and previous is not None and writer.compact(previous.view):
+        if fusion.gated[i]:
+            gradients.append(previous)
+        elif isinstance(layer, Flatten) and previous is not None and writer.compact(previous.view):
             view = _as_features(previous.view)
-            gradients.append(Gradient(view, view))
+            gradients.append(Gradient(view))
         else:
             gradients.append(layer.gradient(writer, before[i + 1], before[i] if below else None))
     return gradients
@@ -160,4 +181,4 @@ def _compact_strides(lengths: tuple[int, int, int], lanes: int) -> tuple[int, in
 def _as_features(buffer: Buffer) -> Buffer:
     count = buffer.channels * buffer.lines * buffer.positions
     step = buffer.strides[2]
-    return Buffer(buffer.offset, count, 1, 1, (step, step, step))
+    return Buffer(buffer.offset, count, 1, 1, (step, step, step), buffer.rectified)

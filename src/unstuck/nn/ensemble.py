@@ -138,7 +138,7 @@ class Members:
                 view[chosen] = drawn[name]
             if needs_data(init, training.layout):
                 some = rows[chosen]
-                scale_layers(training.program, training.layout, init, some, training.samples)
+                scale_layers(training.observable, training.layout, init, some, training.samples)
                 rows[chosen] = some
         return rows
 

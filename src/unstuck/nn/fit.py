@@ -1,5 +1,6 @@
 """Training networks: one, or many members that differ by their seed."""
 
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -82,7 +83,9 @@ def fit(
         vary: with `seeds`: what else differs between members, such as {"lr": [0.1, 0.3, ...]}, a value for
             each seed; keys: lr, momentum, weight_decay, init.
         record: measure on the way (one network): `result.recording.diagnose()` names what went wrong.
-        threads: members trained at a time; default: one for each processor. Never changes a result.
+        threads: members trained at a time, or threads that share the batches of a single network where
+        those are
+            large enough; default: one for each processor (that is idle). Never changes a result.
         progress: called with the share that is done.
         **options: `init`, `shuffle`, `loss_scale`, `frozen`, `success`, `lr_schedule`, `clip_norm`,
             `clip_value` of `Training`.
@@ -115,7 +118,7 @@ def fit(
         return training.run(seed, seeds=seeds, vary=vary, record=record, threads=threads, progress=progress)
     if not net.initialised or options.get("init") is not None:
         net.init(0 if seed is None else seed, options.get("init"), training.dtype.type, data=training.inputs)
-    result: FitResult = training.run(seed, record=record, progress=progress)
+    result: FitResult = training.run(seed, record=record, threads=threads, progress=progress)
     net.load(result.net.state, result.net.dtype.type)
     return FitResult(
         net, result.loss, result.final_loss, result.accuracy, result.outcome, result.epochs, result.recording
@@ -146,11 +149,14 @@ def finish(session: Session, recording: "Recording | None" = None) -> FitResult:
     )
 
 
-def run_single(training: Training, seed: int, progress: Progress | None = None) -> FitResult:
+def run_single(
+    training: Training, seed: int, progress: Progress | None = None, threads: int | None = None
+) -> FitResult:
     """Train one network to its end, or until its criterion of success holds."""
     session = start(training, seed)
     design = design_of(training)
     if design is None:
+        session.threads = threads or _idle_processors()
         train_on(session, threading.Event(), progress)
         return finish(session)
     signal = np.zeros(2, dtype=np.int64)
@@ -178,3 +184,9 @@ def run_single(training: Training, seed: int, progress: Progress | None = None) 
         outcome=cast("Outcome", str(end.outcome[0])),
         epochs=int(end.epochs[0]),
     )
+
+
+def _idle_processors() -> int:
+    """Processors with nothing to do, at least 1: threads that share a batch wait for each other."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, round((os.cpu_count() or 1) - load))

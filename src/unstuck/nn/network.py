@@ -46,7 +46,7 @@ class Sequential(Chain):
     def __init__(self, *layers: Layer | Chain | Mapping[str, Layer | Chain]) -> None:
         self.layers = unfold(layers, "a network")
         self._flat: Array | None = None
-        self._programs: dict[tuple[Shape, np.dtype[np.floating]], Program] = {}
+        self._programs: dict[tuple[Shape, np.dtype[np.floating], bool], Program] = {}
 
     @cached_property
     def specs(self) -> tuple[ParameterSpec, ...]:
@@ -187,17 +187,17 @@ class Sequential(Chain):
             twin.load(self.state, self.dtype.type)
         return twin
 
-    def program(self, input_shape: Shape, dtype: np.dtype[np.floating]) -> Program:
-        """The network written down for samples of this shape.
+    def program(self, input_shape: Shape, dtype: np.dtype[np.floating], *, fused: bool = False) -> Program:
+        """The network written down for samples of this shape; `fused`: see `compile_network`.
 
         Raises:
             ShapeError: a layer does not fit; names it, the shape it got and the shape it needs.
         """
         from unstuck.nn.compiler import compile_network
 
-        key = (input_shape, dtype)
+        key = (input_shape, dtype, fused)
         if key not in self._programs:
-            self._programs[key] = compile_network(self.layers, self.layout(dtype), input_shape)
+            self._programs[key] = compile_network(self.layers, self.layout(dtype), input_shape, fused=fused)
         return self._programs[key]
 
     def structure(self, input_shape: Shape, loss: str | None = None, frozen: Sequence[str] = ()) -> Structure:

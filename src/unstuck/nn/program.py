@@ -1,12 +1,19 @@
 """Writing a network down as a table of operations (see `kernels/table.py`)."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unstuck.errors import ShapeError
 from unstuck.nn.kernels import table as codes
+
+MOST_PARTS = 4
+PART_WORK = 16_000_000
+"""Multiplications that are worth a part of their own: some tenths of a millisecond."""
+# fields of a CONTRACT row, see `kernels/contract.py`
+UNITS, LINES, POSITIONS, INNER = 5, 6, 7, 19
 
 Shape = tuple[int, ...]
 Constants = tuple[float, float]
@@ -23,6 +30,9 @@ class Buffer:
     positions: int
     strides: tuple[int, int, int]
     """Numbers from one channel, line and position to the next."""
+    rectified: bool = False
+    """Written: what is below 0 becomes 0. Read going back: the gradient also goes through that ReLU's
+    slope."""
 
     @property
     def lengths(self) -> tuple[int, int, int]:
@@ -72,6 +82,21 @@ class Program:
     """Where in memory the targets go."""
     lanes: int
 
+    @cached_property
+    def multiplications(self) -> int:
+        """Of one sample's forward pass, in linear and convolution layers."""
+        rows = self.table.reshape(-1, codes.WIDTH)[: self.stages[: self.forward_stages, 1].max(initial=0)]
+        rows = rows[rows[:, 0] == codes.CONTRACT]
+        return int(rows[:, [UNITS, LINES, POSITIONS, INNER, INNER + 1, INNER + 2]].prod(1).sum())
+
+    def parts(self, batch: int) -> int:
+        """Into how many parts a batch is cut, for threads to share; nothing else decides it."""
+        if self.whole(training=True):
+            return 1
+        chunks = -(-batch // self.lanes)
+        work = 3 * self.multiplications * chunks * self.lanes
+        return max(1, min(MOST_PARTS, chunks, work // PART_WORK))
+
     def whole(self, *, training: bool) -> bool:
         """Whether a batch must be in memory as a whole; else chunk by chunk."""
         return any(training or not item.tracked for item in self.statistics)
@@ -102,40 +127,18 @@ class Writer:
     """Layers so far that draw masks; each is known to the random stream by its number."""
     _kept: dict[int, Buffer] = field(default_factory=dict[int, Buffer])
 
-    def allocate(self, shape: Shape, border: tuple[int, int] = (0, 0)) -> Buffer:
-        """Room for a value of this shape, with zeros around each channel where a convolution pads it."""
+    def allocate(self, shape: Shape) -> Buffer:
+        """Room for a value of this shape."""
         channels, lines, positions = as_image(shape)
-        by, bx = border
-        breadth = positions + 2 * bx
-        area = (lines + 2 * by) * breadth
-        start = self._take(channels * area)
-        strides = (area * self.lanes, breadth * self.lanes, self.lanes)
-        return Buffer(start + by * strides[1] + bx * strides[2], channels, lines, positions, strides)
+        start = self._take(channels * lines * positions)
+        strides = (lines * positions * self.lanes, positions * self.lanes, self.lanes)
+        return Buffer(start, channels, lines, positions, strides)
 
     def keep(self, output: Buffer, shape: Shape) -> Buffer:
         """Room for what the forward pass that makes `output` leaves for the backward pass."""
         if output.offset not in self._kept:
             self._kept[output.offset] = self.allocate(shape)
         return self._kept[output.offset]
-
-    def allocate_spread(
-        self, shape: Shape, step: tuple[int, int], before: tuple[int, int], extent: tuple[int, int]
-    ) -> tuple[Buffer, Buffer]:
-        """Room for the gradient of a convolution's output, its positions `step` apart with zeros between.
-
-        Returns the view of the positions themselves and the view of the whole (`extent` lines and positions),
-        whose place (`before`) is the first position. Read backwards, a convolution with stride or padding is
-        then a plain one.
-        """
-        channels, lines, positions = as_image(shape)
-        strides = (extent[0] * extent[1] * self.lanes, extent[1] * self.lanes, self.lanes)
-        start = self._take(channels * extent[0] * extent[1])
-        first = start + before[0] * strides[1] + before[1] * strides[2]
-        inner = (strides[0], strides[1] * step[0], strides[2] * step[1])
-        return (
-            Buffer(first, channels, lines, positions, inner),
-            Buffer(start, channels, extent[0], extent[1], strides),
-        )
 
     def allocate_rows(self, rows: int, numbers: int) -> Buffer:
         """Room for `rows` rows of so many numbers (not vectors), each rounded up to the widest tile."""

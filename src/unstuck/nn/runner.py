@@ -1,17 +1,22 @@
 """Runs a program: owns the memory of one thread and hands everything to the compiled interpreter."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unstuck.nn.kernels import machine, table
+from unstuck.nn.kernels import machine, share, table
 from unstuck.nn.layout import Layout, aligned
 from unstuck.nn.losses import Loss
 from unstuck.nn.optimisers import Optimizer
 from unstuck.nn.program import Buffer, Program
 
 Array = NDArray[np.floating]
+
+WORTH_THREADS = 4
+"""Steps from which on it is worth while to start threads."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Schedule:
 
 
 class Runner:
-    """One thread's memory for one program. Not to be used by two threads at once."""
+    """The memory for one program. Not to be used by two threads at once; it may itself use several."""
 
     def __init__(self, program: Program, layout: Layout, dtype: np.dtype[np.floating]) -> None:
         self.program = program
@@ -53,6 +58,10 @@ class Runner:
         self.dtype = dtype
         self.memory = aligned(program.memory_size, dtype)
         self.gradients = aligned(layout.size, dtype)
+        self._parts = self.gradients
+        """The gradients of all parts of a batch, one after another; the first become those of all."""
+        self._others = list[Array]()
+        """Memory of the other threads."""
 
     def forward(self, params: Array, samples: Samples, read: Buffer) -> Array:
         """Evaluate all samples; the values of the buffer `read`: (N, channels, lines, positions)."""
@@ -121,6 +130,7 @@ class Runner:
         seed: int,
         first: int,
         rates: NDArray[np.float64],
+        threads: int = 1,
     ) -> NDArray[np.float64]:
         """Run one step for each of `rates`, from step `first` on; changes `params` and `state` in place.
 
@@ -133,6 +143,7 @@ class Runner:
             seed: decides the order of the samples.
             first: number of the first step.
             rates: the learning rate of each step.
+            threads: how many may share a batch, if it is worth it. Changes no number.
 
         Returns:
             Mean loss of each step's batch before its update; fewer than asked for when a loss was not finite,
@@ -144,6 +155,8 @@ class Runner:
         job[machine.SHUFFLE] = schedule.shuffle
         job[machine.MASKING] = 1
         job[machine.RULE] = schedule.optimizer.rule
+        job[machine.PARTS] = parts = self.program.parts(schedule.batch_size)
+        self._divide(parts)
         losses = np.zeros(rates.size)
         scale, clips = schedule.loss_scale, (schedule.clip_norm, schedule.clip_value)
         made = self._call(
@@ -159,11 +172,18 @@ class Runner:
             loss,
             np.arange(samples.count),
             losses,
+            threads=min(threads, parts) if rates.size >= WORTH_THREADS else 1,
         )
         per_epoch = -(-samples.count // schedule.batch_size)
         place = np.arange(first, first + made) % per_epoch
         sizes = np.minimum(schedule.batch_size, samples.count - place * schedule.batch_size)
         return losses[:made] / (sizes * self._divisor(loss, 1))
+
+    def _divide(self, parts: int) -> None:
+        """Room for the gradients of so many parts."""
+        if self._parts.size < parts * self.layout.size:
+            self._parts = aligned(parts * self.layout.size, self.dtype)
+            self.gradients = self._parts[: self.layout.size]
 
     def _divisor(self, loss: Loss, count: int) -> float:
         outputs = int(np.prod(self.program.scores.lengths))
@@ -185,6 +205,7 @@ class Runner:
         job[machine.FIRST_STEP], job[machine.LAST_STEP] = step, step + (1 if order.size else 0)
         job[machine.BATCH] = order.size
         job[machine.MASKING] = masks is not None
+        job[machine.PARTS] = 1
         losses = np.zeros(1)
         numbers = np.ones(1)  # the scale of the gradients
         segments = self.layout.segments()
@@ -225,6 +246,7 @@ class Runner:
         losses: NDArray[np.float64],
         read: Buffer | None = None,
         out: Array | None = None,
+        threads: int = 1,
     ) -> int:
         program = self.program
         outputs = int(np.prod(program.scores.lengths))
@@ -251,25 +273,35 @@ class Runner:
             ],
             dtype=np.int64,
         )
-        return int(
-            machine.execute(
-                job,
-                numbers,
-                rates,
-                np.uint64(seed),
-                segments,
-                params,
-                state,
-                self.gradients,
-                self.memory,
-                program.table,
-                program.constants,
-                program.stages,
-                places,
-                samples.inputs,
-                samples.targets,
-                order,
-                losses,
-                np.zeros(0, dtype=self.dtype) if out is None else out.reshape(-1),
+        shared = np.zeros(share.SHARED, dtype=np.int64)
+        shared[share.STEPS] = job[machine.LAST_STEP] - job[machine.FIRST_STEP]
+        part_losses = np.zeros(int(job[machine.PARTS]))
+        exported = np.zeros(0, dtype=self.dtype) if out is None else out.reshape(-1)
+
+        def run(memory: Array, order: NDArray[np.int64]) -> int:
+            return int(
+                machine.execute(
+                    *(job, numbers, rates, np.uint64(seed), segments, params, state, self._parts, memory),
+                    *(program.table, program.constants, program.stages, places),
+                    *(samples.inputs, samples.targets, order, losses, exported, shared, part_losses),
+                )
             )
-        )
+
+        if threads == 1:
+            return run(self.memory, order)
+        while len(self._others) < threads - 1:
+            self._others.append(aligned(program.memory_size, self.dtype))
+        return together(lambda memory: run(memory, order.copy()), [self.memory, *self._others], shared)
+
+
+def together(run: Callable[[Array], int], memories: list[Array], shared: NDArray[np.int64]) -> int:
+    """Let one thread for each memory run; an interruption (Ctrl-C) ends them after the step they are in."""
+    with ThreadPoolExecutor(len(memories)) as pool:
+        waiting = [pool.submit(run, memory) for memory in memories]
+        try:
+            while wait(waiting, timeout=0.2).not_done:
+                pass
+        except BaseException:
+            shared[share.STOP] = 1
+            raise
+        return waiting[0].result()

@@ -12,7 +12,7 @@ from unstuck.nn import random
 from unstuck.nn.layout import aligned
 from unstuck.nn.network import Sequential
 from unstuck.nn.optimisers import Optimizer
-from unstuck.nn.runner import Runner
+from unstuck.nn.runner import Runner, Samples
 from unstuck.nn.training import Progress, Training
 from unstuck.trace.baseline import accuracy, baseline_loss, class_labels
 
@@ -44,6 +44,9 @@ class Session:
         self.state = aligned((len(training.optimizer.state), params.size), params.dtype)
         """(slots, numbers): what the optimiser keeps; zeros before the first step."""
         self.runner = runner or runner_of(training)
+        self.threads = 1
+        """How many may share a batch; changes no number."""
+        self._observer: Runner | None = None
         self.step = 0
         self.losses = list[float]()
         """Loss of every step's batch, before its update."""
@@ -102,6 +105,7 @@ class Session:
             self.seed,
             self.step,
             self.training.rates(self.step, to_step),
+            self.threads,
         )
         self.diverged = losses.size > 0 and not np.isfinite(losses[-1])
         self.losses += losses.tolist()
@@ -114,6 +118,14 @@ class Session:
     def full_loss(self) -> float:
         """Mean loss over all training samples at the present weights."""
         return self.runner.loss(self.params, self.training.samples, self.training.loss)
+
+    def activations(self, samples: Samples) -> dict[str, Array]:
+        """Output of every layer for some samples at the present weights, by name: (N, ...)."""
+        training = self.training
+        if self._observer is None:
+            self._observer = Runner(training.observable, training.layout, self.params.dtype)
+        values = self._observer.activations(self.params, samples)
+        return {name: value.reshape(-1, *training.observable.shapes[name]) for name, value in values.items()}
 
     def outputs(self) -> Array:
         """Outputs of the network for all training samples, (N, outputs)."""

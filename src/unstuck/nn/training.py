@@ -134,7 +134,12 @@ class Training:
 
     @cached_property
     def program(self) -> Program:
-        """The network written down for these inputs."""
+        """The network written down for these inputs, as it is trained."""
+        return self.network.program(self.inputs.shape[1:], self.dtype, fused=True)
+
+    @cached_property
+    def observable(self) -> Program:
+        """The same network with the output of every layer in memory."""
         return self.network.program(self.inputs.shape[1:], self.dtype)
 
     @cached_property
@@ -222,4 +227,4 @@ class Training:
             raise UnstuckError(msg)
         if record:
             return wiring.call("record_training", self, 0 if seed is None else seed, progress=progress)
-        return run_single(self, 0 if seed is None else seed, progress=progress)
+        return run_single(self, 0 if seed is None else seed, progress, threads)

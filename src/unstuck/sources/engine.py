@@ -137,12 +137,11 @@ class _Watch:
     def _look(self, step: int) -> dict[str, Array]:
         """Outputs on the watched samples, and the loss there."""
         session = self.session
-        program, training = session.training.program, session.training
+        training = session.training
         self.recording.add(
             step, "", "full_loss", session.runner.loss(session.params, self.sample, training.loss)
         )
-        values = session.runner.activations(session.params, self.few)
-        return {name: value.reshape(-1, *program.shapes[name]) for name, value in values.items()}
+        return session.activations(self.few)
 
     def _outputs(self, params: Array) -> Array:
         """The network's outputs on all watched samples."""

@@ -14,6 +14,9 @@ from numba.core import caching
 
 from unstuck.nn.kernels.vectors import BYTES
 
+_NOT_FROM_PYTHON: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Only other kernels call a kernel; a way in from Python would have to be compiled for each of them."""
+
 
 def kernel(function: Any) -> Any:
     """Compile a kernel on first use.
@@ -22,7 +25,7 @@ def kernel(function: Any) -> Any:
     result has the same bits wherever and beside whatever it is computed. Divisions follow IEEE 754 (x/0 is
     Inf or NaN), which is what a diverging network needs.
     """
-    return numba.njit(boundscheck=False, error_model="numpy")(function)
+    return numba.njit(boundscheck=False, error_model="numpy", **_NOT_FROM_PYTHON)(function)
 
 
 def inlined(function: Any) -> Any:

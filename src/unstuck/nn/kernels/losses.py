@@ -23,20 +23,27 @@ from unstuck.nn.kernels.vectors import equal, less, like, load, select, splat, s
 
 @kernel
 def loss_value(kind, memory, scores, targets, outputs, lanes, valid):
-    """Sum of the loss over the first `valid` lanes, in float64 and in a fixed order."""
+    """Sum of the loss over the first `valid` lanes, in float64 and in a fixed order.
+
+    Cross entropy uses the two vectors behind the targets, of which it needs one.
+    """
     total = 0.0
+    if kind == CROSS_ENTROPY:
+        top = highest(memory, scores, lanes, outputs)
+        mass = splat(memory, 0.0)
+        for o in range(outputs):
+            mass = mass + exp(load(memory, scores + o * lanes) - top)
+        store(memory, targets + lanes, top)
+        store(memory, targets + 2 * lanes, mass)
     for lane in range(valid):
         if kind == CROSS_ENTROPY:
-            top = float(memory[scores + lane])
-            for o in range(1, outputs):
-                z = float(memory[scores + o * lanes + lane])
-                if z > top or z != z:
-                    top = z
-            mass = 0.0
-            for o in range(outputs):
-                mass += math.exp(float(memory[scores + o * lanes + lane]) - top)
             label = int(memory[targets + lane])
-            total += math.log(mass) + top - float(memory[scores + label * lanes + lane])
+            own = float(memory[scores + label * lanes + lane])
+            largest, mass_here = (
+                float(memory[targets + lanes + lane]),
+                float(memory[targets + 2 * lanes + lane]),
+            )
+            total += math.log(mass_here) + largest - own
             continue
         if kind == LIKELIHOOD:
             total -= float(memory[scores + int(memory[targets + lane]) * lanes + lane])

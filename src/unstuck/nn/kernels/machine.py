@@ -12,7 +12,10 @@ one begins, in the same memory; with one, all chunks go through a stage, each in
 next stage begins.
 """
 
-from unstuck.nn.kernels.contract import contract, correlate, outer, sum_biases, transpose
+import math
+
+from unstuck.nn.kernels.contract import contract
+from unstuck.nn.kernels.correlate import correlate, sum_biases
 from unstuck.nn.kernels.dropout import drop
 from unstuck.nn.kernels.elementwise import backward, clear, forward, memory_lanes
 from unstuck.nn.kernels.jit import entry, inlined
@@ -25,8 +28,10 @@ from unstuck.nn.kernels.normalise import (
     normalise_back,
     slope_sums,
 )
+from unstuck.nn.kernels.outer import outer, transpose
 from unstuck.nn.kernels.pooling import pool, pool_back
 from unstuck.nn.kernels.samples import gather, scatter
+from unstuck.nn.kernels.share import STEPS, STOP, finish, look, take
 from unstuck.nn.kernels.shuffle import shuffle
 from unstuck.nn.kernels.softmax import softmax, softmax_back
 from unstuck.nn.kernels.table import (
@@ -54,7 +59,7 @@ from unstuck.nn.kernels.table import (
     TRANSPOSE,
     WIDTH,
 )
-from unstuck.nn.kernels.update import SCALE, update
+from unstuck.nn.kernels.update import CLIP_NORM, SCALE, add_parts, update
 from unstuck.nn.kernels.vectors import at, flush_denormals, restore_denormals
 
 # fields of `job`
@@ -76,8 +81,9 @@ from unstuck.nn.kernels.vectors import at, flush_denormals, restore_denormals
     WHOLE,  # 1: all chunks of a batch are in memory together
     STATISTICS,  # 1: batch normalisation by the batch; 0: by the running statistics
     MASKING,  # 1: dropout draws masks; 0: it passes everything
-) = range(17)
-JOB_FIELDS = 17
+    PARTS,  # parts of a batch, each with gradients of its own
+) = range(18)
+JOB_FIELDS = 18
 
 EVALUATE, ACCUMULATE, TRAIN = range(3)
 
@@ -228,6 +234,8 @@ def execute(
     order,
     losses,
     out,
+    shared,
+    part_losses,
 ):
     """Evaluate, accumulate a gradient, or train from step FIRST_STEP to before LAST_STEP.
 
@@ -236,6 +244,11 @@ def execute(
     losses[i] receives the sum of the losses of the i-th step's batch. One that is not
     finite ends the training.
     Returns the number of steps made.
+
+    When training, a batch is cut into PARTS of whole chunks. Each has its own gradients (in `gradients`,
+    one after another) and its own loss (in `part_losses`), and they are added in their order. Several
+    threads may call this function with the same arguments except for `memory` and `order`, which are their
+    own, and share the parts and the update (see `share.py`); that changes no bit.
     """
     denormals = flush_denormals()
     training = job[TASK] == TRAIN
@@ -245,44 +258,65 @@ def execute(
     per_output = 1.0 if per_sample else float(job[OUTPUTS])
     steps_per_epoch = (samples + batch - 1) // batch
     shuffled = -1
-    step = job[FIRST_STEP]
-    while step < job[LAST_STEP]:
+    size, lanes = params.size, memory_lanes(memory)
+    parts = job[PARTS]
+    # a bound on the norm of all gradients needs all of them
+    updates = 0 if not training else 1 if numbers[CLIP_NORM] < math.inf else parts
+    length = (size // lanes + max(updates, 1) - 1) // max(updates, 1) * lanes
+    while True:
+        task = take(shared, parts, updates)
+        if task < 0:
+            break
+        done = task // (parts + updates)
+        part = task - done * (parts + updates)
+        step = job[FIRST_STEP] + done
         epoch = step // steps_per_epoch
         if training and job[SHUFFLE] and epoch != shuffled:
             shuffle(order, seed, epoch)
             shuffled = epoch
-        if job[TASK] != EVALUATE:
-            for s in range(segments.shape[0]):
-                for i in range(segments[s, 0], segments[s, 0] + segments[s, 1]):
-                    gradients[i] = 0
         first = (step - epoch * steps_per_epoch) * batch
         count = min(batch, samples - first)
-        scale = numbers[SCALE] / (count * per_output)
-        loss = sweep(
-            job,
-            scale,
-            seed,
-            step,
-            params,
-            gradients,
-            memory,
-            table,
-            constants,
-            stages,
-            places,
-            inputs,
-            targets,
-            order,
-            first,
-            count,
-            out,
-        )
-        done = step - job[FIRST_STEP]
-        losses[done] = loss
-        step += 1
-        if training:
-            if loss - loss != 0.0:  # NaN or infinite
-                break
-            update(job[RULE], params, state, gradients, segments, numbers, rates[done], step - 1)
+        if part < parts:
+            own = gradients[part * size : (part + 1) * size]
+            if job[TASK] != EVALUATE:
+                for s in range(segments.shape[0]):
+                    for i in range(segments[s, 0], segments[s, 0] + segments[s, 1]):
+                        own[i] = 0
+            chunks = (count + lanes - 1) // lanes
+            skipped = chunks * part // parts * lanes
+            part_losses[part] = sweep(
+                job,
+                numbers[SCALE] / (count * per_output),
+                seed,
+                step,
+                params,
+                own,
+                memory,
+                table,
+                constants,
+                stages,
+                places,
+                inputs,
+                targets,
+                order,
+                first + skipped,
+                min(count, chunks * (part + 1) // parts * lanes) - skipped,
+                out,
+            )
+            if not training:
+                losses[done] = part_losses[0]
+        else:
+            loss = 0.0
+            for i in range(parts):
+                loss += part_losses[i]
+            losses[done] = loss
+            if loss - loss != 0.0 or look(shared, STOP) != 0:  # NaN or infinite
+                shared[STEPS] = done + 1
+            if loss - loss == 0.0:
+                begin, end = (part - parts) * length, min((part - parts + 1) * length, size)
+                if parts > 1:
+                    add_parts(gradients, size, parts, begin, end)
+                update(job[RULE], params, state, gradients, segments, numbers, rates[done], step, begin, end)
+        finish(shared)
     restore_denormals(denormals)
-    return step - job[FIRST_STEP]
+    return look(shared, STEPS)

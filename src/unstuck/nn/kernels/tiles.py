@@ -1,255 +1,183 @@
 # pyright: basic
 # Numba and llvmlite ship no types; everything that touches them is unknown to the type checker.
-"""The two register tiles that all multiplications are made of, emitted as LLVM code.
+"""What register tiles are emitted with: functions of LLVM code, loops over pointers, accumulators.
 
-A tile keeps rows x columns accumulators (vectors) in registers while it walks three (or two) loops whose
-lengths and strides are runtime arguments. So one compiled tile serves every layer of every shape: a linear
-layer is a convolution of one position, an input gradient is a convolution with its kernel read backwards
-(negative strides). Only the tile's own size is fixed at compile time.
-
-The loop lengths and strides stand in the program table (see `machine.py`) as consecutive int64:
-
-contraction   field: 0-2 lengths of the loops a, b, c; 3-5 weight strides of a, b, c; 6-8 value strides of
-              a, b, c; 9 weight stride of a row; 10 bias stride of a row; 11 value stride of a column;
-              12 output stride of a row; 13 output stride of a column
-correlation   field: 0-1 lengths of the loops over positions y, x; 2-3 output-gradient strides of y, x;
-              4-5 value strides of y, x; 6 output-gradient stride of a row; 7 value stride of a column;
-              8 gradient stride of a row; 9 gradient stride of a column
+A tile keeps its accumulators (vectors) in registers while it walks loops whose lengths and strides are
+runtime arguments, so that one compiled tile serves every layer of every shape; only its own size is fixed.
+Each tile is a function of its own in LLVM's code: that keeps the registers of one from being mixed with
+another's, and compiles fast. Addresses are counted in bytes and moved by adding, which needs the fewest
+registers.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
 
-from unstuck.nn.kernels.vectors import (
-    INT,
-    VECTORS,
-    address,
-    fused,
-    intrinsic,
-    lane_sums,
-    load_vector,
-    spread,
-    store_vector,
-)
+from unstuck.nn.kernels.vectors import BYTES, INT, load_vector, spread
 
-CONTRACTION_FIELDS = 14
-CORRELATION_FIELDS = 10
+REGISTERS = 32 if BYTES == 64 else 16
+"""Vector registers of the machine."""
+
+BYTE = ir.IntType(8)
+POINTER = BYTE.as_pointer()
 
 
-def _fields(context, builder, table_type, table, start, count):
-    pointer = address(context, builder, table_type, table, start)
-    return [builder.load(builder.gep(pointer, [INT(i)])) for i in range(count)]
+def function(module: Any, name: str, arguments: Sequence[Any], emit: Callable[..., None]) -> Any:
+    """The LLVM function of this name in the module, emitted when it is not there yet."""
+    if name in module.globals:
+        return module.globals[name]
+    made = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
+    made.linkage = "internal"
+    made.attributes.add("noinline")
+    made.attributes.add("nounwind")
+    builder = ir.IRBuilder(made.append_basic_block("entry"))
+    emit(builder, *made.args)
+    builder.ret_void()
+    return made
 
 
-def _walk(builder, lengths, body, *offsets):
-    """Emit nested loops; `offsets` are lists of strides, the body gets one running offset for each."""
-    zero = INT(0)
-
-    def nest(level, current):
-        if level == len(lengths):
-            body(*current)
-            return
-        with cgutils.for_range(builder, lengths[level], intp=INT) as loop:
-            step = [
-                builder.add(base, builder.mul(loop.index, strides[level]))
-                for base, strides in zip(current, offsets, strict=True)
-            ]
-            nest(level + 1, step)
-
-    nest(0, [zero] * len(offsets))
+def size_of(kind: Any) -> int:
+    """Bytes of one number of a vector."""
+    return 4 if isinstance(kind.element, ir.FloatType) else 8
 
 
-def contraction_tile(rows, columns):
-    """Make the tile  out[r, p] = bias[r] + sum over a, b, c of weight[r; a, b, c] * value[p; a, b, c].
+def fields(builder: Any, table: Any, count: int) -> list[Any]:
+    """Consecutive numbers of the program table."""
+    return [builder.load(builder.gep(table, [INT(i)])) for i in range(count)]
 
-    r counts `rows` (output units), p counts `columns` (positions); every value and output is a vector of
-    lanes, every weight a scalar spread over them. The sum runs over a, then b, then c; the length of the
-    loop over b is an argument of its own, since lines of padding are left out.
+
+def in_bytes(builder: Any, kind: Any, strides: Sequence[Any]) -> list[Any]:
+    """Strides counted in bytes instead of numbers."""
+    return [builder.mul(stride, INT(size_of(kind))) for stride in strides]
+
+
+def multiples(builder: Any, stride: Any, count: int) -> list[Any]:
+    """0, 1, ..., count - 1 times a stride, of which addressing modes make many from few registers.
+
+    x86 multiplies by 1, 2, 4 and 8 in an address. The odd multiples are hidden from the optimiser, which
+    would otherwise add up all of them one by one, each waiting for the one before.
     """
-
-    @intrinsic
-    def tile(typingctx, params, weight, bias, memory, value, out, table, fields, middle):
-        kind = VECTORS[memory.dtype].llvm
-
-        def emit(context, builder, signature, args):
-            types_of = signature.args
-            weights = address(context, builder, types_of[0], args[0], args[1])
-            biases = address(context, builder, types_of[0], args[0], args[2])
-            values = address(context, builder, types_of[3], args[3], args[4])
-            outputs = address(context, builder, types_of[3], args[3], args[5])
-            field = _fields(context, builder, types_of[6], args[6], args[7], CONTRACTION_FIELDS)
-            lengths, weight_strides, value_strides = field[0:3], field[3:6], field[6:9]
-            lengths[1] = args[8]
-            weight_row, bias_row, value_column, out_row, out_column = field[9:14]
-            sums = [[cgutils.alloca_once(builder, kind) for _ in range(columns)] for _ in range(rows)]
-            for r in range(rows):
-                start = builder.load(builder.gep(biases, [builder.mul(INT(r), bias_row)]))
-                start = spread(builder, kind, start)
-                for p in range(columns):
-                    builder.store(start, sums[r][p])
-
-            def multiply(weight_at, value_at):
-                xs = [
-                    load_vector(
-                        builder,
-                        kind,
-                        builder.gep(values, [builder.add(value_at, builder.mul(INT(p), value_column))]),
-                    )
-                    for p in range(columns)
-                ]
-                for r in range(rows):
-                    at_row = builder.add(weight_at, builder.mul(INT(r), weight_row))
-                    w = spread(builder, kind, builder.load(builder.gep(weights, [at_row])))
-                    for p in range(columns):
-                        builder.store(fused(builder, kind, w, xs[p], builder.load(sums[r][p])), sums[r][p])
-
-            _walk(builder, lengths, multiply, weight_strides, value_strides)
-            for r in range(rows):
-                for p in range(columns):
-                    at_out = builder.add(builder.mul(INT(r), out_row), builder.mul(INT(p), out_column))
-                    store_vector(builder, kind, builder.load(sums[r][p]), builder.gep(outputs, [at_out]))
-            return context.get_dummy_value()
-
-        int64 = types.int64
-        return types.void(params, int64, int64, memory, int64, int64, table, int64, int64), emit
-
-    return tile
+    odd = dict[int, Any]()
+    found = list[Any]()
+    for i in range(count):
+        shift = 0 if i == 0 else (i & -i).bit_length() - 1
+        factor = i >> shift
+        if factor > 1 and factor not in odd:
+            odd[factor] = _hidden(builder, builder.mul(stride, INT(factor)))
+        base = INT(0) if i == 0 else odd.get(factor, stride)
+        found.append(builder.shl(base, INT(shift)) if shift else base)
+    return found
 
 
-def outer_tile(rows, columns):
-    """Make the tile  gradient[r, c] += sum over samples of delta[r, sample] * value[sample, c].
+def _hidden(builder: Any, value: Any) -> Any:
+    """The same number or pointer, of which the optimiser knows nothing: an empty piece of assembly."""
+    kind = value.type
+    return builder.asm(ir.FunctionType(kind, [kind]), "", "=r,0", [value], side_effect=False)
 
-    The lanes of a vector are `columns` * W consecutive weights of a unit here, not samples: the values come
-    transposed, one row of features a sample, so that no sum over lanes is needed. A row may reach beyond
-    its unit's weights; the values there are 0, and what stands there is written back as it was.
+
+def moved(builder: Any, pointer: Any, distance: Any) -> Any:
+    """A pointer so many bytes further."""
+    return builder.gep(pointer, [distance])
+
+
+def number(builder: Any, kind: Any, pointer: Any) -> Any:
+    """A vector with the number at `pointer` in every lane."""
+    return spread(builder, kind, builder.load(builder.bitcast(pointer, kind.element.as_pointer())))
+
+
+def numbers(builder: Any, kind: Any, pointer: Any) -> Any:
+    """The vector that begins at `pointer`."""
+    return load_vector(builder, kind, pointer)
+
+
+def walk(
+    builder: Any,
+    lengths: Sequence[Any],
+    pointers: Sequence[Any],
+    strides: Sequence[Sequence[Any]],
+    body: Callable[..., None],
+) -> list[Any]:
+    """Emit nested loops that move pointers; returns the pointers after them.
+
+    `strides[i]` belong to `pointers[i]`, one for each loop. Every length must be at least 1. There is one
+    running pointer for all loops, not one for each, since registers are scarce: at the end of an inner loop
+    it is moved by what is missing to the outer loop's stride. Inside it is hidden from the optimiser, which
+    would keep a pointer of its own for each thing that is read at some distance from it.
     """
-
-    @intrinsic
-    def tile(typingctx, memory, delta, delta_row, value, value_row, gradients, gradient, gradient_row):
-        kind = VECTORS[memory.dtype].llvm
-        width = kind.count
-
-        def emit(context, builder, signature, args):
-            types_of = signature.args
-            deltas = address(context, builder, types_of[0], args[0], args[1])
-            values = address(context, builder, types_of[0], args[0], args[3])
-            target = address(context, builder, types_of[5], args[5], args[6])
-            places = [
-                [
-                    builder.gep(target, [builder.add(builder.mul(INT(r), args[7]), INT(c * width))])
-                    for c in range(columns)
-                ]
-                for r in range(rows)
-            ]
-            sums = [[load_vector(builder, kind, place) for place in row] for row in places]
-            for sample in range(width):
-                at_sample = builder.mul(INT(sample), args[4])
-                xs = [
-                    load_vector(builder, kind, builder.gep(values, [builder.add(at_sample, INT(c * width))]))
-                    for c in range(columns)
-                ]
-                for r in range(rows):
-                    at_delta = builder.add(builder.mul(INT(r), args[2]), INT(sample))
-                    d = spread(builder, kind, builder.load(builder.gep(deltas, [at_delta])))
-                    sums[r] = [fused(builder, kind, d, x, old) for x, old in zip(xs, sums[r], strict=True)]
-            for r in range(rows):
-                for c in range(columns):
-                    store_vector(builder, kind, sums[r][c], places[r][c])
-            return context.get_dummy_value()
-
-        int64 = types.int64
-        return types.void(memory, int64, int64, int64, int64, gradients, int64, int64), emit
-
-    return tile
+    before = builder.block
+    loop = builder.append_basic_block("loop")
+    if len(lengths) > 1:
+        steps = [builder.sub(own[0], builder.mul(lengths[1], own[1])) for own in strides]
+    else:
+        steps = [own[0] for own in strides]
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    left = builder.phi(INT)
+    left.add_incoming(lengths[0], before)
+    here = [builder.phi(POINTER) for _ in pointers]
+    for phi, pointer in zip(here, pointers, strict=True):
+        phi.add_incoming(pointer, before)
+    if len(lengths) > 1:
+        inside = walk(builder, lengths[1:], here, [own[1:] for own in strides], body)
+    else:
+        inside = [_hidden(builder, phi) for phi in here]
+        body(*inside)
+    after = [moved(builder, pointer, step) for pointer, step in zip(inside, steps, strict=True)]
+    for phi, pointer in zip(here, after, strict=True):
+        phi.add_incoming(pointer, builder.block)
+    less = builder.sub(left, INT(1))
+    left.add_incoming(less, builder.block)
+    done = builder.append_basic_block("done")
+    builder.cbranch(builder.icmp_signed("!=", less, INT(0)), loop, done)
+    builder.position_at_end(done)
+    return after
 
 
-@intrinsic
-def transpose_tile(typingctx, memory, source, target, target_row):
-    """Write W vectors of W lanes each the other way round: out[lane][i] = in[i][lane]."""
-    kind = VECTORS[memory.dtype].llvm
-    width = kind.count
-
-    def emit(context, builder, signature, args):
-        types_of = signature.args
-        start = address(context, builder, types_of[0], args[0], args[1])
-        end = address(context, builder, types_of[0], args[0], args[2])
-        rows = [load_vector(builder, kind, builder.gep(start, [INT(i * width)])) for i in range(width)]
-        # log2(W) rounds, each interleaving the first half of the rows with the second
-        rounds = width.bit_length() - 1
-        for _ in range(rounds):
-            half = width // 2
-            mixed = []
-            for i in range(half):
-                mixed += _interleave(builder, rows[i], rows[i + half])
-            rows = mixed
-        for i, row in enumerate(rows):
-            store_vector(builder, kind, row, builder.gep(end, [builder.mul(INT(i), args[3])]))
-        return context.get_dummy_value()
-
-    int64 = types.int64
-    return types.void(memory, int64, int64, int64), emit
+def count(builder: Any, length: Any, body: Callable[[Any], None]) -> None:
+    """Emit a loop that counts from 0; the length must be at least 1."""
+    before = builder.block
+    loop = builder.append_basic_block("count")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    index = builder.phi(INT)
+    index.add_incoming(INT(0), before)
+    body(index)
+    more = builder.add(index, INT(1))
+    index.add_incoming(more, builder.block)
+    done = builder.append_basic_block("counted")
+    builder.cbranch(builder.icmp_signed("<", more, length), loop, done)
+    builder.position_at_end(done)
 
 
-def _interleave(builder, x, y):
-    """Lanes of x and y in turn: two vectors, the lower halves first."""
-    width = x.type.count
-    order = ir.VectorType(ir.IntType(32), width)
-    low = [i // 2 + (width if i % 2 else 0) for i in range(width)]
-    high = [index + width // 2 for index in low]
-    return [builder.shuffle_vector(x, y, ir.Constant(order, lanes)) for lanes in (low, high)]
+def dispatch(
+    builder: Any,
+    name: str,
+    sizes: Sequence[tuple[int, int]],
+    rows: Any,
+    columns: Any,
+    kind: Any,
+    arguments: Sequence[Any],
+    given: Sequence[Any],
+    emit_tile: Callable[[int, int, Any], Callable[..., None]],
+) -> None:
+    """Emit a call of the tile of rows x columns, of a size that is known when the kernel runs."""
+    end = builder.append_basic_block("tiled")
+    switch = builder.switch(builder.add(builder.mul(rows, INT(16)), columns), end)
+    for r, c in sizes:
+        block = builder.append_basic_block(f"tile_{r}_{c}")
+        switch.add_case(INT(r * 16 + c), block)
+        builder.position_at_end(block)
+        full_name = f"{name}_{r}_{c}_{kind.element.intrinsic_name}"
+        builder.call(function(builder.module, full_name, arguments, emit_tile(r, c, kind)), given)
+        builder.branch(end)
+    builder.position_at_end(end)
 
 
-def correlation_tile(rows, columns):
-    """Make the tile  gradient[r, k] += sum over positions and lanes of delta[r; y, x] * value[k; y, x].
-
-    r counts `rows` (output units), k counts `columns` (weights of a unit). Lanes are summed at the end, by
-    one tree for all accumulators.
-    """
-
-    @intrinsic
-    def tile(typingctx, memory, delta, value, gradients, gradient, table, fields):
-        kind = VECTORS[memory.dtype].llvm
-
-        def emit(context, builder, signature, args):
-            types_of = signature.args
-            deltas = address(context, builder, types_of[0], args[0], args[1])
-            values = address(context, builder, types_of[0], args[0], args[2])
-            target = address(context, builder, types_of[3], args[3], args[4])
-            field = _fields(context, builder, types_of[5], args[5], args[6], CORRELATION_FIELDS)
-            lengths, delta_strides, value_strides = field[0:2], field[2:4], field[4:6]
-            delta_row, value_column, gradient_row, gradient_column = field[6:10]
-            zero = spread(builder, kind, kind.element(0.0))
-            sums = [[cgutils.alloca_once(builder, kind) for _ in range(columns)] for _ in range(rows)]
-            for r in range(rows):
-                for k in range(columns):
-                    builder.store(zero, sums[r][k])
-
-            def multiply(delta_at, value_at):
-                xs = [
-                    load_vector(
-                        builder,
-                        kind,
-                        builder.gep(values, [builder.add(value_at, builder.mul(INT(k), value_column))]),
-                    )
-                    for k in range(columns)
-                ]
-                for r in range(rows):
-                    at_row = builder.add(delta_at, builder.mul(INT(r), delta_row))
-                    d = load_vector(builder, kind, builder.gep(deltas, [at_row]))
-                    for k in range(columns):
-                        builder.store(fused(builder, kind, d, xs[k], builder.load(sums[r][k])), sums[r][k])
-
-            _walk(builder, lengths, multiply, delta_strides, value_strides)
-            totals = lane_sums(builder, [builder.load(cell) for row in sums for cell in row])
-            for r in range(rows):
-                for k in range(columns):
-                    at = builder.add(builder.mul(INT(r), gradient_row), builder.mul(INT(k), gradient_column))
-                    pointer = builder.gep(target, [at])
-                    builder.store(builder.fadd(builder.load(pointer), totals[r * columns + k]), pointer)
-            return context.get_dummy_value()
-
-        int64 = types.int64
-        return types.void(memory, int64, int64, gradients, int64, table, int64), emit
-
-    return tile
+def on_stack(builder: Any, values: Any, count: int) -> Any:
+    """A tuple of whole numbers as an array of them."""
+    with builder.goto_entry_block():
+        place = builder.alloca(INT, count)
+    for i in range(count):
+        builder.store(builder.extract_value(values, i), builder.gep(place, [INT(i)]))
+    return place

@@ -64,14 +64,27 @@ def decayed(params, gradients, i, factor, bound, decay):
 
 
 @kernel
-def update(rule, params, state, gradients, segments, numbers, rate, step):
-    """Make one step; `step` counts those that were made before."""
+def add_parts(gradients, size, parts, first, last):
+    """Add the gradients of all parts of a batch to those of the first part, between two places.
+
+    `gradients`: one array of `size` for each part, one after another. The parts are added in their order.
+    """
+    for i in range(first, last, BYTES // gradients.itemsize):
+        total = load(gradients, i)
+        for part in range(1, parts):
+            total = total + load(gradients, part * size + i)
+        store(gradients, i, total)
+
+
+@kernel
+def update(rule, params, state, gradients, segments, numbers, rate, step, begin, end):
+    """Make one step for the parameters between two places; `step` counts the steps made before."""
     factor = 1.0
     if numbers[CLIP_NORM] < math.inf:
         factor = clipping_factor(gradients, segments, numbers[CLIP_NORM])
     for s in range(segments.shape[0]):
         if segments[s, 2] != 0:
-            first, last = segments[s, 0], segments[s, 0] + segments[s, 1]
+            first, last = max(segments[s, 0], begin), min(segments[s, 0] + segments[s, 1], end)
             if rule == DESCENT:
                 descend(params, state, gradients, first, last, factor, numbers, rate)
             elif rule == ADAM:

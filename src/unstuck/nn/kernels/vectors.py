@@ -18,8 +18,8 @@ from numba import extending, types
 from numba.core import cgutils
 from numba.extending import models, overload, register_model
 
-_FEATURES = llvmlite.binding.get_host_cpu_features()
-BYTES = 64 if _FEATURES.get("avx512f") else 32 if _FEATURES.get("avx2") else 16
+FEATURES = llvmlite.binding.get_host_cpu_features()
+BYTES = 64 if FEATURES.get("avx512f") else 32 if FEATURES.get("avx2") else 16
 if "UNSTUCK_VECTOR_BYTES" in os.environ:  # pin a study to the narrowest width of its machines
     BYTES = min(BYTES, max(16, int(os.environ["UNSTUCK_VECTOR_BYTES"])))
 
@@ -255,6 +255,8 @@ def _comparison(relation, *, ordered=True):
 
 _add, _sub, _mul, _div = (_binary(name) for name in ("fadd", "fsub", "fmul", "fdiv"))
 greater, less, equal = (_comparison(relation) for relation in (">", "<", "=="))
+less_or_greater = _comparison("!=")
+"""False where either side is NaN."""
 different = _comparison("!=", ordered=False)
 """True also where either side is NaN, as in IEEE 754."""
 
@@ -356,36 +358,32 @@ def rough_reciprocal(typingctx, x):
 
 
 def lane_sums(builder, vectors):
-    """Emit the sum over lanes of each vector: a list of as many scalars, by a tree of fixed order.
+    """Emit the vector whose lane i is the sum over the lanes of vectors[i] (up to W), in a fixed order.
 
-    Vectors are added pairwise, even lanes to odd lanes, so that one shuffle serves two of them; that costs
-    about three instructions a sum instead of seven.
+    Two vectors become one: in every other lane it holds a sum of two lanes of the first, between them a sum
+    of two lanes of the second. Two of those become one in the same way, with lanes two apart, and so on. That
+    takes about two instructions for each vector.
     """
-    width = vectors[0].type.count
-    if len(vectors) > width:
-        return lane_sums(builder, vectors[:width]) + lane_sums(builder, vectors[width:])
     pile = list(vectors)
-    while len(pile) > 1:
-        if len(pile) % 2:
+    width = pile[0].type.count
+    apart = 1
+    while apart < width:
+        if len(pile) % 2 and len(pile) > 1:
             pile.append(pile[-1])
-        pile = [_fold(builder, pile[i], pile[i + 1]) for i in range(0, len(pile), 2)]
-    folded = pile[0]
-    groups = 1
-    while groups < len(vectors):
-        groups *= 2
-    while folded.type.count > groups:
-        folded = _fold(builder, folded, None)
-    return [builder.extract_element(folded, ir.Constant(ir.IntType(32), i)) for i in range(len(vectors))]
+        pairs = [(pile[i], pile[min(i + 1, len(pile) - 1)]) for i in range(0, len(pile), 2)]
+        pile = [_fold(builder, x, y, apart) for x, y in pairs]
+        apart *= 2
+    return pile[0]
 
 
-def _fold(builder, x, y):
-    count = x.type.count
-    total = count if y is not None else count // 2
-    other = y if y is not None else ir.Constant(x.type, ir.Undefined)
-    order = ir.VectorType(ir.IntType(32), total)
-    even = builder.shuffle_vector(x, other, ir.Constant(order, [2 * i for i in range(total)]))
-    odd = builder.shuffle_vector(x, other, ir.Constant(order, [2 * i + 1 for i in range(total)]))
-    return builder.fadd(even, odd)
+def _fold(builder, x, y, apart):
+    """Sums of lanes that are `apart`: of x where that bit of the lane's number is 0, of y where it is 1."""
+    width = x.type.count
+    order = ir.VectorType(ir.IntType(32), width)
+    own = [i + (width if i & apart else 0) for i in range(width)]
+    kept = builder.shuffle_vector(x, y, ir.Constant(order, own))
+    moved = builder.shuffle_vector(x, y, ir.Constant(order, [i ^ apart for i in own]))
+    return builder.fadd(kept, moved)
 
 
 @intrinsic
@@ -393,7 +391,7 @@ def lane_sum(typingctx, x):
     """Sum over the lanes of one vector, in a fixed order."""
 
     def emit(context, builder, signature, args):
-        return lane_sums(builder, [args[0]])[0]
+        return builder.extract_element(lane_sums(builder, [args[0]]), ir.Constant(ir.IntType(32), 0))
 
     return x.scalar(x), emit
 
@@ -404,7 +402,7 @@ def flush_denormals(typingctx):
 
     def emit(context, builder, signature, args):
         slot = cgutils.alloca_once_value(builder, ir.Constant(ir.IntType(32), 0))
-        if _FEATURES.get("sse2"):
+        if FEATURES.get("sse2"):
             pointer = builder.bitcast(slot, ir.IntType(8).as_pointer())
             kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
             read = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse.stmxcsr")
@@ -424,7 +422,7 @@ def restore_denormals(typingctx, state):
     """Put back what `flush_denormals` returned."""
 
     def emit(context, builder, signature, args):
-        if _FEATURES.get("sse2"):
+        if FEATURES.get("sse2"):
             slot = cgutils.alloca_once_value(builder, args[0])
             kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
             write = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse.ldmxcsr")

@@ -1,14 +1,12 @@
 """Conv2d: the same small weighted sum at every position of an image."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unstuck.errors import ShapeError
 from unstuck.nn.kernels import table as codes
-from unstuck.nn.layers.layer import Gradient, Layer, Places, image, pair, positive
+from unstuck.nn.layers.layer import Gradient, Layer, Places, gate, image, pair, positive
 from unstuck.nn.program import Buffer, Shape, Writer
-
-MANY = 4
-"""From this many input channels on, weight gradients are tiled over channels, below over kernel columns."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,9 @@ class Conv2d(Layer):
     Raises:
         UnstuckError: a size is not a whole number in range.
     """
+
+    rectifies: ClassVar[bool] = True
+    gates: ClassVar[bool] = True
 
     in_channels: int
     out_channels: int
@@ -54,7 +55,8 @@ class Conv2d(Layer):
         return pair("Conv2d", "stride", self.stride, 1)
 
     @property
-    def border(self) -> tuple[int, int]:
+    def zeros(self) -> tuple[int, int]:
+        """Vertical and horizontal padding."""
         return pair("Conv2d", "padding", self.padding, 0)
 
     def parameters(self) -> dict[str, Shape]:
@@ -68,88 +70,119 @@ class Conv2d(Layer):
             raise ShapeError(msg)
         out = [
             (n + 2 * p - k) // s + 1
-            for n, p, k, s in zip(extent, self.border, self.kernel, self.step, strict=True)
+            for n, p, k, s in zip(extent, self.zeros, self.kernel, self.step, strict=True)
         ]
         if min(out) < 1:
             msg = (
-                f"Conv2d: a kernel of {self.kernel} with padding {self.border} does not fit "
+                f"Conv2d: a kernel of {self.kernel} with padding {self.zeros} does not fit "
                 f"into samples of shape {shape}"
             )
             raise ShapeError(msg)
         return (self.out_channels, *out)
 
-    def gradient(self, writer: Writer, out: Shape, into: Shape | None) -> Gradient:
-        if into is None:
-            return super().gradient(writer, out, into)
-        before, extent = list[int](), list[int]()
-        for n_in, n_out, k, s, p in zip(into[1:], out[1:], self.kernel, self.step, self.border, strict=True):
-            low, high = min(0, p - k + 1), max(s * (n_out - 1), n_in - 1 + p)
-            before.append(-low)
-            extent.append(high - low + 1)
-        return Gradient(
-            *writer.allocate_spread(out, self.step, (before[0], before[1]), (extent[0], extent[1]))
-        )
-
     def write_forward(self, writer: Writer, places: Places, x: Buffer, y: Buffer) -> None:
-        (kh, kw), (sy, sx), (py, px) = self.kernel, self.step, self.border
+        (kh, kw), (sy, sx), (py, px) = self.kernel, self.step, self.zeros
         area = kh * kw
-        start = x.offset - py * x.strides[1] - px * x.strides[2]
         writer.row(
             codes.CONTRACT,
-            *(places["weight"], places.get("bias", 0), start, y.offset),
+            *(places["weight"], places.get("bias", 0)),
+            *(x.offset - py * x.strides[1] - px * x.strides[2], y.offset),
             *(self.out_channels, y.lines, y.positions, sy * x.strides[1], y.strides[1]),
-            *(sy, py, x.lines),
+            *(sy, py, x.lines, sx, px, x.positions),
+            *(int(y.rectified), sx * x.strides[2], y.strides[2]),
             *(self.in_channels, kh, kw),
             *(area, kw, 1),
             *x.strides,
-            *(self.in_channels * area, int(self.bias), sx * x.strides[2]),
-            *(y.strides[0], y.strides[2]),
+            *(self.in_channels * area, int(self.bias), y.strides[0]),
         )
 
     def write_backward(
         self, writer: Writer, places: Places, x: Buffer, y: Buffer, dy: Gradient, dx: Gradient | None
     ) -> None:
         del y
-        (kh, kw), (sy, sx), (py, px) = self.kernel, self.step, self.border
-        area, d = kh * kw, dy.view
-        unit = self.in_channels * area
-        # the tile's columns are input channels (loops outside: kernel rows, kernel columns) or kernel columns
-        over_channels = self.in_channels >= MANY
-        columns, outer, middle = (self.in_channels, kh, kw) if over_channels else (kw, self.in_channels, kh)
-        value = (x.strides[1], x.strides[2], x.strides[0]) if over_channels else x.strides
-        weight = (kw, 1, area) if over_channels else (area, kw, 1)
+        d = dy.view
         writer.row(
             codes.CORRELATE,
-            *(
-                d.offset,
-                x.offset - py * x.strides[1] - px * x.strides[2],
-                places["weight"],
-                self.out_channels,
-                columns,
-            ),
-            *(outer, middle),
-            *(value[0], value[1], weight[0], weight[1]),
-            *(d.lines, d.positions, d.strides[1], d.strides[2], sy * x.strides[1], sx * x.strides[2]),
-            *(d.strides[0], value[2], unit, weight[2]),
+            *(d.offset, x.offset, places["weight"]),
+            *(self.out_channels, self.in_channels, *self.kernel, d.lines, d.positions),
+            *(self.step[0], self.zeros[0], x.lines, self.step[1], self.zeros[1], x.positions),
+            *(*d.strides, *x.strides),
         )
         if self.bias:
             writer.row(
                 codes.BIAS, d.offset, places["bias"], self.out_channels, d.lines, d.positions, *d.strides
             )
         if dx is not None:
-            whole, into = dy.whole, dx.view
-            # first gradient that reaches line 0 of the input: place padding - (kernel - 1), from line 0
-            # of the spread gradient, which lies `before` lines inside its buffer
-            skip_y, skip_x = max(0, py - kh + 1), max(0, px - kw + 1)
-            start = whole.offset + skip_y * whole.strides[1] + skip_x * whole.strides[2]
-            writer.row(
-                codes.CONTRACT,
-                *(places["weight"] + area - 1, 0, start, into.offset),
-                *(self.in_channels, into.lines, into.positions, whole.strides[1], into.strides[1]),
-                *(1, max(0, kh - 1 - py) - max(0, py - kh + 1), sy * (d.lines - 1) + 1),
-                *(self.out_channels, kh, kw),
-                *(unit, -kw, -1),
-                *whole.strides,
-                *(area, 0, whole.strides[2]),
-                *(into.strides[0], into.strides[2]),
+            for first_y in range(self.step[0]):
+                for first_x in range(self.step[1]):
+                    self._write_input_gradient(writer, places, x, d, dx.view, (first_y, first_x))
+
+    def _write_input_gradient(
+        self, writer: Writer, places: Places, x: Buffer, d: Buffer, dx: Buffer, first: tuple[int, int]
+    ) -> None:
+        """The input gradient at every `step`-th line and column from `first` on."""
+        (kh, kw), (sy, sx) = self.kernel, self.step
+        axes = [
+            _Remainder(*numbers)
+            for numbers in zip(
+                first, (dx.lines, dx.positions), self.kernel, self.step, self.zeros, strict=True
             )
+        ]
+        vertical, horizontal = axes
+        if vertical.positions == 0 or horizontal.positions == 0:
+            return
+        area = kh * kw
+        writer.row(
+            codes.CONTRACT,
+            *(places["weight"] + vertical.last_tap * kw + horizontal.last_tap, 0),
+            *(d.offset - vertical.before * d.strides[1] - horizontal.before * d.strides[2],),
+            *(dx.offset + first[0] * dx.strides[1] + first[1] * dx.strides[2],),
+            *(self.in_channels, vertical.positions, horizontal.positions, d.strides[1], sy * dx.strides[1]),
+            *(1, vertical.before, d.lines, 1, horizontal.before, d.positions),
+            *(0, d.strides[2], sx * dx.strides[2]),
+            *(self.out_channels, vertical.taps, horizontal.taps),
+            *(self.in_channels * area, -sy * kw, -sx),
+            *d.strides,
+            *(area, 0, dx.strides[0]),
+            gate(x, dx),
+        )
+
+
+@dataclass(frozen=True)
+class _Remainder:
+    """One axis of the input gradient at places q = first, first + step, ...: q = step j + first.
+
+    Of q = step p + k - padding there are solutions for the taps k that leave the same remainder as
+    first + padding: k = k0 + step m with m = 0 .. taps - 1, at p = j + (first + padding - k0) / step - m.
+    Read from the last tap to the first, they are a plain convolution of step 1 over p.
+    """
+
+    first: int
+    extent: int
+    kernel: int
+    step: int
+    padding: int
+
+    @property
+    def positions(self) -> int:
+        """How many places there are."""
+        return max(0, -(-(self.extent - self.first) // self.step))
+
+    @property
+    def _first_tap(self) -> int:
+        return (self.first + self.padding) % self.step
+
+    @property
+    def taps(self) -> int:
+        """How many taps reach them."""
+        return max(0, -(-(self.kernel - self._first_tap) // self.step))
+
+    @property
+    def last_tap(self) -> int:
+        """The last of them; 0 where there is none."""
+        return max(0, self._first_tap + self.step * (self.taps - 1))
+
+    @property
+    def before(self) -> int:
+        """Positions before p = 0 that the first place's taps would reach."""
+        return self.taps - 1 - (self.first + self.padding - self._first_tap) // self.step

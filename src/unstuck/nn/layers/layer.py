@@ -1,7 +1,7 @@
 """What every layer can do: say its parameters and output shape, and write its operations down."""
 
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from unstuck.errors import ShapeError, UnstuckError
 from unstuck.nn.checks import whole
@@ -12,9 +12,6 @@ class Gradient(NamedTuple):
     """Memory for the gradient of a layer's output."""
 
     view: Buffer
-    """Its positions."""
-    whole: Buffer
-    """The positions with the zeros around and between them (the same, except for convolutions)."""
 
 
 Places = dict[str, int]
@@ -28,6 +25,11 @@ class Layer:
     A subclass gives `output_shape` and the two `write_*` methods, which stand next to each other so that
     forward and backward can be read together. The arithmetic itself is in `nn/kernels`.
     """
+
+    rectifies: ClassVar[bool] = False
+    """Whether `write_forward` can do a ReLU's work on a `rectified` output."""
+    gates: ClassVar[bool] = False
+    """Whether `write_backward` can do a ReLU's work, going back to a `rectified` input."""
 
     @property
     def type(self) -> str:
@@ -61,16 +63,11 @@ class Layer:
         """
         raise NotImplementedError
 
-    @property
-    def border(self) -> tuple[int, int]:
-        """Lines and positions of zeros that the layer wants around its input."""
-        return 0, 0
-
     def gradient(self, writer: Writer, out: Shape, into: Shape | None) -> Gradient:
         """Memory for the gradient of the output; `into` is the input's shape if its gradient is wanted."""
         del into
         buffer = writer.allocate(out)
-        return Gradient(buffer, buffer)
+        return Gradient(buffer)
 
     def write_forward(self, writer: Writer, places: Places, x: Buffer, y: Buffer) -> None:
         """Write the operations that make y from x."""
@@ -81,6 +78,16 @@ class Layer:
     ) -> None:
         """Write the operations that make dx (unless None) and add to the parameters' gradients."""
         raise NotImplementedError
+
+
+def gate(x: Buffer, dx: Buffer) -> int:
+    """Field GATE of a CONTRACT row that makes dx: where x lies, seen from dx, when it is a ReLU's output."""
+    if x.rectified and x.strides != dx.strides:
+        msg = (
+            f"a rectified value and its gradient must lie alike in memory, found {x.strides} and {dx.strides}"
+        )
+        raise AssertionError(msg)
+    return x.offset - dx.offset if x.rectified else 0
 
 
 def positive(layer: str, name: str, value: object) -> int:

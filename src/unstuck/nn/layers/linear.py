@@ -1,11 +1,17 @@
 """Linear: every output is a weighted sum of all inputs."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unstuck.errors import ShapeError
 from unstuck.nn.kernels import table as codes
-from unstuck.nn.layers.layer import Gradient, Layer, Places, positive
+from unstuck.nn.layers.layer import Gradient, Layer, Places, gate, positive
 from unstuck.nn.program import Buffer, Shape, Writer
+
+
+def _one_position(features: int, *, rectified: bool = False) -> tuple[int, ...]:
+    """Fields of a CONTRACT row from LINES to OUT_COLUMN: one position, a kernel as wide as the features."""
+    return (1, 1, 0, 0, *(1, 0, 1), *(1, 0, features), *(int(rectified), 0, 0))
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,9 @@ class Linear(Layer):
     Raises:
         UnstuckError: a size is not a whole number of at least 1.
     """
+
+    rectifies: ClassVar[bool] = True
+    gates: ClassVar[bool] = True
 
     in_features: int
     out_features: int
@@ -48,12 +57,11 @@ class Linear(Layer):
         writer.row(
             codes.CONTRACT,
             *(places["weight"], places.get("bias", 0), x.offset, y.offset),
-            *(self.out_features, 1, 1, 0, 0, 0, 0, 1),
+            *(self.out_features, *_one_position(self.in_features, rectified=y.rectified)),
             *(1, 1, self.in_features),
             *(0, 0, 1),
             *(0, 0, lanes),
-            *(self.in_features, int(self.bias), 0),
-            *(lanes, 0),
+            *(self.in_features, int(self.bias), lanes),
         )
 
     def write_backward(
@@ -73,10 +81,10 @@ class Linear(Layer):
             writer.row(
                 codes.CONTRACT,
                 *(places["weight"], 0, d.offset, dx.view.offset),
-                *(self.in_features, 1, 1, 0, 0, 0, 0, 1),
+                *(self.in_features, *_one_position(self.out_features)),
                 *(1, 1, self.out_features),
                 *(0, 0, self.in_features),
                 *(0, 0, lanes),
-                *(1, 0, 0),
-                *(lanes, 0),
+                *(1, 0, lanes),
+                gate(x, dx.view),
             )

@@ -1,6 +1,7 @@
 """MaxPool2d and AvgPool2d: one number for each window of an image."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unstuck.errors import ShapeError, UnstuckError
 from unstuck.nn.kernels import table as codes
@@ -52,12 +53,12 @@ class _Pool2d(Layer):
         writer.row(codes.POOL, *self._geometry(kind, x, y), x.offset, *x.strides, y.offset, *y.strides)
 
     def _backward(self, kind: int, writer: Writer, x: Buffer, y: Buffer, dy: Buffer, dx: Gradient) -> None:
-        writer.row(codes.CLEAR, dx.whole.offset, dx.whole.channels * dx.whole.strides[0])
         writer.row(
             codes.POOL_BACK,
             *self._geometry(kind, x, y),
             *(x.offset, *x.strides, y.offset, *y.strides),
             *(dy.offset, *dy.strides, dx.view.offset, *dx.view.strides),
+            int(x.rectified),
         )
 
 
@@ -75,6 +76,8 @@ class MaxPool2d(_Pool2d):
     Raises:
         UnstuckError: a size is not a whole number in range.
     """
+
+    gates: ClassVar[bool] = True
 
     def write_forward(self, writer: Writer, places: Places, x: Buffer, y: Buffer) -> None:
         del places

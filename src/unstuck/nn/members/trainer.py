@@ -178,6 +178,7 @@ class MemberRunner(Runner):
         seed: int,
         first: int,
         rates: NDArray[np.float64],
+        threads: int = 1,
     ) -> NDArray[np.float64]:
         """As `Runner.train`; a single step leaves its gradient in `self.gradients`, as there."""
         design = self._design

@@ -130,7 +130,7 @@ def _step(
         case Linear():
             return _weigh(signal, layer.in_features, specs, how)
         case Conv2d():
-            axes = list(zip(into[1:], out[1:], layer.kernel, layer.step, layer.border, strict=True))
+            axes = list(zip(into[1:], out[1:], layer.kernel, layer.step, layer.zeros, strict=True))
             delta = how.scheme_of(specs[0]).scheme == "delta_orthogonal"
             pairs = math.prod(_pairs(*axis, only=axis[2] // 2 if delta else None) for axis in axes)
             # each of the kernel's weights has the variance that fills it; of a delta kernel one tap holds all

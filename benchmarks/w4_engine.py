@@ -1,0 +1,66 @@
+"""W4, the engine: what it costs to record a training of our own, in CPU time.
+
+    python benchmarks/w4_engine.py [--epochs 200] [--rounds 5]
+
+The network of W2 on 256 digits, batch 32, trained without being watched, recorded at the default steps, and recorded
+with every step measured; they take turns. A recording's time includes what is done once: the allocation of the
+loss's change and the probes.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+from w2_cnn_ensemble import BATCH, LR, MOMENTUM, data, network
+
+from unstuck import nn
+from unstuck.sources import engine
+
+
+def every_step(last: int) -> list[int]:
+    """Measure all of them."""
+    return list(range(last))
+
+
+def main() -> None:
+    """Print milliseconds a training and ratios."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--epochs", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    training = nn.Training(
+        network(), data(), nn.CrossEntropyLoss(), nn.SGD(lr=LR, momentum=MOMENTUM), BATCH, given.epochs
+    )
+
+    def in_full(seed: int) -> Any:
+        with mock.patch.object(engine, "measured_steps", every_step):
+            return training.run(seed, record=True)
+
+    ways: dict[str, Callable[[int], Any]] = {
+        "unwatched": lambda seed: training.run(seed, threads=1),
+        "recorded": lambda seed: training.run(seed, record=True),
+        "recorded, every step": in_full,
+    }
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(given.rounds + 1):
+        for name, way in ways.items():
+            begin = time.process_time()
+            way(number)
+            if number:  # the first round warms up
+                found[name].append(time.process_time() - begin)
+    steps = given.epochs * training.steps_per_epoch
+    for name, times in found.items():
+        ratios = [own / plain for own, plain in zip(times, found["unwatched"], strict=True)]
+        print(
+            f"{name:22} {1e3 * statistics.median(times):9.1f} ms  {1e6 * statistics.median(times) / steps:8.1f} us/step"
+            f"  x{statistics.median(ratios):.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
