@@ -221,3 +221,9 @@ def advance(address, block, inputs, targets, orders, keys, losses, sums, place, 
     denormals = flush_denormals()
     call(address, (block, inputs, targets, orders, keys, losses, sums), (place, count))
     restore_denormals(denormals)
+
+
+@entry
+def order_of(order, seed, epoch):
+    """Fill `order` for an epoch: `shuffle` as Python calls it."""
+    shuffle(order, seed, epoch)

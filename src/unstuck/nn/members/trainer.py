@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unstuck.nn.kernels import shuffle
 from unstuck.nn.kernels.vectors import lanes
 from unstuck.nn.layout import aligned
 from unstuck.nn.losses import Loss
@@ -186,7 +185,7 @@ class MemberRunner(Runner):
         if rates.size == 1:
             order = np.arange(samples.count)
             if design.shuffle:
-                shuffle.shuffle(order, np.uint64(seed), epoch)
+                campaign.order_of(order, np.uint64(seed), epoch)
             batch = order[place * design.batch : (place + 1) * design.batch]
             self.gradient(params, samples, loss, batch)
             self.gradients *= self.dtype.type(schedule.loss_scale)
