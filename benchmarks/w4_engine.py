@@ -2,22 +2,24 @@
 
     python benchmarks/w4_engine.py [--epochs 200] [--rounds 5]
 
-The network of W2 on 256 digits, batch 32, trained without being watched, recorded at the default steps, and recorded
-with every step measured; they take turns. A recording's time includes what is done once: the allocation of the
-loss's change and the probes.
+The network of W2 on 256 digits, batch 32, trained without being watched, recorded at the default steps, and
+recorded with every step measured; they take turns. A recording's time includes what is done once: the allocation
+of the loss's change and the probes.
 """
 
 import argparse
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from w2_cnn_ensemble import BATCH, LR, MOMENTUM, data, network
 
 from unstuck import nn
 from unstuck.sources import engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def every_step(last: int) -> list[int]:
@@ -56,9 +58,10 @@ def main() -> None:
     steps = given.epochs * training.steps_per_epoch
     for name, times in found.items():
         ratios = [own / plain for own, plain in zip(times, found["unwatched"], strict=True)]
+        middle = statistics.median(times)
         print(
-            f"{name:22} {1e3 * statistics.median(times):9.1f} ms  {1e6 * statistics.median(times) / steps:8.1f} us/step"
-            f"  x{statistics.median(ratios):.2f}"
+            f"{name:22} {1e3 * middle:9.1f} ms {1e6 * middle / steps:9.1f} us/step  "
+            f"x{statistics.median(ratios):.2f}"
         )
 
 

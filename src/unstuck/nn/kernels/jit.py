@@ -14,6 +14,8 @@ from numba.core import caching
 
 from unstuck.nn.kernels.vectors import BYTES
 
+_COMMON: Any = {"boundscheck": False, "error_model": "numpy", "_nrt": False}
+"""Arrays are not counted (`_nrt`): kernels make none, and whoever calls them keeps those that he gave."""
 _NOT_FROM_PYTHON: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 """Only other kernels call a kernel; a way in from Python would have to be compiled for each of them."""
 
@@ -25,17 +27,17 @@ def kernel(function: Any) -> Any:
     result has the same bits wherever and beside whatever it is computed. Divisions follow IEEE 754 (x/0 is
     Inf or NaN), which is what a diverging network needs.
     """
-    return numba.njit(boundscheck=False, error_model="numpy", **_NOT_FROM_PYTHON)(function)
+    return numba.njit(**_COMMON, **_NOT_FROM_PYTHON)(function)
 
 
 def inlined(function: Any) -> Any:
     """A kernel that is copied into its one caller before compilation: large dispatchers compile only once."""
-    return numba.njit(boundscheck=False, error_model="numpy", inline="always")(function)
+    return numba.njit(**_COMMON, inline="always")(function)
 
 
 def entry(function: Any) -> Any:
     """Compile a function that Python calls: releases the interpreter lock, kept on disk between runs."""
-    compiled: Any = numba.njit(boundscheck=False, error_model="numpy", nogil=True)(function)
+    compiled: Any = numba.njit(**_COMMON, nogil=True)(function)
     if cache_folder() is not None:
         compiled._cache = _PrivateCache(compiled.py_func)
     return compiled
