@@ -11,6 +11,7 @@ from llvmlite import ir
 from numba import types
 
 from unstuck.nn.kernels.jit import entry, inlined, kernel
+from unstuck.nn.kernels.shuffle import shuffle
 from unstuck.nn.kernels.vectors import flush_denormals, intrinsic, restore_denormals
 from unstuck.nn.members.program import DEAD, LOSS, RIGHT, SQUARES
 
@@ -65,7 +66,7 @@ def call(typingctx, address, pointers, numbers):
 
 
 @inlined
-def enter(lane, member, width, size, block, keys, epochs, rows, places, numbers, seeds):
+def enter(lane, member, width, size, block, keys, rows, places, numbers, seeds):
     """Put a member into a lane: its parameters, zero momentum, its numbers, its seed."""
     for i in range(size):
         block[i * width + lane] = rows[member, places[i]]
@@ -75,7 +76,6 @@ def enter(lane, member, width, size, block, keys, epochs, rows, places, numbers,
     block[(2 * size + 2) * width + lane] = numbers[member, 2]
     keys[lane] = np.int64(seeds[member] & np.uint64(0xFFFFFFFF))
     keys[width + lane] = np.int64(seeds[member] >> np.uint64(32))
-    epochs[lane] = 0
 
 
 @kernel
@@ -95,6 +95,7 @@ def campaign(
     block,
     orders,
     keys,
+    lanes,
     losses,
     sums,
     tested,
@@ -117,6 +118,7 @@ def campaign(
         block: a block's memory, flat.
         orders: room for its order of samples, int64, flat.
         keys: room for its seeds, int64, flat.
+        lanes: room for what stands in each lane: member, its epoch, when it was lost; int64, flat.
         losses: room for a vector of losses for each step of a slice, flat; at least an epoch's.
         sums: float64, room for a vector for each epoch of a slice and one more, flat.
         tested: float64, room for what `test` writes, flat.
@@ -136,80 +138,82 @@ def campaign(
     width = keys.size // 3
     slice_epochs = max(1, losses.size // (width * per_epoch))
     loss_divisor, square_divisor = job[SAMPLES] * job[OUTPUTS], job[SAMPLES] * job[SCORES]
-    lane_member, lane_epoch = np.full(width, -1), np.zeros(width, np.int64)
-    lost_at, waiting, active = np.full(width, -1), job[FIRST], 0
+    member_of, epoch_of, lost_at = 0, width, 2 * width  # rows of `lanes`
+    waiting, active = job[FIRST], 0
+    for lane in range(width):
+        lanes[member_of + lane], lanes[epoch_of + lane], lanes[lost_at + lane] = -1, 0, -1
     for lane in range(width):
         if waiting < job[LAST]:
-            enter(lane, waiting, width, size, block, keys, lane_epoch, rows, places, numbers, seeds)
-            lane_member[lane] = waiting
+            enter(lane, waiting, width, size, block, keys, rows, places, numbers, seeds)
+            lanes[member_of + lane], lanes[epoch_of + lane] = waiting, 0
             waiting += 1
             active += 1
     while active > 0 and signal[STOP] == 0:
         epochs = slice_epochs
         for lane in range(width):
-            if lane_member[lane] >= 0:
-                epochs = min(epochs, limit - lane_epoch[lane])
+            if lanes[member_of + lane] >= 0:
+                epochs = min(epochs, limit - lanes[epoch_of + lane])
                 if job[TEST_EVERY] > 0:
-                    epochs = min(epochs, job[TEST_EVERY] - lane_epoch[lane] % job[TEST_EVERY])
-            keys[2 * width + lane] = lane_epoch[lane]
+                    epochs = min(epochs, job[TEST_EVERY] - lanes[epoch_of + lane] % job[TEST_EVERY])
+            keys[2 * width + lane] = lanes[epoch_of + lane]
         call(job[STEPS_AT], (block, inputs, targets, orders, keys, losses, sums), (0, epochs * per_epoch))
         due = False
         for lane in range(width):
-            member = lane_member[lane]
+            member = lanes[member_of + lane]
             if member < 0:
                 continue
-            first = -lane_epoch[lane] % job[STRIDE]  # of the slice, whose loss is due
+            first = -lanes[epoch_of + lane] % job[STRIDE]  # of the slice, whose loss is due
             for epoch in range(first, epochs, job[STRIDE]):
-                column = (lane_epoch[lane] + epoch) // job[STRIDE]
+                column = (lanes[epoch_of + lane] + epoch) // job[STRIDE]
                 if column < history.shape[1]:
                     history[member, column] = sums[epoch * width + lane] / loss_divisor
             whole = sums[epochs * width + lane]
             if whole - whole != 0.0:  # NaN or infinite
                 due = True
-                lost_at[lane] = lane_epoch[lane] + first_lost(sums, lane, width, epochs)
-                for column in range(lost_at[lane] // job[STRIDE] + 1, history.shape[1]):
+                lanes[lost_at + lane] = lanes[epoch_of + lane] + first_lost(sums, lane, width, epochs)
+                for column in range(lanes[lost_at + lane] // job[STRIDE] + 1, history.shape[1]):
                     history[member, column] = np.nan
         for lane in range(width):
-            lane_epoch[lane] += epochs
-            if lane_member[lane] >= 0:
-                test_due = job[TEST_EVERY] > 0 and lane_epoch[lane] % job[TEST_EVERY] == 0
-                due = due or test_due or lane_epoch[lane] == limit
+            lanes[epoch_of + lane] += epochs
+            if lanes[member_of + lane] >= 0:
+                test_due = job[TEST_EVERY] > 0 and lanes[epoch_of + lane] % job[TEST_EVERY] == 0
+                due = due or test_due or lanes[epoch_of + lane] == limit
         signal[DONE] += epochs * active
         if not due:
             continue
         call(job[TEST_AT], (block, inputs, targets, labels, tested), ())
         for lane in range(width):
-            member = lane_member[lane]
+            member = lanes[member_of + lane]
             if member < 0:
                 continue
             loss = tested[LOSS * width + lane] / loss_divisor
             squares = tested[SQUARES * width + lane] / square_divisor
             right = tested[RIGHT * width + lane] / job[SAMPLES]
             ended = UNFINISHED
-            if lost_at[lane] >= 0:
+            if lanes[lost_at + lane] >= 0:
                 ended = LOST
             elif (
                 job[TEST_EVERY] > 0
-                and (lane_epoch[lane] % job[TEST_EVERY] == 0 or lane_epoch[lane] == limit)
+                and (lanes[epoch_of + lane] % job[TEST_EVERY] == 0 or lanes[epoch_of + lane] == limit)
                 and loss <= bounds[MOST_LOSS]
                 and squares <= bounds[MOST_SQUARES]
                 and right >= bounds[LEAST_RIGHT]
             ):
                 ended = SUCCESS
-            elif lane_epoch[lane] == limit:
+            elif lanes[epoch_of + lane] == limit:
                 ended = INACTIVE if tested[DEAD * width + lane] > 0.0 else LIMIT
             if ended == UNFINISHED:
                 continue
             result[member, FINAL_LOSS], result[member, ACCURACY] = loss, right
-            result[member, EPOCH] = lost_at[lane] + 1 if ended == LOST else lane_epoch[lane]
+            result[member, EPOCH] = lanes[lost_at + lane] + 1 if ended == LOST else lanes[epoch_of + lane]
             result[member, ENDED] = ended
             for i in range(size):
                 rows[member, places[i]] = block[i * width + lane]
-            lane_member[lane], lost_at[lane] = -1, -1
+            lanes[member_of + lane], lanes[lost_at + lane] = -1, -1
             active -= 1
             if waiting < job[LAST]:
-                enter(lane, waiting, width, size, block, keys, lane_epoch, rows, places, numbers, seeds)
-                lane_member[lane] = waiting
+                enter(lane, waiting, width, size, block, keys, rows, places, numbers, seeds)
+                lanes[member_of + lane], lanes[epoch_of + lane] = waiting, 0
                 waiting += 1
                 active += 1
     restore_denormals(denormals)

@@ -28,6 +28,7 @@ class Memory:
     block: Array
     orders: NDArray[np.int64]
     keys: NDArray[np.int64]
+    lanes: NDArray[np.int64]
     losses: Array
     sums: NDArray[np.float64]
     tested: NDArray[np.float64]
@@ -39,6 +40,7 @@ class Memory:
         return cls(
             aligned(design.block * design.width, dtype),
             np.zeros(design.samples * design.width, dtype=np.int64),
+            np.zeros(3 * design.width, dtype=np.int64),
             np.zeros(3 * design.width, dtype=np.int64),
             aligned(steps * design.width, dtype),
             np.zeros((steps // design.steps_per_epoch + 2) * design.width),
@@ -152,7 +154,8 @@ def train_members(
         job[campaign.FIRST], job[campaign.LAST] = first, last
         memory = Memory.of(wide, max(SLICE, wide.steps_per_epoch))
         campaign.campaign(
-            job, bounds, memory.block, memory.orders, memory.keys, memory.losses, memory.sums, memory.tested,
+            job, bounds, memory.block, memory.orders, memory.keys, memory.lanes, memory.losses, memory.sums,
+            memory.tested,
             training.samples.inputs, training.samples.targets, known.astype(training.dtype),
             rows, places(training), numbers, seeds, result, history, signal,
         )  # fmt: skip
