@@ -3,8 +3,8 @@
     python benchmarks/w4_engine.py [--epochs 200] [--rounds 5]
 
 The network of W2 on 256 digits, batch 32, trained without being watched, recorded at the default steps, and
-recorded with every step measured; they take turns. A recording's time includes what is done once: the allocation
-of the loss's change and the probes.
+recorded with every step measured; they take turns. A recording's time includes what is done once: the
+allocation of the loss's change and the probes.
 """
 
 import argparse
