@@ -9,11 +9,12 @@ import torch
 
 from unstuck.sources.torch.calls import Calls, Group
 from unstuck.sources.torch.graph import Entry, Graph, walk
-from unstuck.sources.torch.looks import Look, bring, look
+from unstuck.sources.torch.looks import Look, look
 from unstuck.sources.torch.marks import Call, Marks
 from unstuck.sources.torch.ops import RESULTS, kind, saved
 from unstuck.sources.torch.params import Held, Params
 from unstuck.sources.torch.predictions import Predictions
+from unstuck.sources.torch.reduction import bring
 from unstuck.sources.torch.stats import Gather
 from unstuck.sources.torch.weights import Rows, Weights
 from unstuck.trace.measure import Values
