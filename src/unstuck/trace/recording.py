@@ -75,11 +75,10 @@ class Recording:
 
     def add_row(self, step: int, layer: str, values: Mapping[str, float | None]) -> None:
         """Adds a row for each quantity."""
-        column = self._table.column
-        for quantity, value in values.items():
-            if step >= 0 and (value is None or type(value) is float):  # the usual case, without checks
-                column(quantity, layer).add(step, value)
-            else:
+        if step >= 0 and all(type(value) is float or value is None for value in values.values()):
+            self._table.add(step, layer, values)  # the usual case, without further checks
+        else:
+            for quantity, value in values.items():
                 self.add(step, layer, quantity, value)
         if values:
             self.steps = max(self.steps, step + 1)

@@ -24,6 +24,7 @@ PASSING = (
     "Unflatten",
     "Dropout",
     "Identity",
+    "Sequential",  # an empty one
 )
 """Operations that pass on what they get: between the steps of the default schedule they are left out."""
 

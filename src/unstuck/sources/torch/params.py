@@ -84,6 +84,7 @@ class Params:
         """Layers whose parameters were other objects at the last `refresh`."""
         self._earlier: dict[str, weakref.ref[torch.Tensor]] = {}
         self._rows: dict[str, tuple[str, str, bool]] = {}
+        self._measurable: list[Held] = []
         self._noted: list[Held] | None = None
         self._known: set[str] = set()
         self._signature: tuple[int, ...] = ()
@@ -93,13 +94,13 @@ class Params:
         """Ids of all modules and parameters as they are now."""
         found: list[int] = []
         waiting: list[Any] = list(self.models.values())
-        while waiting:
-            module = waiting.pop()
+        for module in waiting:  # it grows on the way
             found.append(id(module))
-            own = module._parameters.values()  # noqa: SLF001  (named_parameters takes ten times as long)
-            # a lazy parameter becomes another type when its shape is known
-            found += [id(one) ^ id(type(one)) for one in own]
-            waiting += [child for child in module._modules.values() if child is not None]  # noqa: SLF001
+            own, parts = module._parameters, module._modules  # noqa: SLF001  (named_parameters takes ten times as long)
+            if own:  # a lazy parameter becomes another type when its shape is known
+                found += [id(one) ^ id(type(one)) for one in own.values()]
+            if parts:
+                waiting += [child for child in parts.values() if child is not None]
         return tuple(found)
 
     def refresh(self) -> None:
@@ -126,6 +127,7 @@ class Params:
                         )
                     )
         self.held = held
+        self._measurable = [one for one in held if not one.tensor.is_meta]
         self.owners = {id(one.tensor): (one.layer, one.short) for one in held}
 
     def _hold(self, prefix: str, path: str, short: str, tensor: torch.Tensor, model: nn.Module) -> Held:
@@ -161,7 +163,7 @@ class Params:
 
     def measurable(self) -> list[Held]:
         """Those whose numbers can be read."""
-        return [one for one in self.held if not one.tensor.is_meta]
+        return self._measurable
 
     def total(self) -> int:
         """Numbers in all of them."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from unstuck.sources.torch.arrivals import Arrivals
 from unstuck.sources.torch.calls import Calls, Group
 from unstuck.sources.torch.graph import Entry, Graph, walk
 from unstuck.sources.torch.looks import Look, look
@@ -40,6 +41,7 @@ class Step:
         params: Params,
         weights: Weights,
         predictions: Predictions,
+        arrivals: Arrivals,
     ) -> None:
         """Begin.
 
@@ -52,10 +54,11 @@ class Step:
             params: the parameters.
             weights: measures them.
             predictions: measures what enters the loss.
+            arrivals: which gradients came, in their order.
         """
         self.number, self.close, self.light = number, close, light
         self.marks, self.calls, self.params = marks, calls, params
-        self.weights, self.predictions = weights, predictions
+        self.weights, self.predictions, self.arrivals = weights, predictions, arrivals
         self.gather = Gather()
         self.rows: Rows = defaultdict(dict)
         self.scale, self.share = [1.0], [1.0]
@@ -69,8 +72,6 @@ class Step:
         """Operations in the order of the data, over all graphs."""
         self.finite: dict[str, bool] = {}
         """Whether an operation's output was finite, where that was looked at."""
-        self.arrived: list[int] = []
-        """ids of parameters in the order in which their gradients arrived."""
         self.ours: list[bool] = []
         """Of each backward pass: whether it reached our parameters."""
         self.looked: set[str] = set()
@@ -87,7 +88,7 @@ class Step:
         """Walk the graph, and take what the loss compares, while all is still there."""
         if not self.ours:
             self._begin(scale)
-        self._arrived_before = len(self.arrived)
+        self._arrived_before = len(self.arrivals)
         if self.light:
             self._take_looks(self.calls.groups)
         elif loss.grad_fn is not None and self._whole_graph and not loss.is_meta:
@@ -189,14 +190,10 @@ class Step:
 
     # ---- backward and update
 
-    def arrive(self, parameter: torch.Tensor) -> None:
-        """A gradient was accumulated."""
-        self.arrived.append(id(parameter))
-
     def after_backward(self) -> None:
         """Measure the gradients as they came out of the backward pass."""
-        fresh = set(self.arrived[self._arrived_before :])
-        self.ours.append(bool(fresh))
+        fresh = len(self.arrivals) > self._arrived_before
+        self.ours.append(fresh)
         if fresh:
             self.measure_gradients()
         self.calls.release()
@@ -216,7 +213,7 @@ class Step:
 
     def after_update(self, held: list[Held]) -> None:
         """Right after it."""
-        if not self.arrived:
+        if not self.arrivals:
             self.measure_gradients()
         self.weights.after(self.gather, held, self.rows, light=self.light)
         self.stepped |= {id(one.tensor) for one in held}
@@ -254,7 +251,7 @@ class Step:
         if scaled:
             return None
         layers = {id(one.tensor): one for one in self.params.held}
-        for number in self.arrived:
+        for number in self.arrivals.ids():
             one = layers.get(number)
             if one is not None and _not_finite(self.rows, one, "grad_norm"):
                 return one.layer

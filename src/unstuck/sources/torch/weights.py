@@ -218,7 +218,7 @@ class Weights:
             now = [sample(weight, self._most) for weight in now]
         if not all(map(_alike, now, changes)):  # resized in between
             same = [i for i, pair in enumerate(zip(now, changes, strict=True)) if _alike(*pair)]
-            known, now, changes = ([whole[i] for i in same] for whole in (known, now, changes))
+            known, now, changes = [known[i] for i in same], [now[i] for i in same], [changes[i] for i in same]
         if not known:
             return
         _subtract(changes, now)
