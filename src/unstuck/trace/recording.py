@@ -1,8 +1,11 @@
 """A recording: the measurements of a training, its structure, and what is known of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from unstuck import wiring
 from unstuck.errors import UnstuckError
@@ -82,6 +85,24 @@ class Recording:
                 self.add(step, layer, quantity, value)
         if values:
             self.steps = max(self.steps, step + 1)
+
+    def add_columns(
+        self, steps: Sequence[int], layer: str, columns: Mapping[str, npt.NDArray[np.float64]]
+    ) -> None:
+        """Adds rows of several steps.
+
+        Args:
+            steps: (N,), rising.
+            layer: whose they are.
+            columns: by quantity, (N,); NaN is undefined.
+
+        Raises:
+            UnstuckError: for an unknown quantity.
+        """
+        numbers = np.array(steps, dtype=np.int64)
+        for quantity, values in columns.items():
+            self._table.column(quantity, layer).extend(numbers, values, np.isnan(values))
+        self.steps = max([self.steps, *(step + 1 for step in steps[-1:])])
 
     def step(
         self,

@@ -9,6 +9,7 @@ import torch
 from unstuck.sources.torch.guard import Guard
 from unstuck.sources.torch.losses import Losses
 from unstuck.sources.torch.params import Params, options
+from unstuck.sources.torch.reduction import Reduction
 from unstuck.sources.torch.stats import Floats, Gather
 from unstuck.sources.torch.step import Step
 from unstuck.sources.torch.structure import chain, merged, structure
@@ -33,6 +34,7 @@ class Ledger:
         """
         self.recording, self.params, self.guard, self.locations = recording, params, guard, locations
         self.losses = Losses()
+        self.reduction = Reduction(recording)
         self._last_lr: float | None = None
         self._last_loss, self._last_loss_step = 0.0, -1
         self._writing = -1
@@ -82,8 +84,9 @@ class Ledger:
                 self._named_origin = True
         self._last_measured = step.number
 
-    def bring_losses(self) -> None:
-        """Bring over the losses of steps that were not measured otherwise."""
+    def bring_waiting(self) -> None:
+        """Bring over the losses of steps that were not measured otherwise, and finish what waits."""
+        self.reduction.flush()
         gather = Gather()
         self.losses.put(gather, self._write_losses)
         gather.deliver()
@@ -138,8 +141,7 @@ class Ledger:
         """
         if steps == 0:
             self.guard.note("no optimiser step was seen")
-        if self.losses.waiting:
-            self.bring_losses()
+        self.bring_waiting()
         if steps == 0:
             return
         if not self.recording.has("loss"):

@@ -60,7 +60,7 @@ class Recorder:
         self._params = Params(self.models)
         self._weights = Weights(self._params)
         self._ledger = Ledger(self._recording, self._params, self._guard, locations or {})
-        self._losses = self._ledger.losses
+        self._losses, self._reduction = self._ledger.losses, self._ledger.reduction
         self._arrivals = Arrivals()
         self._step: Step | None = None
         self._number = 0
@@ -113,8 +113,8 @@ class Recorder:
     @property
     def recording(self) -> Recording:
         """What was measured so far."""
-        if self._losses.waiting:
-            self._guard.run("the losses", self._bring_losses)
+        if self._losses.waiting or self._reduction.waiting:
+            self._guard.run("what waits", self._bring_waiting)
         return self._recording
 
     @property
@@ -179,6 +179,7 @@ class Recorder:
             weights=self._weights,
             predictions=self._predictions,
             arrivals=self._arrivals,
+            reduction=self._reduction,
         )
         self._step.probing = self._probing
         self._step.several = len(self._rounds.known) > 1
@@ -191,6 +192,7 @@ class Recorder:
         self._calls.detach()
         self._arrivals.detach()
         self._weights.release()
+        self._reduction.release()
 
     # ---- what is told of the training (see patches.Watcher)
 
@@ -285,7 +287,7 @@ class Recorder:
         if step is not None or is_measured(self._number, self.every):
             self._arm()
         if self._writer is not None and self._writer.due():
-            self._bring_losses()
+            self._bring_waiting()
             self._writer.flush()
 
     def _learn_repeats(self, step: Step) -> None:
@@ -296,8 +298,8 @@ class Recorder:
         else:
             self._repeats = step.repeats if len(step.graphs) == 1 and len(seen) == 1 else None
 
-    def _bring_losses(self) -> None:
-        self._ledger.bring_losses()
+    def _bring_waiting(self) -> None:
+        self._ledger.bring_waiting()
         self._recording.steps = self._number
 
     # ---- helpers

@@ -1,7 +1,7 @@
-"""Statistics of operations' outputs: reduced where they are, finished for all operations together."""
+"""Statistics of operations' outputs: reduced where they are, finished for many steps together."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from unstuck.sources.torch.blocks import block_stats
 from unstuck.sources.torch.looks import Look, some
 from unstuck.sources.torch.stats import Floats, Gather
-from unstuck.trace import measure
 from unstuck.trace.measure import Values
+from unstuck.trace.recording import Recording
 from unstuck.trace.structure import PIECEWISE, SATURATING
 
 CLOSE_SAMPLES = 32
@@ -20,24 +21,181 @@ CLOSE_NUMBERS = 1 << 11
 """Samples, and numbers of one output, for what is computed after the transfer: ranks, distinct units."""
 FLAT = 0.05
 """A unit whose slope is below this share of the largest one hardly reacts."""
+TOGETHER = 16
+"""Steps that are finished at once: most of the work is the same for one as for many."""
 
 Use = Callable[[str, Values], None]
+Doubles = npt.NDArray[np.float64]
 
 
-def bring(gather: Gather, looks: Sequence[tuple[str, Look]], use: Use, *, close: bool) -> None:
-    """Reduce outputs on their device, bring them over and finish them, all together.
+class Kept(NamedTuple):
+    """What a look leaves once its numbers are reduced."""
 
-    Args:
-        gather: brings the numbers.
-        looks: outputs with their names.
-        use: gets each name and the quantities of `measure.output_stats`.
-        close: whether ranks, cosines and distinct outputs are among them.
+    name: str
+    kind: str
+    units: int
+    shape: tuple[int, int]
+    """(units, positions) that were looked at."""
+    summed: bool
+    """Whether the whole output was summed."""
+
+
+class Found(NamedTuple):
+    """The reduced numbers of one step."""
+
+    step: int
+    first: Floats
+    means: Floats
+    totals: Floats
+
+
+class Reduction:
+    """Reduces the outputs of each measured step on their device, and finishes them later.
+
+    Steps that look alike, and in which all is finite, wait for each other; `flush` finishes them.
     """
-    alike: dict[tuple[torch.device, int], list[tuple[str, Look]]] = {}
-    for one in looks:
-        alike.setdefault((one[1].numbers.device, one[1].numbers.shape[0]), []).append(one)
-    for group in alike.values():
-        _bring(gather, sorted(group, key=lambda one: _order(one[1].kind)), use, close=close)
+
+    def __init__(self, recording: Recording) -> None:
+        """Nothing waits.
+
+        Args:
+            recording: where the rows go that were not handed out at once.
+        """
+        self._recording = recording
+        self._waiting: dict[tuple[int, tuple[Kept, ...]], list[Found]] = {}
+        self._room: dict[tuple[str, int], torch.Tensor] = {}
+        """Memory that the next measured step may use again."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether some steps are not in the recording yet."""
+        return bool(self._waiting)
+
+    def release(self) -> None:
+        """The next step is not measured: give the memory back."""
+        self._room.clear()
+
+    def flush(self) -> None:
+        """Finish all that waits."""
+        waiting, self._waiting = self._waiting, {}
+        for (samples, kept), found in waiting.items():
+            steps = [one.step for one in found]
+            with np.errstate(all="ignore"):
+                for name, _, columns in _finished(kept, samples, found):
+                    self._recording.add_columns(steps, name, columns)
+
+    def bring(
+        self, gather: Gather, looks: Sequence[tuple[str, Look]], step: int, use: Use, *, close: bool
+    ) -> None:
+        """Reduce outputs on their device, and bring the results over.
+
+        Args:
+            gather: brings the numbers.
+            looks: outputs with their names.
+            step: number of the step.
+            use: gets a name and the quantities of `measure.output_stats`, where something is not finite or
+                a close look is taken; all else is in the recording after `flush`.
+            close: whether ranks, cosines and distinct outputs are measured too.
+        """
+        alike: dict[tuple[torch.device, int], list[tuple[str, Look]]] = {}
+        for one in looks:
+            alike.setdefault((one[1].numbers.device, one[1].numbers.shape[0]), []).append(one)
+        for number, group in enumerate(alike.values()):
+            ordered = sorted(group, key=lambda one: _order(one[1].kind))
+            blocks = _bring_blocks(gather, ordered) if close else None
+            self._bring(gather, ordered, Place(step, number), use, blocks)
+
+    def _bring(
+        self,
+        gather: Gather,
+        looks: list[tuple[str, Look]],
+        at: "Place",
+        use: Use,
+        blocks: dict[str, Floats] | None,
+    ) -> None:
+        """Outputs of as many samples, side by side."""
+        widths = [0, 0, 0, 0]
+        for _, one in looks:
+            widths[_order(one.kind)] += one.numbers.shape[1]
+        samples = looks[0][1].numbers.shape[0]
+        kept = tuple(Kept(name, one.kind, one.units, one.shape, one.total is not None) for name, one in looks)
+        numbers = [one.numbers for _, one in looks]
+        x = torch.cat(numbers, dim=1, out=self._space("x", at.group, numbers[0], (samples, sum(widths))))
+        first, arrays = x[0], list[Floats]()
+        gather.put(first, arrays.append)
+        gather.put(self._reduced(x, first, widths, at.group), arrays.append)
+        summed = [one.total for _, one in looks if one.total is not None]
+        gather.put_all(summed or [first[0]], arrays.append)
+
+        def finish(_: Floats) -> None:
+            found = Found(at.step, *arrays)
+            if blocks is None and np.isfinite(found.means).all() and np.isfinite(found.totals).all():
+                waiting = self._waiting.setdefault((samples, kept), [])
+                # copies: else all that came over in this step would wait too
+                waiting.append(Found(at.step, *(array.copy() for array in arrays)))
+                if len(waiting) >= TOGETHER:
+                    self.flush()
+                return
+            with np.errstate(all="ignore"):
+                for name, finite, columns in _finished(kept, samples, [found]):
+                    values = _at_once(
+                        {quantity: column[0] for quantity, column in columns.items()}, finite[0]
+                    )
+                    if blocks is not None and name in blocks:
+                        values |= block_stats(blocks[name])
+                    use(name, values)
+
+        gather.put(first[:0], finish)
+
+    def _space(self, name: str, group: int, like: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+        """Memory for so many numbers: that of the measured step before, if it fits."""
+        room = self._room.get((name, group))
+        if (
+            room is None
+            or tuple(room.shape) != shape
+            or room.dtype != like.dtype
+            or room.device != like.device
+        ):
+            room = self._room[name, group] = like.new_empty(shape)
+        return room
+
+    def _reduced(self, x: torch.Tensor, first: torch.Tensor, widths: list[int], group: int) -> torch.Tensor:
+        """Means over the samples, all in one reduction.
+
+        Args:
+            x: (N, numbers): of plain operations, of the ReLU family, of Sigmoid, of Tanh.
+            first: (numbers,), its first row.
+            widths: how many numbers each of the four has.
+            group: number of these outputs among those of the step.
+
+        Returns:
+            (2 * numbers + pieces + 2 * slopes,): of the distances to the first sample, of their squares, of
+            what is not 0, of the slopes' size, and of flat slopes.
+        """
+        wide, pieces, sigmoids, tanhs = x.shape[1], *widths[1:]
+        slopes = sigmoids + tanhs
+        room = self._space("room", group, x, (x.shape[0], 2 * wide + pieces + 2 * slopes))
+        moved, squares, active, size, flat = room.split([wide, wide, pieces, slopes, slopes], dim=1)
+        _, piece, sigmoid, tanh = x.split(widths, dim=1)
+        # distances to the first sample: exactly 0 for a constant output, and no cancellation for others
+        torch.sub(x, first, out=moved)
+        torch.mul(moved, moved, out=squares)
+        if pieces:
+            torch.sign(piece, out=active).abs_()
+        if sigmoids:
+            torch.neg(sigmoid, out=size[:, :sigmoids]).add_(1).mul_(sigmoid).mul_(4).abs_()
+        if tanhs:
+            torch.mul(tanh, tanh, out=size[:, sigmoids:]).neg_().add_(1).abs_()
+        if slopes:
+            torch.lt(size, FLAT, out=flat)
+        return room.mean(0)
+
+
+class Place(NamedTuple):
+    """Which step, and which of its groups of outputs."""
+
+    step: int
+    group: int
 
 
 def _order(kind: str) -> int:
@@ -45,63 +203,14 @@ def _order(kind: str) -> int:
     return 1 if kind in PIECEWISE else 2 if kind == "Sigmoid" else 3 if kind in SATURATING else 0
 
 
-def _bring(gather: Gather, looks: list[tuple[str, Look]], use: Use, *, close: bool) -> None:
-    """Outputs of as many samples, side by side."""
+def _bring_blocks(gather: Gather, looks: Sequence[tuple[str, Look]]) -> dict[str, Floats]:
+    """Small blocks of the outputs whose units are made there; they are filled when all is delivered."""
     blocks: dict[str, Floats] = {}
-    if close:
-        for name, one in looks:
-            if not one.own:
-                continue
-            block = one.numbers.view(-1, *one.shape)
-            gather.put(
-                some(block, CLOSE_SAMPLES, CLOSE_NUMBERS), lambda x, name=name: blocks.__setitem__(name, x)
-            )
-    widths = [0, 0, 0, 0]
-    for _, one in looks:
-        widths[_order(one.kind)] += one.numbers.shape[1]
-    x = torch.cat([one.numbers for _, one in looks], dim=1)
-    first, found = x[0], list[Floats]()
-    gather.put(first, found.append)
-    gather.put(_reduced(x, first, widths), found.append)
-    summed = [one.total for _, one in looks if one.total is not None]
-    gather.put_all(summed or [first[0]], found.append)
-
-    def finish(_: Floats) -> None:
-        with np.errstate(all="ignore"):
-            _finish(looks, x.shape[0], found, blocks, use)
-
-    gather.put(first[:0], finish)
-
-
-def _reduced(x: torch.Tensor, first: torch.Tensor, widths: list[int]) -> torch.Tensor:
-    """Means over the samples, all in one reduction.
-
-    Args:
-        x: (N, numbers): of plain operations, of the ReLU family, of Sigmoid, of Tanh.
-        first: (numbers,), its first row.
-        widths: how many numbers each of the four has.
-
-    Returns:
-        (2 * numbers + pieces + 2 * slopes,): of the distances to the first sample, of their squares, of
-        what is not 0, of the slopes' size, and of flat slopes.
-    """
-    wide, pieces, sigmoids, tanhs = x.shape[1], *widths[1:]
-    slopes = sigmoids + tanhs
-    room = x.new_empty(x.shape[0], 2 * wide + pieces + 2 * slopes)
-    moved, squares, active, size, flat = room.split([wide, wide, pieces, slopes, slopes], dim=1)
-    _, piece, sigmoid, tanh = x.split(widths, dim=1)
-    # distances to the first sample: exactly 0 for a constant output, and no cancellation for others
-    torch.sub(x, first, out=moved)
-    torch.mul(moved, moved, out=squares)
-    if pieces:
-        torch.sign(piece, out=active).abs_()
-    if sigmoids:
-        torch.neg(sigmoid, out=size[:, :sigmoids]).add_(1).mul_(sigmoid).mul_(4).abs_()
-    if tanhs:
-        torch.mul(tanh, tanh, out=size[:, sigmoids:]).neg_().add_(1).abs_()
-    if slopes:
-        torch.lt(size, FLAT, out=flat)
-    return room.mean(0)
+    for name, one in looks:
+        if one.own:
+            block = some(one.numbers.view(-1, *one.shape), CLOSE_SAMPLES, CLOSE_NUMBERS)
+            gather.put(block, lambda x, name=name: blocks.__setitem__(name, x))
+    return blocks
 
 
 class _Places(NamedTuple):
@@ -129,23 +238,34 @@ def _places(shapes: tuple[tuple[int, int], ...]) -> _Places:
     )
 
 
-def _finish(
-    looks: list[tuple[str, Look]], samples: int, found: list[Floats], blocks: dict[str, Floats], use: Use
-) -> None:
-    """All quantities of all operations; a unit has as many positions as any other of its operation."""
-    at = _places(tuple(one.shape for _, one in looks))
-    first, means, totals = (numbers.astype(np.float64) for numbers in found)
-    wide = len(first)
-    moved = means[:wide]
-    begins = (first + moved)[at.units]
-    # one row for each kind of mean, so that all are taken at once
-    rows = np.empty((4, wide))
-    rows[0] = np.maximum(means[wide : 2 * wide] - moved * moved, 0.0)
+def _finished(
+    kept: Sequence[Kept], samples: int, found: Sequence[Found]
+) -> Iterator[tuple[str, npt.NDArray[np.bool_], dict[str, Doubles]]]:
+    """All quantities of all operations; a unit has as many positions as any other of its operation.
+
+    Args:
+        kept: the operations.
+        samples: of the batch.
+        found: (steps,) that look alike.
+
+    Yields:
+        Name, (steps,) whether all was finite, and (steps,) of each quantity; NaN is undefined.
+    """
+    at = _places(tuple(one.shape for one in kept))
+    first, means = (
+        np.array(rows, dtype=np.float64) for rows in zip(*((f.first, f.means) for f in found), strict=True)
+    )
+    wide = first.shape[1]
+    moved = means[:, :wide]
     centre = first + moved
-    rows[1] = centre - np.repeat(begins, at.positions)
+    begins = centre[:, at.units]
+    # one row for each kind of mean, so that all are taken at once
+    rows = np.empty((4, *centre.shape))
+    rows[0] = np.maximum(means[:, wide : 2 * wide] - moved * moved, 0.0)
+    rows[1] = centre - np.repeat(begins, at.positions, axis=1)
     np.multiply(rows[1], rows[1], out=rows[2])
     np.multiply(centre, centre, out=rows[3])
-    within, shifted, across, square = np.add.reduceat(rows, at.units, axis=1) / at.positions
+    within, shifted, across, square = np.add.reduceat(rows, at.units, axis=2) / at.positions
     units = np.stack(
         [
             shifted + begins,
@@ -155,82 +275,38 @@ def _finish(
             within + square == 0,
         ]
     )
-    each = (np.add.reduceat(units, at.operations, axis=1) / at.counts).T.tolist()
-    finite_sums = iter(np.isfinite(totals).tolist())
+    each = np.add.reduceat(units, at.operations, axis=2) / at.counts
+    finite_sums = iter(np.isfinite([one.totals for one in found]).T)
     piece_at = 2 * wide
-    slope_at = piece_at + sum(one.numbers.shape[1] for _, one in looks if one.kind in PIECEWISE)
-    slopes = (len(means) - slope_at) // 2
-    for (name, one), (mean, spread, power, deviation, silent) in zip(looks, each, strict=True):
-        finite = math.isfinite(mean) and (one.total is None or next(finite_sums))
-        values: Values = {
-            "act_mean": mean if finite else math.nan,
-            "act_rms": math.sqrt(max(power, 0.0)) if finite else math.nan,
-            "units": float(one.units),
-            "act_std": math.sqrt(deviation) if finite else None,
-            "act_variation": None,
+    slope_at = piece_at + sum(one.shape[0] * one.shape[1] for one in kept if one.kind in PIECEWISE)
+    slopes = (means.shape[1] - slope_at) // 2
+    for i, one in enumerate(kept):
+        mean, spread, power, deviation, silent = each[:, :, i]
+        finite = np.isfinite(mean) & (next(finite_sums) if one.summed else True)
+        columns = {
+            "act_mean": mean,
+            "act_rms": np.sqrt(np.maximum(power, 0.0)),
+            "units": np.full(len(found), float(one.units)),
+            "act_std": np.sqrt(deviation),
+            "act_variation": np.where(power > 0, spread / power, 0.0) if samples > 1 else mean * np.nan,
         }
-        if finite and samples > 1:
-            values["act_variation"] = spread / power if power > 0 else 0.0
         width = one.shape[0] * one.shape[1]
         if one.kind in PIECEWISE:
-            values["dead"] = silent
-            values["zero"] = 1 - float(means[piece_at : piece_at + width].mean())
+            columns["dead"] = silent
+            columns["zero"] = 1 - means[:, piece_at : piece_at + width].mean(1)
             piece_at += width
         elif one.kind in SATURATING:
-            values["slope"] = float(means[slope_at : slope_at + width].mean()) if finite else None
-            flat = means[slope_at + slopes : slope_at + slopes + width]
-            values["saturated"] = float(flat.mean()) if finite else None
+            columns["slope"] = means[:, slope_at : slope_at + width].mean(1)
+            columns["saturated"] = means[:, slope_at + slopes : slope_at + slopes + width].mean(1)
             slope_at += width
-        if name in blocks:
-            values |= _close(blocks[name])
-        use(name, values)
+        yield one.name, finite, columns
 
 
-def _close(block: Floats) -> Values:
-    """What needs single numbers: the same quantities as `measure.output_stats`, for a small block.
-
-    Units with a cosine above 1 - 1e-6 count as one, and so do all constant ones.
-    """
-    x = block.astype(np.float64)
-    undefined: Values = {"input_cosine": None, "effective_rank": None, "distinct_outputs": None}
-    if not np.isfinite(x).all():
-        return undefined
-    samples = x.reshape(len(x), -1)
-    rows = x.transpose(0, 2, 1).reshape(-1, x.shape[1])
-    scaled = rows / (np.abs(rows).max() or 1.0)
-    moved = scaled - scaled[0]
-    centred = moved - moved.mean(axis=0)
-    lengths = np.sqrt(np.einsum("ij,ij->j", centred, centred))
-    sizes = np.sqrt(np.einsum("ij,ij->j", scaled, scaled))
-    varies = lengths > measure.SAME * sizes
-    directions = centred[:, varies] / lengths[varies]
-    values: Values = {
-        "input_cosine": _cosine(samples),
-        "effective_rank": measure.effective_rank(rows),
-        "distinct_outputs": None,
-    }
-    if len(rows) > 1:
-        same = np.triu(directions.T @ directions >= 1 - measure.SAME, 1)
-        repeats = _repeats(same) if same.any() else 0
-        values["distinct_outputs"] = float(same.shape[0] - repeats + (not varies.all()))
+def _at_once(columns: dict[str, float], finite: np.bool_) -> Values:
+    """The quantities of one step: where something is not finite, sizes are NaN and the rest is undefined."""
+    values: Values = {}
+    for quantity, number in columns.items():
+        whole = quantity in {"units", "dead", "zero"}
+        bad = math.nan if quantity in {"act_mean", "act_rms"} else None
+        values[quantity] = float(number) if whole or (finite and not math.isnan(number)) else bad
     return values
-
-
-def _repeats(same: npt.NDArray[np.bool_]) -> int:
-    """Units that equal an earlier one that itself equals none before it; `same` is upper triangular."""
-    first: list[int] = []
-    for unit in range(len(same)):
-        if not same[first, unit].any():
-            first.append(unit)
-    return len(same) - len(first)
-
-
-def _cosine(samples: npt.NDArray[np.float64]) -> float | None:
-    """Mean cosine over all pairs of samples that are not zero; None when there is no pair."""
-    largest = np.abs(samples).max(axis=1, keepdims=True)
-    x = samples[largest[:, 0] > 0] / largest[largest[:, 0] > 0]
-    n = len(x)
-    if n < 2:
-        return None
-    total = (x / np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]).sum(axis=0)
-    return float((total @ total - n) / (n * (n - 1)))

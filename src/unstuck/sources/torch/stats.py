@@ -55,22 +55,22 @@ class Gather:
         # single numbers stand in front of the larger tensors
         scalar_at = dict.fromkeys(arrays, 0)
         tensor_at = {
-            device: sum(part.count for part in parts if part.scalars and part.device == device)
+            device: sum(part.numbers for part in parts if part.scalars and part.device == device)
             for device in arrays
         }
         for part in parts:
             at = scalar_at if part.scalars else tensor_at
             start = at[part.device]
-            at[part.device] = end = start + part.count
-            numbers = arrays[part.device][start:end]
-            part.use(numbers if part.tensor is None else numbers.reshape(part.tensor.shape))
+            at[part.device] = end = start + part.numbers
+            found = arrays[part.device][start:end]
+            part.use(found if part.tensor is None else found.reshape(part.tensor.shape))
 
 
 class _Part(NamedTuple):
     """What one call of `put` or `put_all` brings."""
 
     device: torch.device
-    count: int
+    numbers: int
     use: Use
     tensor: torch.Tensor | None = None
     scalars: list[torch.Tensor] | None = None

@@ -15,7 +15,7 @@ from unstuck.sources.torch.marks import Call, Marks
 from unstuck.sources.torch.ops import RESULTS, kind, saved
 from unstuck.sources.torch.params import Held, Params
 from unstuck.sources.torch.predictions import Predictions
-from unstuck.sources.torch.reduction import bring
+from unstuck.sources.torch.reduction import Reduction
 from unstuck.sources.torch.stats import Gather
 from unstuck.sources.torch.weights import Rows, Weights
 from unstuck.trace.measure import Values
@@ -42,6 +42,7 @@ class Step:
         weights: Weights,
         predictions: Predictions,
         arrivals: Arrivals,
+        reduction: Reduction,
     ) -> None:
         """Begin.
 
@@ -55,10 +56,12 @@ class Step:
             weights: measures them.
             predictions: measures what enters the loss.
             arrivals: which gradients came, in their order.
+            reduction: of outputs.
         """
         self.number, self.close, self.light = number, close, light
         self.marks, self.calls, self.params = marks, calls, params
-        self.weights, self.predictions, self.arrivals = weights, predictions, arrivals
+        self.weights, self.predictions = weights, predictions
+        self.arrivals, self.reduction = arrivals, reduction
         self.gather = Gather()
         self.rows: Rows = defaultdict(dict)
         self.scale, self.share = [1.0], [1.0]
@@ -224,7 +227,7 @@ class Step:
             held = [one for one in self.params.measurable() if one.tensor.grad is None]
             self.weights.units(self.gather, held, self.rows, grads=False)
         if self.looks:
-            bring(self.gather, self.looks, self._seen, close=self.close)
+            self.reduction.bring(self.gather, self.looks, self.number, self._seen, close=self.close)
         self.gather.deliver()
         self.weights.look_again(self.rows, self.scale[0])
         self.weights.end()
