@@ -15,6 +15,10 @@ X = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
 Y = torch.stack([3 * X[:, 0] + X[:, 1], 2 - X[:, 2]], dim=1)
 
 
+def multiplied(apart):
+    return apart * apart
+
+
 def first(loss, targets=Y, model=None):
     torch.manual_seed(0)
     model = model or nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
@@ -29,7 +33,7 @@ def first(loss, targets=Y, model=None):
         lambda y, t: ((y - t) ** 2).mean(),
         lambda y, t: ((t - y) ** 2).mean(),
         lambda y, t: (y - t).square().mean() * 0.5,
-        lambda y, t: (lambda d: d * d)(y - t).sum(),
+        lambda y, t: multiplied(y - t).sum(),
         lambda y, t: ((y - t) ** 2).sum() / 7,
         lambda y, t: ((y - t) ** 2).sum(1).mean(),
         lambda y, t: ((y - t) ** 2).mean(1).mean(),

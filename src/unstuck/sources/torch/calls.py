@@ -1,7 +1,7 @@
 """Forward hooks: which module made what, in which order, and statistics of what came out."""
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import nn
 
 from unstuck.sources.torch.looks import PASSING, Look, look
 from unstuck.sources.torch.marks import MAX_CALLS, Call, Marks
+from unstuck.sources.torch.modules import kind_of, operations, sealed
 from unstuck.trace.structure import INPUT
 
 MOST_GROUPS = 16
@@ -80,13 +81,13 @@ class Calls:
         self.detach()
         self._hooked = modules
         for number, model in enumerate(models.values()):
-            if not _sealed(model):
+            if not sealed(model):
                 self._handles.append(model.register_forward_pre_hook(self._enter(number), with_kwargs=True))
-        for name, module, number in _modules(models):
+        for name, module, number in operations(models):
             self._own[module] = (list(module.parameters()), kind_of(module))
             self._handles.append(module.register_forward_hook(self._leave(name, number), with_kwargs=True))
         for model in models.values():  # after its own hook as a layer, when it is one
-            if not _sealed(model):
+            if not sealed(model):
                 self._handles.append(model.register_forward_hook(self._exit, always_call=True))
 
     def detach(self) -> None:
@@ -264,73 +265,6 @@ def _tensors(thing: Any, depth: int = 4) -> Iterator[torch.Tensor]:
     elif isinstance(thing, (tuple, list)) and depth:
         for one in thing:
             yield from _tensors(one, depth - 1)
-
-
-def compiled(module: nn.Module) -> bool:
-    """Whether a module's inside is out of sight: compiled or scripted."""
-    return (
-        "_orig_mod" in dict(module.named_children())  # that is how torch.compile wraps
-        or getattr(module, "_compiled_call_impl", None) is not None
-        or isinstance(module, torch.jit.ScriptModule)
-    )
-
-
-def _sealed(model: nn.Module) -> bool:
-    """Whether a hook would end up inside compiled code."""
-    return getattr(model, "_compiled_call_impl", None) is not None or isinstance(
-        model, torch.jit.ScriptModule
-    )
-
-
-def one_operation(module: nn.Module) -> bool:
-    """Whether a module counts as one operation: it has no parts, or is PyTorch's own with weights."""
-    if type(module).__module__ == "torch.nn.modules.loss":
-        return False
-    if next(module.children(), None) is None:
-        return True
-    return next(module.parameters(recurse=False), None) is not None and is_layer(module)
-
-
-def is_layer(module: nn.Module) -> bool:
-    """Whether a module is one of PyTorch's own that computes something itself."""
-    containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
-    own = type(module) is not nn.Module and type(module).__module__.startswith("torch.nn")
-    return own and not isinstance(module, containers)
-
-
-def _modules(models: Mapping[str, nn.Module]) -> Iterable[tuple[str, nn.Module, int]]:
-    """Name, module and model number of every module that is one operation."""
-    seen = set[int]()
-    for number, (prefix, model) in enumerate(models.items()):
-        waiting: list[tuple[str, nn.Module]] = [("", model)]
-        while waiting:
-            name, module = waiting.pop()
-            if id(module) in seen or compiled(module):
-                continue
-            seen.add(id(module))
-            bare = module is model and not is_layer(module)
-            if one_operation(module) and not bare:
-                yield layer_name(prefix, name, model), module, number
-                continue
-            children = [(f"{name}.{key}" if name else key, child) for key, child in module.named_children()]
-            waiting.extend(reversed(children))
-
-
-def kind_of(module: nn.Module) -> str:
-    """Class of a module, whatever was registered to compute its weights, compiled or not."""
-    inner = getattr(module, "_orig_mod", module)
-    return type(inner).__name__.removeprefix("Parametrized")
-
-
-def plain_path(path: str) -> str:
-    """A module's attribute path without the wrappers of torch.compile."""
-    return ".".join(part for part in path.split(".") if part != "_orig_mod")
-
-
-def layer_name(prefix: str, path: str, model: nn.Module) -> str:
-    """Name of a layer: its attribute path, behind its model's name if there are several models."""
-    named = path or ("" if prefix else type(model).__name__)
-    return ".".join(part for part in (prefix, named) if part)
 
 
 def _unit_axis(kind: str, result: torch.Tensor, group: Group) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from unstuck.errors import UnstuckError
-from unstuck.sources.torch.calls import is_layer, layer_name, plain_path
+from unstuck.sources.torch.modules import is_layer, layer_name, lies_turned, plain_path
 from unstuck.trace.grouping import row_name
 
 WRAPPERS = {"DistributedDataParallel": "module", "DataParallel": "module"}
@@ -124,20 +124,23 @@ class Params:
                             short,
                             tensor,
                             model,
+                            turned=short == "weight" and lies_turned(module),
                         )
                     )
         self.held = held
         self._measurable = [one for one in held if not one.tensor.is_meta]
         self.owners = {id(one.tensor): (one.layer, one.short) for one in held}
 
-    def _hold(self, prefix: str, path: str, short: str, tensor: torch.Tensor, model: nn.Module) -> Held:
+    def _hold(
+        self, prefix: str, path: str, short: str, tensor: torch.Tensor, model: nn.Module, *, turned: bool
+    ) -> Held:
         own = bool(path) or is_layer(model)
         layer = layer_name(prefix, path, model) if own else prefix
         name = f"{layer}.{short}" if layer else short
         known = self._rows.get(name)
         if known is not None:
             return Held(known[0], known[1], tensor, row_name(f"{known[0]}.{known[1]}"), known[2])
-        return Held(layer, short, tensor, row_name(name))
+        return Held(layer, short, tensor, row_name(name), turned)
 
     def rename(self, tensor: torch.Tensor, layer: str, short: str, *, turned: bool) -> None:
         """A parameter that stands alone belongs to the layer that an operation makes of it."""

@@ -8,10 +8,11 @@ from typing import Any, Self
 import torch
 
 from unstuck.sources.torch.arrivals import Arrivals
-from unstuck.sources.torch.calls import Calls, compiled
+from unstuck.sources.torch.calls import Calls
 from unstuck.sources.torch.guard import Guard
 from unstuck.sources.torch.ledger import Ledger
 from unstuck.sources.torch.marks import Marks
+from unstuck.sources.torch.modules import compiled
 from unstuck.sources.torch.params import Held, Params, models_by_name
 from unstuck.sources.torch.patches import install
 from unstuck.sources.torch.predictions import Predictions

@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
-from unstuck.sources.torch.calls import kind_of, layer_name, plain_path
 from unstuck.sources.torch.graph import Entry, Graph
 from unstuck.sources.torch.marks import Call
+from unstuck.sources.torch.modules import kind_of, layer_name, lies_turned, plain_path
 from unstuck.sources.torch.params import Params
 from unstuck.trace.structure import INPUT, Location, Node, Structure
 
@@ -124,7 +124,11 @@ class _Build:
 
     def _held(self, entry: Entry) -> dict[str, tuple[Any, bool]]:
         if entry.call is not None:
-            return {name: (tensor, False) for name, tensor in entry.call.module.named_parameters()}
+            turned = lies_turned(entry.call.module)
+            return {
+                name: (tensor, turned and name == "weight")
+                for name, tensor in entry.call.module.named_parameters()
+            }
         own = {one.short: (one.tensor, one.turned) for one in self.by_layer.get(entry.name, [])}
         return own | entry.parameters
 
