@@ -253,6 +253,45 @@ def test_remade_layer():
     assert faults(diagnosis) == [("ARC003", "last")]
 
 
+class Unnamed(nn.Module):
+    """A layer that no attribute holds: new in every pass, or one of a plain list."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.first, self.way, self.calls = nn.Linear(64, 32), way, 0
+        self.others = [nn.Linear(32, 10) for _ in range(2)]
+
+    def forward(self, x):
+        self.calls += 1
+        hidden = torch.tanh(self.first(x))
+        if self.way == "layer":
+            return nn.Linear(32, 10)(hidden)
+        if self.way == "weight":
+            return F.linear(hidden, nn.Parameter(torch.randn(10, 32) / 6))
+        if self.way == "scale":
+            return self.others[0](nn.BatchNorm1d(32)(hidden))
+        return self.others[self.calls % 2](hidden)
+
+
+@pytest.mark.parametrize("way", ["layer", "weight"])
+def test_a_layer_that_is_made_in_forward_and_kept_nowhere(way):
+    diagnosis = trained(Unnamed(way))
+    assert first(diagnosis) == ("ARC003", "error", "Linear_1")
+    assert faults(diagnosis) == [("ARC003", "Linear_1")]
+    assert "LRN005" in [one.code for one in diagnosis.findings[0].consequences]
+
+
+def test_layers_that_take_turns_are_not_made_anew():
+    assert faults(trained(Unnamed("turns"), lr=0.1)) == [("LRN005", "Linear_1")]
+
+
+def test_a_scale_that_is_made_in_forward():
+    diagnosis = trained(Unnamed("scale"))
+    assert ("ARC003", "warning", "BatchNorm1d_1") in [
+        (one.code, one.severity, one.layer) for one in diagnosis.findings
+    ]
+
+
 # ---- gradients
 
 

@@ -12,7 +12,7 @@ from unstuck.sources.torch.params import Params, options
 from unstuck.sources.torch.reduction import Reduction
 from unstuck.sources.torch.stats import Floats, Gather
 from unstuck.sources.torch.step import Step
-from unstuck.sources.torch.structure import chain, merged, structure
+from unstuck.sources.torch.structure import Places, chain, merged, structure
 from unstuck.sources.torch.weights import Rows, Weights
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Location
@@ -122,7 +122,8 @@ class Ledger:
         if self.recording.structure.nodes and not step.close:
             return
         for graph, calls, shape in step.graphs:
-            found = structure(graph, calls, self.params, optimised, self.locations, shape)
+            places = Places(self.locations, step.strays.places)
+            found = structure(graph, calls, self.params, optimised, places, shape)
             self.recording.structure = merged(self.recording.structure, found)
             for hidden in sorted(set(graph.opaque)):
                 self.guard.note(f"the inside of {hidden} could not be seen in the graph")
@@ -147,7 +148,7 @@ class Ledger:
         if not self.recording.has("loss"):
             self.guard.note("no loss was seen: backward was not called on a single number")
         if not self.recording.structure.nodes:
-            self.recording.structure = chain(self.params, optimised, self.locations)
+            self.recording.structure = chain(self.params, optimised, Places(self.locations))
             self.guard.note("no graph was seen: the order of the layers is that in which they were defined")
         last: Rows = defaultdict(dict)
         moved: Rows = defaultdict(dict)

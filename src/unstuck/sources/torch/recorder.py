@@ -20,6 +20,7 @@ from unstuck.sources.torch.probing import Probing
 from unstuck.sources.torch.rounds import Rounds, inner
 from unstuck.sources.torch.schedule import is_close, is_measured
 from unstuck.sources.torch.step import Step
+from unstuck.sources.torch.strays import Strays
 from unstuck.sources.torch.weights import Weights
 from unstuck.sources.torch.writer import Writer
 from unstuck.trace.meta import Meta
@@ -60,6 +61,7 @@ class Recorder:
         self._predictions = Predictions(self._marks, self._recording.meta)
         self._params = Params(self.models)
         self._weights = Weights(self._params)
+        self._strays = Strays(locations or {})
         self._ledger = Ledger(self._recording, self._params, self._guard, locations or {})
         self._losses, self._reduction = self._ledger.losses, self._ledger.reduction
         self._arrivals = Arrivals()
@@ -181,9 +183,11 @@ class Recorder:
             predictions=self._predictions,
             arrivals=self._arrivals,
             reduction=self._reduction,
+            strays=self._strays,
         )
         self._step.probing = self._probing
         self._step.several = len(self._rounds.known) > 1
+        self._strays.attach()
         self._arrivals.forget()
         self._arrivals.attach(one.tensor for one in self._params.held)
 
@@ -191,6 +195,7 @@ class Recorder:
         self._step = None
         self._calls.active = False
         self._calls.detach()
+        self._strays.detach()
         self._arrivals.detach()
         self._weights.release()
         self._reduction.release()

@@ -17,6 +17,7 @@ from unstuck.sources.torch.params import Held, Params
 from unstuck.sources.torch.predictions import Predictions
 from unstuck.sources.torch.reduction import Reduction
 from unstuck.sources.torch.stats import Gather
+from unstuck.sources.torch.strays import Strays
 from unstuck.sources.torch.weights import Rows, Weights
 from unstuck.trace.measure import Values
 from unstuck.trace.structure import INPUT
@@ -43,6 +44,7 @@ class Step:
         predictions: Predictions,
         arrivals: Arrivals,
         reduction: Reduction,
+        strays: Strays,
     ) -> None:
         """Begin.
 
@@ -57,11 +59,12 @@ class Step:
             predictions: measures what enters the loss.
             arrivals: which gradients came, in their order.
             reduction: of outputs.
+            strays: follows layers outside the model's tree.
         """
         self.number, self.close, self.light = number, close, light
         self.marks, self.calls, self.params = marks, calls, params
         self.weights, self.predictions = weights, predictions
-        self.arrivals, self.reduction = arrivals, reduction
+        self.arrivals, self.reduction, self.strays = arrivals, reduction, strays
         self.gather = Gather()
         self.rows: Rows = defaultdict(dict)
         self.scale, self.share = [1.0], [1.0]
@@ -121,6 +124,8 @@ class Step:
         self.graphs.append((graph, calls, () if batch is None else tuple(batch.shape[1:])))
         self.order += [name for name in graph.entries if name not in self.order]
         self._take_looks(groups)
+        for name, anew in self.strays.remade(graph.entries.values(), self.params.owners).items():
+            self.rows[name]["remade"] = float(anew or self.rows[name].get("remade") == 1)
         for entry in graph.entries.values():
             if entry.fn is not None:
                 self._look_at_function(entry)
