@@ -4,12 +4,18 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import torch
 
+from unstuck.sources.torch.calls import Calls
+from unstuck.sources.torch.graph import walk
 from unstuck.sources.torch.guard import Guard
 from unstuck.sources.torch.losses import Losses
+from unstuck.sources.torch.marks import Marks
+from unstuck.sources.torch.ops import kind
 from unstuck.sources.torch.params import Params, options
 from unstuck.sources.torch.reduction import Reduction
+from unstuck.sources.torch.refusal import Refusal
 from unstuck.sources.torch.stats import Floats, Gather
 from unstuck.sources.torch.step import Step
 from unstuck.sources.torch.structure import Places, chain, merged, structure
@@ -129,6 +135,33 @@ class Ledger:
                 self.guard.note(f"the inside of {hidden} could not be seen in the graph")
             if not graph.whole:
                 self.guard.note("the graph is too large to be walked to its end: its order is not known")
+
+    def learn_refusal(
+        self, number: int, refusal: Refusal, marks: Marks, calls: Calls, optimised: set[int] | None
+    ) -> None:
+        """What a loss was given that raised: no graph of it will ever be walked.
+
+        Args:
+            number: of the step that did not come to its update.
+            refusal: what entered the loss.
+            marks: of the recorder.
+            calls: what the forward pass showed, if it was looked at.
+            optimised: see `learn_structure`.
+        """
+        meta, known = self.recording.meta, self.recording.structure
+        name, root = refusal.loss, refusal.prediction.grad_fn
+        if name == "NLLLoss" and root is not None and kind(root) == "LogSoftmax" and not marks.known(root):
+            name, root = "CrossEntropyLoss", root.next_functions[0][0]  # one loss, written in two steps
+        meta.loss = meta.loss or name
+        meta.task = meta.task or "classification"
+        if not known.nodes and root is not None:
+            self.params.refresh()
+            graph = walk(root, marks, self.params.owners)
+            seen = [call for group in calls.groups for call in group.calls]
+            known = structure(graph, seen, self.params, optimised, Places(self.locations))
+            known = msgspec.structs.replace(known, loss=name, loss_facts=refusal.facts(graph.source))
+        self.recording.structure = known
+        self.recording.add_row(number, "", refusal.measured())
 
     # ---- the end
 

@@ -1,6 +1,7 @@
 """The recorder of a training in PyTorch: it is told of every step, and measures some."""
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -17,6 +18,7 @@ from unstuck.sources.torch.params import Held, Params, models_by_name
 from unstuck.sources.torch.patches import install
 from unstuck.sources.torch.predictions import Predictions
 from unstuck.sources.torch.probing import Probing
+from unstuck.sources.torch.refusal import Refusal
 from unstuck.sources.torch.rounds import Rounds, inner
 from unstuck.sources.torch.schedule import is_close, is_measured
 from unstuck.sources.torch.step import Step
@@ -103,6 +105,8 @@ class Recorder:
             return
         self._remove()
         self._remove = None
+        if os.getpid() == self._process:
+            self._guard.run("what the loss was given", self._learn_refusal, sys.exception())
         self._disarm()
         if self._probing is not None:
             self._probing.detach()
@@ -112,6 +116,14 @@ class Recorder:
         self._recording.meta.complete = True
         if self._writer is not None:
             self._guard.run("storing", self._writer.flush)
+
+    def _learn_refusal(self, error: BaseException | None) -> None:
+        """If the program dies of what it gave its loss: keep that."""
+        refusal = Refusal.of(error)
+        if refusal is not None:
+            self._ledger.learn_refusal(
+                self._number, refusal, self._marks, self._calls, self._rounds.optimised
+            )
 
     @property
     def recording(self) -> Recording:
