@@ -32,7 +32,8 @@ def record(
         optimizer: one or several `torch.optim.Optimizer`; without one, those that hold parameters of the
             model are found when they step.
         every: measure every so many steps instead.
-        probe: whether to run what needs extra computations at the end.
+        probe: whether to run what needs extra computations: all probes at the first step, those of the
+            learning rate again at the steps 40, 251, 1585 and so on.
         folder: where to store the recording while it runs: a killed program leaves all but its last seconds.
         goal: what counts as learned, such as "loss<0.1".
         locations: where modules were made, by their id.

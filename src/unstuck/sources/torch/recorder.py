@@ -17,7 +17,7 @@ from unstuck.sources.torch.modules import compiled
 from unstuck.sources.torch.params import Held, Params, models_by_name
 from unstuck.sources.torch.patches import install
 from unstuck.sources.torch.predictions import Predictions
-from unstuck.sources.torch.probing import Probing
+from unstuck.sources.torch.probing import Probing, due
 from unstuck.sources.torch.refusal import Refusal
 from unstuck.sources.torch.rounds import Rounds, inner
 from unstuck.sources.torch.schedule import is_close, is_measured
@@ -197,7 +197,7 @@ class Recorder:
             reduction=self._reduction,
             strays=self._strays,
         )
-        self._step.probing = self._probing
+        self._step.probing = self._probing if due(self._number) else None
         self._step.several = len(self._rounds.known) > 1
         self._strays.attach()
         self._arrivals.forget()
@@ -252,9 +252,10 @@ class Recorder:
         self._inside = 0
         if self._step is not None:
             held = self._held[id(optimizer)] = self._rounds.held(optimizer, self._params.measurable())
+            probing = self._step.probing
             self._guard.run("the weights", self._step.before_update, held)
-            if self._probing is not None and self._number == 0 and self._rounds.first(optimizer):
-                self._guard.run("the probes", self._probe, self._probing, optimizer)
+            if probing is not None and self._rounds.first(optimizer):
+                self._guard.run("the probes", self._probe, probing, optimizer)
 
     def _probe(self, probing: Probing, optimizer: Any) -> None:
         """Run the probes while nothing of ours looks at the model."""
