@@ -7,58 +7,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402, N812
 
-import unstuck  # noqa: E402, F401  (wires `Recording.diagnose`)
-from unstuck import datasets  # noqa: E402
-from unstuck.sources.torch.record import record  # noqa: E402
-
-DIGITS = datasets.digits()
-X = torch.tensor(DIGITS.inputs[:300].reshape(300, -1))
-Y = torch.tensor(DIGITS.targets[:300]).long()
-YES = (Y[:, None] > 4).float()
-BATCH = 50
-entropy = nn.CrossEntropyLoss()
-
-
-def mlp(*more, out=10, hidden=nn.Tanh):
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(64, 32), hidden(), nn.Linear(32, out), *more)
-
-
-def batches(steps, *tensors):
-    for i in range(steps):
-        rows = torch.arange(i * BATCH, (i + 1) * BATCH) % 300
-        yield [tensor[rows] for tensor in tensors]
-
-
-def watched(models, optimizers, step, *, steps=60, data=(X, Y)):
-    """The diagnosis of a program that makes `step(x, y)` on each batch."""
-    torch.manual_seed(0)
-    with record(models, optimizers) as run:
-        for x, y in batches(steps, *data):
-            step(x, y)
-    return run.diagnose()
-
-
-def trained(model, loss=entropy, optimizer=None, *, lr=0.5, clear=True, **more):
-    optimizer = optimizer or torch.optim.SGD(model.parameters(), lr=lr)
-
-    def step(x, y):
-        if clear:
-            optimizer.zero_grad()
-        loss(model(x), y).backward()
-        optimizer.step()
-
-    return watched(model, optimizer, step, **more)
-
-
-def first(diagnosis):
-    found = diagnosis.findings[0]
-    return found.code, found.severity, found.layer
-
-
-def faults(diagnosis):
-    return [(found.code, found.layer) for found in diagnosis.findings if found.severity != "info"]
-
+from digit_programs import YES, X, Y, entropy, faults, first, mlp, trained, watched  # noqa: E402
 
 # ---- what feeds the loss
 
@@ -145,43 +94,6 @@ def test_label_coding():
     assert first(trained(mlp(), data=(X, 0 * Y + 3))) == ("OUT007", "warning", "2")
     ignored = trained(mlp(), nn.CrossEntropyLoss(ignore_index=255), data=(X, torch.where(Y == 9, 255, Y)))
     assert faults(ignored) == []
-
-
-def until(step, wrong, loss):
-    """Train; at a step the labels are `wrong(labels)`."""
-    model = mlp()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    run = record(model, optimizer)
-    try:
-        with run:
-            for i, (x, y) in enumerate(batches(60, X, Y)):
-                optimizer.zero_grad()
-                loss(model(x), wrong(y) if i == step else y).backward()
-                optimizer.step()
-    except (IndexError, ValueError):
-        assert run.steps == step
-    return run
-
-
-@pytest.mark.parametrize("step", [0, 1, 7])
-@pytest.mark.parametrize("loss", [entropy, lambda scores, y: F.nll_loss(scores.log_softmax(1), y)])
-def test_labels_that_make_the_loss_raise(loss, step):
-    run = until(step, lambda y: y + 1, loss)
-    assert run.warnings == (["no optimiser step was seen"] if step == 0 else [])
-    diagnosis = run.diagnose()
-    assert first(diagnosis) == ("OUT007", "error", "2")
-    assert "found 10 at step" in diagnosis.findings[0].summary
-    negative = until(step, lambda y: y - 1, loss).diagnose()
-    assert first(negative) == ("OUT007", "error", "2")
-    assert "found -1 at step" in negative.findings[0].summary
-    assert until(step, lambda y: y, loss).diagnose().healthy
-
-
-def test_what_else_makes_a_training_raise_is_no_label():
-    run = until(3, lambda y: y[:-1], entropy)  # one label too few
-    assert "OUT007" not in [one.code for one in run.diagnose().findings]
-    ignored = until(3, lambda y: torch.where(y == 9, -100, y), entropy)
-    assert ignored.diagnose().healthy
 
 
 # ---- what the optimiser works with
@@ -288,45 +200,6 @@ def test_remade_layer():
     diagnosis = trained(Remade())
     assert first(diagnosis) == ("ARC003", "error", "last")
     assert faults(diagnosis) == [("ARC003", "last")]
-
-
-class Unnamed(nn.Module):
-    """A layer that no attribute holds: new in every pass, or one of a plain list."""
-
-    def __init__(self, way):
-        super().__init__()
-        self.first, self.way, self.calls = nn.Linear(64, 32), way, 0
-        self.others = [nn.Linear(32, 10) for _ in range(2)]
-
-    def forward(self, x):
-        self.calls += 1
-        hidden = torch.tanh(self.first(x))
-        if self.way == "layer":
-            return nn.Linear(32, 10)(hidden)
-        if self.way == "weight":
-            return F.linear(hidden, nn.Parameter(torch.randn(10, 32) / 6))
-        if self.way == "scale":
-            return self.others[0](nn.BatchNorm1d(32)(hidden))
-        return self.others[self.calls % 2](hidden)
-
-
-@pytest.mark.parametrize("way", ["layer", "weight"])
-def test_a_layer_that_is_made_in_forward_and_kept_nowhere(way):
-    diagnosis = trained(Unnamed(way))
-    assert first(diagnosis) == ("ARC003", "error", "Linear_1")
-    assert faults(diagnosis) == [("ARC003", "Linear_1")]
-    assert "LRN005" in [one.code for one in diagnosis.findings[0].consequences]
-
-
-def test_layers_that_take_turns_are_not_made_anew():
-    assert faults(trained(Unnamed("turns"), lr=0.1)) == [("LRN005", "Linear_1")]
-
-
-def test_a_scale_that_is_made_in_forward():
-    diagnosis = trained(Unnamed("scale"))
-    assert ("ARC003", "warning", "BatchNorm1d_1") in [
-        (one.code, one.severity, one.layer) for one in diagnosis.findings
-    ]
 
 
 # ---- gradients
