@@ -1,6 +1,6 @@
 """A recording: the measurements of a training, its structure, and what is known of it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -252,6 +252,16 @@ class Recording:
             return place.get(name.removesuffix(BIAS), len(place)), name.endswith(BIAS)
 
         return tuple(sorted(self._table.layers_of(quantity), key=order))
+
+    def without(self, quantities: Collection[str]) -> "Recording":
+        """The same recording without some quantities; structure and meta are shared."""
+        kept = Recording(self.structure, self.meta)
+        for rows in self.rows():
+            if rows.quantity not in quantities:
+                column = kept._table.column(rows.quantity, rows.layer)
+                column.extend(rows.steps, rows.values, rows.null)
+        kept.steps = self.steps
+        return kept
 
     def rows(self) -> Iterator[Rows]:
         """All rows, one group for each quantity and layer."""
