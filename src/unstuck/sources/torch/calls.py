@@ -1,7 +1,7 @@
 """Forward hooks: which module made what, in which order, and statistics of what came out."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,12 +41,13 @@ class Group:
 class Calls:
     """Keeps what the forward passes of a measured step show, until `clear`."""
 
-    def __init__(self, marks: Marks, failed: Any) -> None:
+    def __init__(self, marks: Marks, failed: Any, note: Callable[[str], None]) -> None:
         """Prepare.
 
         Args:
             marks: where operations of the graph are marked.
             failed: called with an exception of ours; it must not raise.
+            note: called with a sentence on what is not measured.
         """
         self.marks = marks
         self.groups: list[Group] = []
@@ -56,7 +57,7 @@ class Calls:
         """Whether calls are looked at now: off during a backward pass, which may repeat calls."""
         self.light = False
         """Whether only outputs are measured: the order of the operations is known."""
-        self._failed = failed
+        self._failed, self._note = failed, note
         self._handles: list[Any] = []
         self._hooked: tuple[int, ...] | None = None
         self._own: dict[nn.Module, tuple[list[torch.Tensor], str]] = {}
@@ -190,6 +191,8 @@ class Calls:
             group.axes[result.dim()] = axis
             if seen is not None:
                 group.looks.append((full, seen))
+            elif result.is_complex():
+                self._note("outputs that are complex numbers were not measured")
 
     def _mark(
         self,

@@ -58,7 +58,7 @@ class Recorder:
         self._marks = Marks()
         if probe:
             self._probing = Probing(self.models, self._recording, self.warnings)
-        self._calls = Calls(self._marks, self._guard.failed)
+        self._calls = Calls(self._marks, self._guard.failed, self._guard.note)
         self._rounds = Rounds([inner(one) for one in optimizers])
         self._predictions = Predictions(self._marks, self._recording.meta)
         self._params = Params(self.models)
