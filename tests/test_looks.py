@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional
 
 from unstuck.sources.torch.looks import MOST_NUMBERS, look
+from unstuck.sources.torch.record import record
 
 IMAGES = torch.randn(6, 5, 9, 7, generator=torch.Generator().manual_seed(0))
 
@@ -92,3 +95,41 @@ def test_numbers_that_stand_for_several_entries():
     assert numbers[:, :, 0].tolist() == [[0, 1, 2]] * 4
     _, numbers = kept(torch.arange(4.0), 1)
     assert numbers[:, 0, 0].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("way", ["apart", "in place", "changed before", "subclass", "other input"])
+def test_a_relu_is_looked_at_in_its_own_right_or_through_its_input(way):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 4, 3)
+            self.act = Doubled() if way == "subclass" else nn.ReLU(inplace=way == "in place")
+            self.last = nn.Linear(4, 2)
+
+        def forward(self, x):
+            hidden = self.conv(x)
+            if way == "changed before":
+                hidden.add_(1)
+            self.after = self.act(hidden + 1 if way == "other input" else hidden)
+            return self.last(self.after.mean((2, 3)))
+
+    class Doubled(nn.ReLU):
+        def forward(self, x):
+            return 2 * torch.relu(x)
+
+    torch.manual_seed(0)
+    net = Net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    run = record(net, optimizer, every=1)
+    x = torch.randn(8, 1, 12, 12)
+    with run:
+        for _ in range(3):
+            functional.cross_entropy(net(x), torch.arange(8) % 2).backward()
+            optimizer.step()
+            after = net.after.detach()
+            step = run.recording.steps - 1
+            found = run.recording.at("act_mean", "act", step)
+            assert found == pytest.approx(float(after.mean()), rel=0.05)  # some positions of each image
+            if way != "subclass":  # of which nobody knows that it is piecewise linear
+                share = float((after == 0).float().mean())
+                assert run.recording.at("zero", "act", step) == pytest.approx(share, abs=0.05)

@@ -82,6 +82,11 @@ def look(output: torch.Tensor, kind: str, axis: int, *, weighted: bool) -> Look 
     )
 
 
+def rectified(seen: Look) -> Look:
+    """The look at a ReLU of an output, from the look at that output."""
+    return Look("ReLU", seen.units, seen.shape, torch.relu(seen.numbers), own=True, total=None)
+
+
 class _Plan(NamedTuple):
     """Which numbers of an output are looked at."""
 

@@ -63,7 +63,7 @@ class Reduction:
         """
         self._recording = recording
         self._waiting: dict[tuple[int, tuple[Kept, ...]], list[Found]] = {}
-        self._room: dict[tuple[str, int], torch.Tensor] = {}
+        self._room: dict[int, torch.Tensor] = {}
         """Memory that the next measured step may use again."""
 
     @property
@@ -97,9 +97,10 @@ class Reduction:
                 a close look is taken; all else is in the recording after `flush`.
             close: whether ranks, cosines and distinct outputs are measured too.
         """
-        alike: dict[tuple[torch.device, int], list[tuple[str, Look]]] = {}
+        alike: dict[tuple[torch.device, torch.dtype, int], list[tuple[str, Look]]] = {}
         for one in looks:
-            alike.setdefault((one[1].numbers.device, one[1].numbers.shape[0]), []).append(one)
+            numbers = one[1].numbers
+            alike.setdefault((numbers.device, numbers.dtype, numbers.shape[0]), []).append(one)
         for number, group in enumerate(alike.values()):
             ordered = sorted(group, key=lambda one: _order(one[1].kind))
             blocks = _bring_blocks(gather, ordered) if close else None
@@ -120,10 +121,10 @@ class Reduction:
         samples = looks[0][1].numbers.shape[0]
         kept = tuple(Kept(name, one.kind, one.units, one.shape, one.total is not None) for name, one in looks)
         numbers = [one.numbers for _, one in looks]
-        x = torch.cat(numbers, dim=1, out=self._space("x", at.group, numbers[0], (samples, sum(widths))))
-        first, arrays = x[0], list[Floats]()
+        x = torch.cat(numbers, dim=1, out=self._space(at.group, numbers[0], (samples, sum(widths))))
+        first, arrays = x[0].clone(), list[Floats]()
         gather.put(first, arrays.append)
-        gather.put(self._reduced(x, first, widths, at.group), arrays.append)
+        gather.put(_reduced(x, first, widths), arrays.append)
         summed = [one.total for _, one in looks if one.total is not None]
         gather.put_all(summed or [first[0]], arrays.append)
 
@@ -147,48 +148,13 @@ class Reduction:
 
         gather.put(first[:0], finish)
 
-    def _space(self, name: str, group: int, like: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    def _space(self, group: int, like: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
         """Memory for so many numbers: that of the measured step before, if it fits."""
-        room = self._room.get((name, group))
-        if (
-            room is None
-            or tuple(room.shape) != shape
-            or room.dtype != like.dtype
-            or room.device != like.device
-        ):
-            room = self._room[name, group] = like.new_empty(shape)
+        room = self._room.get(group)
+        fits = room is not None and tuple(room.shape) == shape and room.dtype == like.dtype
+        if room is None or not fits or room.device != like.device:
+            room = self._room[group] = like.new_empty(shape)
         return room
-
-    def _reduced(self, x: torch.Tensor, first: torch.Tensor, widths: list[int], group: int) -> torch.Tensor:
-        """Means over the samples, all in one reduction.
-
-        Args:
-            x: (N, numbers): of plain operations, of the ReLU family, of Sigmoid, of Tanh.
-            first: (numbers,), its first row.
-            widths: how many numbers each of the four has.
-            group: number of these outputs among those of the step.
-
-        Returns:
-            (2 * numbers + pieces + 2 * slopes,): of the distances to the first sample, of their squares, of
-            what is not 0, of the slopes' size, and of flat slopes.
-        """
-        wide, pieces, sigmoids, tanhs = x.shape[1], *widths[1:]
-        slopes = sigmoids + tanhs
-        room = self._space("room", group, x, (x.shape[0], 2 * wide + pieces + 2 * slopes))
-        moved, squares, active, size, flat = room.split([wide, wide, pieces, slopes, slopes], dim=1)
-        _, piece, sigmoid, tanh = x.split(widths, dim=1)
-        # distances to the first sample: exactly 0 for a constant output, and no cancellation for others
-        torch.sub(x, first, out=moved)
-        torch.mul(moved, moved, out=squares)
-        if pieces:
-            torch.sign(piece, out=active).abs_()
-        if sigmoids:
-            torch.neg(sigmoid, out=size[:, :sigmoids]).add_(1).mul_(sigmoid).mul_(4).abs_()
-        if tanhs:
-            torch.mul(tanh, tanh, out=size[:, sigmoids:]).neg_().add_(1).abs_()
-        if slopes:
-            torch.lt(size, FLAT, out=flat)
-        return room.mean(0)
 
 
 class Place(NamedTuple):
@@ -201,6 +167,33 @@ class Place(NamedTuple):
 def _order(kind: str) -> int:
     """Outputs that are treated alike stand together."""
     return 1 if kind in PIECEWISE else 2 if kind == "Sigmoid" else 3 if kind in SATURATING else 0
+
+
+def _reduced(x: torch.Tensor, first: torch.Tensor, widths: list[int]) -> torch.Tensor:
+    """Means over the samples.
+
+    Args:
+        x: (N, numbers): of plain operations, of the ReLU family, of Sigmoid, of Tanh; overwritten.
+        first: (numbers,), its first row.
+        widths: how many numbers each of the four has.
+
+    Returns:
+        (2 * numbers + pieces + 2 * slopes,): of the distances to the first sample, of their squares, of
+        what is not 0, of the slopes' size, and of flat slopes.
+    """
+    _, piece, sigmoid, tanh = x.split(widths, dim=1)
+    pieces: list[torch.Tensor] = []
+    slopes: list[torch.Tensor] = []
+    if widths[1]:
+        pieces.append(piece.sign().abs_().mean(0))
+    if widths[2]:
+        slopes.append((1 - sigmoid).mul_(sigmoid).mul_(4).abs_())
+    if widths[3]:
+        slopes.append((tanh * tanh).neg_().add_(1).abs_())
+    flat = [(size < FLAT).to(size.dtype).mean(0) for size in slopes]
+    # distances to the first sample: exactly 0 for a constant output, and no cancellation for others
+    moved = x.sub_(first).mean(0)
+    return torch.cat([moved, x.square_().mean(0), *pieces, *(size.mean(0) for size in slopes), *flat])
 
 
 def _bring_blocks(gather: Gather, looks: Sequence[tuple[str, Look]]) -> dict[str, Floats]:
