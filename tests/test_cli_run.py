@@ -199,3 +199,15 @@ def test_wrong_usage_is_one_line_and_nothing_is_run(words, said, train):
     assert said in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+def test_a_script_that_dies_of_its_labels(tmp_path):
+    text = TRAIN.replace('print("epoch", epoch, flush=True)', 'y += 1; print("epoch", epoch, flush=True)')
+    (tmp_path / "train.py").write_text(text)
+    done = subprocess.run(
+        [*UNSTUCK, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 2
+    assert "1. OUT007 label-coding in head  (error)" in done.stdout
+    assert done.stderr.rstrip().endswith("IndexError: Target 3 is out of bounds.")
+    assert "OUT007" not in done.stderr

@@ -398,3 +398,16 @@ def test_bad_arguments_are_refused_in_words(arguments, words):
 def test_what_the_loss_raises_comes_through():
     with pytest.raises(IndexError, match="Target 4 is out of bounds"):
         examine(MODEL, CE, X, Y + 1, sgd(MODEL))
+
+
+def test_targets_of_other_samples_are_tried_too():
+    torch.manual_seed(0)
+    x = torch.randn(64, 8)
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 2))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    entropy, own = nn.CrossEntropyLoss(), (x[:, 0] > 0).long()
+    related = examination(model, entropy, x, own, optimizer)
+    strange = examination(model, entropy, x, torch.randint(2, (64,)), optimizer)
+    assert related.first("probe.permuted") < 0.5  # what belongs to the inputs is learned faster
+    assert strange.first("probe.permuted") > 0.5
+    assert not examination(model, entropy, x, own).has("probe.permuted")  # Adam's rate was ours

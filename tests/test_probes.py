@@ -1,6 +1,7 @@
 """Probes: each separates a planted fault from its repaired sibling, and leaves no trace."""
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from unstuck.sources.torch.loss import find_loss
 from unstuck.sources.torch.marks import Marks
 from unstuck.sources.torch.probes import PROBES, run_probes
 from unstuck.sources.torch.probing import Probing
+from unstuck.sources.torch.record import record
+from unstuck.sources.torch.schedule import is_measured
 from unstuck.sources.torch.sharpness import sharpness
 from unstuck.trace.quantities import QUANTITIES
 from unstuck.trace.recording import Recording
@@ -335,3 +338,41 @@ def test_several_models_are_not_probed():
     probing.attach()
     probing.run(0, None)
     assert warnings == ["the probes were not run, because several models are trained"]
+
+
+# ---- later in a training
+
+
+def long_training(*, watch, rate=lambda _: 1.0, steps=60):
+    """Dropout, batch norm and momentum, a rate that follows a schedule; the weights at the end."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Dropout(0.2), nn.Linear(16, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.5)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    x, y = batch(256)
+    with record(model, optimizer, probe=True) if watch else nullcontext() as run:
+        for step in range(steps):
+            rows = torch.arange(32 * step, 32 * step + 32) % 256
+            optimizer.zero_grad()
+            CE(model(x[rows]), y[rows]).backward()
+            optimizer.step()
+            schedule.step()
+    return [*model.state_dict().values(), torch.get_rng_state()], run
+
+
+def test_probes_are_run_later_too_and_change_nothing():
+    plain, _ = long_training(watch=False)
+    watched, run = long_training(watch=True)
+    assert all(torch.equal(one, other) for one, other in zip(watched, plain, strict=True))
+    assert run.recording.series("probe.start").steps.tolist() == [0, 40]
+    assert run.recording.series("probe.overfit").steps.tolist() == [0]
+    assert run.recording.at("probe.start", "", 40) < run.recording.at("probe.start", "", 0)
+    assert run.recording.steps == 60
+    assert len(run.recording.series("grad_norm", "0").steps) == len([s for s in range(60) if is_measured(s)])
+
+
+def test_a_rate_that_became_too_low_is_seen_by_the_later_probe():
+    slow = long_training(watch=True, rate=lambda step: 1.0 if step < 2 else 0.02)[1].diagnose()
+    assert [(one.code, one.step) for one in slow.findings] == [("LRN002", 40)]
+    sound = long_training(watch=True)[1].diagnose()
+    assert sound.healthy, sound.findings

@@ -396,3 +396,60 @@ def test_a_very_deep_graph_ends_the_walk_not_the_training():
         optimizer.step()
     assert any("too large" in one for one in run.warnings)
     assert run.recording.has("grad_norm", "0")
+
+
+class Conv1D(nn.Module):
+    """As GPT-2's linear layers are in the library `transformers`: the weight is (inputs, units)."""
+
+    __module__ = "transformers.pytorch_utils"
+
+    def __init__(self, units, inputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(inputs, units) * 0.3)
+        self.bias = nn.Parameter(torch.zeros(units))
+
+    def forward(self, x):
+        return torch.addmm(self.bias, x.reshape(-1, x.shape[-1]), self.weight).view(*x.shape[:-1], -1)
+
+
+def conv1d(equal):
+    """Sequences through two such layers; of the first, either all units are equal, or all inputs' weights."""
+    torch.manual_seed(0)
+    net = nn.Sequential(Conv1D(5, 4), nn.Tanh(), Conv1D(3, 5))
+    with torch.no_grad():
+        if equal == "units":
+            net[0].weight.copy_(net[0].weight[:, :1].expand(4, 5))
+            net[2].weight.fill_(0.3)
+        elif equal == "inputs":
+            net[0].weight.copy_(net[0].weight[:1].expand(4, 5))
+    x, y = torch.randn(16, 6, 4), torch.randint(3, (16 * 6,))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with record(net, optimizer) as run:
+        for _ in range(20):
+            optimizer.zero_grad()
+            functional.cross_entropy(net(x).flatten(0, 1), y).backward()
+            optimizer.step()
+    assert not run.warnings
+    return run.recording
+
+
+def test_a_weight_that_lies_turned_has_its_units_along_the_second_axis():
+    recording = conv1d(equal="")
+    node = recording.structure.node("0")
+    assert (node.type, node.parameters, node.units, node.fan_in) == (
+        "Linear", {"weight": (5, 4), "bias": (5,)}, 5, 4,
+    )  # fmt: skip
+    assert recording.first("distinct_units", "0") == 5
+    assert recording.first("units", "0") == 5  # of the output: the last axis, not the sequence
+    assert recording.first("units", "2") == 3
+
+
+def test_identical_units_of_a_weight_that_lies_turned():
+    same, sibling = conv1d("units"), conv1d("inputs")
+    assert same.first("distinct_units", "0") == 1
+    assert same.first("unit_spread", "0") == 0
+    found = same.diagnose().findings
+    assert ("INI002", "0") in [(one.code, one.layer) for one in found]
+    # equal rows of the tensor are equal inputs, not equal units
+    assert sibling.first("distinct_units", "0") == 5
+    assert "INI002" not in [one.code for one in sibling.diagnose().findings]

@@ -12,7 +12,7 @@ import torch_trainings
 from torch_trainings import made, random_batches, trained
 from twins import to_torch
 from unstuck import nn as engine
-from unstuck.sources.torch import looks
+from unstuck.sources.torch import blocks
 from unstuck.sources.torch.record import record
 from unstuck.trace import measure
 
@@ -147,7 +147,7 @@ def test_close_looks_measure_as_all_others(shape):
         lambda x: np.maximum(x, 0),
         lambda x: np.where(x > 2, np.nan, x),
     ):
-        found, expected = looks._close(change(block)), measure.output_stats(change(block))
+        found, expected = blocks.block_stats(change(block)), measure.output_stats(change(block))
         for name, value in found.items():
             assert value == (None if expected[name] is None else pytest.approx(expected[name], rel=1e-9)), (
                 name

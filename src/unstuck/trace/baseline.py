@@ -10,6 +10,7 @@ Labels = npt.NDArray[np.int64]
 BINARY = {"BCELoss": 0.5, "BCEWithLogitsLoss": 0.0}
 """Losses of a yes/no output, with the output that stands for "undecided"."""
 CLASSES = frozenset({"CrossEntropyLoss", "NLLLoss"})
+DISTANCES = frozenset({"MSELoss", "L1Loss"})
 
 
 def class_labels(targets: Array) -> Labels | None:
@@ -38,7 +39,8 @@ def baseline_loss(loss_name: str | None, targets: Array, n_classes: int | None) 
     """Loss of the best constant prediction.
 
     With m the mean target of each output: −Σ m log m for cross entropy, the mean binary entropy of m
-    for binary cross entropy, the mean variance of the targets for MSELoss.
+    for binary cross entropy, the mean variance of the targets for MSELoss, their mean distance to the median
+    for L1Loss.
 
     Args:
         loss_name: class name, such as "MSELoss".
@@ -54,13 +56,14 @@ def baseline_loss(loss_name: str | None, targets: Array, n_classes: int | None) 
         >>> round(baseline_loss("CrossEntropyLoss", np.array([0, 1, 1, 0]), 2), 6)
         0.693147
     """
-    if loss_name not in CLASSES | BINARY.keys() | {"MSELoss"} or np.size(targets) == 0:
+    if loss_name not in CLASSES | BINARY.keys() | DISTANCES or np.size(targets) == 0:
         return None
     wanted = _outputs_wanted(np.asarray(targets), n_classes, as_classes=loss_name in CLASSES)
     if wanted is None or not np.isfinite(wanted).all():
         return None
-    if loss_name == "MSELoss":
-        return float(np.mean(wanted.var(axis=0)))
+    if loss_name in DISTANCES:
+        apart = np.abs(wanted - np.median(wanted, axis=0)) if loss_name == "L1Loss" else wanted.var(axis=0)
+        return float(np.mean(apart))
     mean = wanted.mean(axis=0)
     if bool(np.any(mean < 0)) or (loss_name in BINARY and bool(np.any(mean > 1))):
         return None

@@ -1,8 +1,11 @@
 """A recording: the measurements of a training, its structure, and what is known of it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from unstuck import wiring
 from unstuck.errors import UnstuckError
@@ -75,14 +78,31 @@ class Recording:
 
     def add_row(self, step: int, layer: str, values: Mapping[str, float | None]) -> None:
         """Adds a row for each quantity."""
-        column = self._table.column
-        for quantity, value in values.items():
-            if step >= 0 and (value is None or type(value) is float):  # the usual case, without checks
-                column(quantity, layer).add(step, value)
-            else:
+        if step >= 0 and all(type(value) is float or value is None for value in values.values()):
+            self._table.add(step, layer, values)  # the usual case, without further checks
+        else:
+            for quantity, value in values.items():
                 self.add(step, layer, quantity, value)
         if values:
             self.steps = max(self.steps, step + 1)
+
+    def add_columns(
+        self, steps: Sequence[int], layer: str, columns: Mapping[str, npt.NDArray[np.float64]]
+    ) -> None:
+        """Adds rows of several steps.
+
+        Args:
+            steps: (N,), rising.
+            layer: whose they are.
+            columns: by quantity, (N,); NaN is undefined.
+
+        Raises:
+            UnstuckError: for an unknown quantity.
+        """
+        numbers = np.array(steps, dtype=np.int64)
+        for quantity, values in columns.items():
+            self._table.column(quantity, layer).extend(numbers, values, np.isnan(values))
+        self.steps = max([self.steps, *(step + 1 for step in steps[-1:])])
 
     def step(
         self,
@@ -232,6 +252,16 @@ class Recording:
             return place.get(name.removesuffix(BIAS), len(place)), name.endswith(BIAS)
 
         return tuple(sorted(self._table.layers_of(quantity), key=order))
+
+    def without(self, quantities: Collection[str]) -> "Recording":
+        """The same recording without some quantities; structure and meta are shared."""
+        kept = Recording(self.structure, self.meta)
+        for rows in self.rows():
+            if rows.quantity not in quantities:
+                column = kept._table.column(rows.quantity, rows.layer)
+                column.extend(rows.steps, rows.values, rows.null)
+        kept.steps = self.steps
+        return kept
 
     def rows(self) -> Iterator[Rows]:
         """All rows, one group for each quantity and layer."""

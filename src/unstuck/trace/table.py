@@ -1,7 +1,7 @@
 """The rows of a trace, one compact column for each (quantity, layer)."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -46,9 +46,10 @@ class Column:
     def add(self, step: int, value: float | None) -> None:
         """Appends a row; a second value for the step that came last replaces the first."""
         self._read = None
-        if self.steps and self.steps[-1] == step:
-            del self.steps[-1], self.values[-1], self.null[-1]
-        self.steps.append(step)
+        steps = self.steps
+        if steps and steps[-1] == step:
+            del steps[-1], self.values[-1], self.null[-1]
+        steps.append(step)
         self.values.append(0.0 if value is None else value)
         self.null.append(value is None)
 
@@ -88,6 +89,8 @@ class Table:
         self._columns: dict[str, dict[str, Column]] = {}
         self.layers: dict[str, None] = {}
         """Every layer name in the order of its first row (an ordered set)."""
+        self._together: dict[str, tuple[tuple[str, ...], list[Column]]] = {}
+        """By layer, the quantities that it was last given at once, and their columns."""
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -105,6 +108,19 @@ class Table:
             check_quantity(quantity)
         self.layers.setdefault(layer)
         return self._columns.setdefault(quantity, {}).setdefault(layer, Column())
+
+    def add(self, step: int, layer: str, values: Mapping[str, float | None]) -> None:
+        """A row for each quantity of a layer.
+
+        Raises:
+            UnstuckError: for a quantity that is not in `quantities.QUANTITIES`.
+        """
+        names = tuple(values)
+        known = self._together.get(layer)
+        if known is None or known[0] != names:
+            known = self._together[layer] = (names, [self.column(name, layer) for name in names])
+        for column, value in zip(known[1], values.values(), strict=True):
+            column.add(step, value)
 
     def find(self, quantity: str, layer: str) -> Column | None:
         """The column, or None when nothing was measured."""

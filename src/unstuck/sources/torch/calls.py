@@ -1,15 +1,17 @@
 """Forward hooks: which module made what, in which order, and statistics of what came out."""
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from unstuck.sources.torch.looks import PASSING, Look, look
+from unstuck.sources.torch.looks import PASSING, Look, look, rectified
 from unstuck.sources.torch.marks import MAX_CALLS, Call, Marks
+from unstuck.sources.torch.modules import kind_of, operations, sealed
 from unstuck.trace.structure import INPUT
 
 MOST_GROUPS = 16
@@ -33,19 +35,44 @@ class Group:
     looks: list[tuple[str, Look]] = field(default_factory=list[tuple[str, Look]])
     axes: dict[int, int] = field(default_factory=dict[int, int])
     """Where the last output with so many axes had its units."""
+    latest: "Latest | None" = None
     times: dict[nn.Module, int] = field(default_factory=dict[nn.Module, int])
     """How often each module was called."""
+
+
+class Latest(NamedTuple):
+    """The output that was looked at last."""
+
+    output: weakref.ref[torch.Tensor]
+    version: int
+    axis: int
+    look: Look
+
+    def rectified(self, module: nn.Module, given: Any, axis: int) -> Look | None:
+        """The look at a ReLU's output, if its input is this output: a ReLU of the numbers that are here.
+
+        Of a large output, to copy some numbers takes many times as long.
+        """
+        if type(module) is not nn.ReLU or axis != self.axis:
+            return None
+        args, _ = given
+        if len(args) != 1 or args[0] is not self.output():
+            return None
+        if args[0]._version != self.version + module.inplace:  # noqa: SLF001  (changed in between)
+            return None
+        return rectified(self.look)
 
 
 class Calls:
     """Keeps what the forward passes of a measured step show, until `clear`."""
 
-    def __init__(self, marks: Marks, failed: Any) -> None:
+    def __init__(self, marks: Marks, failed: Any, note: Callable[[str], None]) -> None:
         """Prepare.
 
         Args:
             marks: where operations of the graph are marked.
             failed: called with an exception of ours; it must not raise.
+            note: called with a sentence on what is not measured.
         """
         self.marks = marks
         self.groups: list[Group] = []
@@ -55,7 +82,7 @@ class Calls:
         """Whether calls are looked at now: off during a backward pass, which may repeat calls."""
         self.light = False
         """Whether only outputs are measured: the order of the operations is known."""
-        self._failed = failed
+        self._failed, self._note = failed, note
         self._handles: list[Any] = []
         self._hooked: tuple[int, ...] | None = None
         self._own: dict[nn.Module, tuple[list[torch.Tensor], str]] = {}
@@ -80,13 +107,13 @@ class Calls:
         self.detach()
         self._hooked = modules
         for number, model in enumerate(models.values()):
-            if not _sealed(model):
+            if not sealed(model):
                 self._handles.append(model.register_forward_pre_hook(self._enter(number), with_kwargs=True))
-        for name, module, number in _modules(models):
+        for name, module, number in operations(models):
             self._own[module] = (list(module.parameters()), kind_of(module))
             self._handles.append(module.register_forward_hook(self._leave(name, number), with_kwargs=True))
         for model in models.values():  # after its own hook as a layer, when it is one
-            if not _sealed(model):
+            if not sealed(model):
                 self._handles.append(model.register_forward_hook(self._exit, always_call=True))
 
     def detach(self) -> None:
@@ -185,10 +212,15 @@ class Calls:
             self._mark(full, module, own, given, result, group)
         if (not before or (not own and before < MAX_CALLS)) and not (self.light and kind.startswith(PASSING)):
             axis = 1 if result.dim() < 3 else _unit_axis(kind, result, group)
-            seen = look(result, kind, axis, weighted=bool(own))
             group.axes[result.dim()] = axis
+            seen = group.latest.rectified(module, given, axis) if group.latest is not None else None
+            seen = seen or look(result, kind, axis, weighted=bool(own))
+            group.latest = None
             if seen is not None:
                 group.looks.append((full, seen))
+                group.latest = Latest(weakref.ref(result), result._version, axis, seen)  # noqa: SLF001
+            elif result.is_complex():
+                self._note("outputs that are complex numbers were not measured")
 
     def _mark(
         self,
@@ -264,73 +296,6 @@ def _tensors(thing: Any, depth: int = 4) -> Iterator[torch.Tensor]:
     elif isinstance(thing, (tuple, list)) and depth:
         for one in thing:
             yield from _tensors(one, depth - 1)
-
-
-def compiled(module: nn.Module) -> bool:
-    """Whether a module's inside is out of sight: compiled or scripted."""
-    return (
-        "_orig_mod" in dict(module.named_children())  # that is how torch.compile wraps
-        or getattr(module, "_compiled_call_impl", None) is not None
-        or isinstance(module, torch.jit.ScriptModule)
-    )
-
-
-def _sealed(model: nn.Module) -> bool:
-    """Whether a hook would end up inside compiled code."""
-    return getattr(model, "_compiled_call_impl", None) is not None or isinstance(
-        model, torch.jit.ScriptModule
-    )
-
-
-def one_operation(module: nn.Module) -> bool:
-    """Whether a module counts as one operation: it has no parts, or is PyTorch's own with weights."""
-    if type(module).__module__ == "torch.nn.modules.loss":
-        return False
-    if next(module.children(), None) is None:
-        return True
-    return next(module.parameters(recurse=False), None) is not None and is_layer(module)
-
-
-def is_layer(module: nn.Module) -> bool:
-    """Whether a module is one of PyTorch's own that computes something itself."""
-    containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
-    own = type(module) is not nn.Module and type(module).__module__.startswith("torch.nn")
-    return own and not isinstance(module, containers)
-
-
-def _modules(models: Mapping[str, nn.Module]) -> Iterable[tuple[str, nn.Module, int]]:
-    """Name, module and model number of every module that is one operation."""
-    seen = set[int]()
-    for number, (prefix, model) in enumerate(models.items()):
-        waiting: list[tuple[str, nn.Module]] = [("", model)]
-        while waiting:
-            name, module = waiting.pop()
-            if id(module) in seen or compiled(module):
-                continue
-            seen.add(id(module))
-            bare = module is model and not is_layer(module)
-            if one_operation(module) and not bare:
-                yield layer_name(prefix, name, model), module, number
-                continue
-            children = [(f"{name}.{key}" if name else key, child) for key, child in module.named_children()]
-            waiting.extend(reversed(children))
-
-
-def kind_of(module: nn.Module) -> str:
-    """Class of a module, whatever was registered to compute its weights, compiled or not."""
-    inner = getattr(module, "_orig_mod", module)
-    return type(inner).__name__.removeprefix("Parametrized")
-
-
-def plain_path(path: str) -> str:
-    """A module's attribute path without the wrappers of torch.compile."""
-    return ".".join(part for part in path.split(".") if part != "_orig_mod")
-
-
-def layer_name(prefix: str, path: str, model: nn.Module) -> str:
-    """Name of a layer: its attribute path, behind its model's name if there are several models."""
-    named = path or ("" if prefix else type(model).__name__)
-    return ".".join(part for part in (prefix, named) if part)
 
 
 def _unit_axis(kind: str, result: torch.Tensor, group: Group) -> int:

@@ -2,9 +2,10 @@
 
 import random
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import partial
+from operator import is_
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -64,8 +65,7 @@ class Kept:
         """By id; holding the objects keeps the ids from being used again."""
         self._tensors: list[_Tensor] = []
         self._contents: list[_Put] = []
-        self.reset_random = _random_states()
-        """Back to the random states that were kept."""
+        self._random = _Random()
         self._by_id: dict[int, _Tensor] = {}
         for thing in things:
             self._keep(thing)
@@ -98,6 +98,14 @@ class Kept:
         """The kept numbers of a tensor, not to be changed; None if it was not kept."""
         one = self._by_id.get(id(tensor))
         return None if one is None else one.copy
+
+    def reset_random(self) -> None:
+        """Back to the random states that were kept."""
+        self._random.put()
+
+    def same_random(self) -> bool:
+        """Whether no random number was drawn since the random states were kept or put back."""
+        return self._random.same()
 
     def gradient(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """The gradient that a tensor had."""
@@ -189,27 +197,27 @@ def _overlaps(tensor: torch.Tensor) -> bool:
 def _holder(holder: Any) -> _Put:
     """Puts the same items back into the same dict, list, set or deque."""
     if isinstance(holder, dict):
-        pairs = list(holder.items())
+        keys, values = list(holder), list(holder.values())
 
         def put_pairs() -> None:
-            now = list(holder.items())
-            if len(now) != len(pairs) or any(
-                key is not old_key or value is not old
-                for (key, value), (old_key, old) in zip(now, pairs, strict=True)
-            ):
+            if not _same(holder, keys) or not _same(holder.values(), values):
                 holder.clear()
-                holder.update(pairs)
+                holder.update(zip(keys, values, strict=True))
 
         return put_pairs
     items = list(holder)
 
     def put_items() -> None:
-        now = list(holder)
-        if len(now) != len(items) or any(one is not old for one, old in zip(now, items, strict=True)):
+        if not _same(holder, items):
             holder.clear()
             (holder.update if isinstance(holder, set) else holder.extend)(items)
 
     return put_items
+
+
+def _same(now: Collection[Any], kept: Sequence[Any]) -> bool:
+    """Whether these are the same objects in the same order."""
+    return len(now) == len(kept) and all(map(is_, now, kept))
 
 
 def _other(thing: Any) -> _Put | None:
@@ -262,20 +270,34 @@ def _ignore(_: Any) -> None:
     return None
 
 
-def _random_states() -> _Put:
-    """Puts back the random states of Python, NumPy and PyTorch (of all devices in use)."""
-    state, numbers, bits = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+class _Random:
+    """The random states of Python, NumPy and PyTorch (of all devices in use)."""
+
+    def __init__(self) -> None:
+        self.python = random.getstate()
+        self.numpy: Any = np.random.get_state()  # noqa: NPY002  (the global state is what programs use)
+        self.torch = _torch_states()
+
+    def put(self) -> None:
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)  # noqa: NPY002
+        torch.set_rng_state(self.torch[0])
+        if len(self.torch) > 1:
+            torch.cuda.set_rng_state_all(self.torch[1:])
+
+    def same(self) -> bool:
+        now: Any = np.random.get_state()  # noqa: NPY002
+        return (
+            random.getstate() == self.python
+            and all(map(np.array_equal, now, self.numpy))
+            and all(map(torch.equal, _torch_states(), self.torch))
+        )
+
+
+def _torch_states() -> list[torch.Tensor]:
+    """Of the processor, then of each GPU if any is in use."""
     used = torch.cuda.is_available() and torch.cuda.is_initialized()
-    on_devices = torch.cuda.get_rng_state_all() if used else []
-
-    def put() -> None:
-        random.setstate(state)
-        np.random.set_state(numbers)  # noqa: NPY002  (the global state is what programs use)
-        torch.set_rng_state(bits)
-        if on_devices:
-            torch.cuda.set_rng_state_all(on_devices)
-
-    return put
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if used else [])]
 
 
 def leaves(loss: torch.Tensor) -> list[torch.Tensor]:

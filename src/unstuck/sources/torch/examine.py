@@ -14,15 +14,15 @@ from unstuck.sources.torch.calls import (
     _tensors as tensors_in,  # pyright: ignore[reportPrivateUsage]  (the one walk over nested tensors)
 )
 from unstuck.sources.torch.copy import Kept, untouched
-from unstuck.sources.torch.probes import PROBES, Probe, rates, run_probes
+from unstuck.sources.torch.probes import PROBES, Probe, permuted, rates, run_probes
 from unstuck.sources.torch.recorder import Recorder
 from unstuck.sources.torch.scene import Scene, arguments
 from unstuck.trace.recording import Recording
 
 STEPS = 30
 """Updates on the one batch."""
-RATE_STEPS = 15
-"""... and at other learning rates."""
+TRIAL_STEPS = 10
+"""... and at other learning rates, and with the targets of other samples."""
 PATIENCE = 3
 """It ends after so many losses that are not finite."""
 OWN_RATE = 1e-3
@@ -38,9 +38,9 @@ def examine(model: Any, loss_fn: Any, inputs: Any, targets: Any, optimizer: Any 
 
     One batch goes forward and back: signal and gradient by depth, dead and saturated units, zero and equal
     weights, the loss and what it compares, the data, what the optimiser lacks. Then it is trained on this
-    batch for a few dozen steps, and a few more at other learning rates, to see whether it learns. At the
-    end weights, buffers, gradients, optimiser, modes, hooks and random states are as they were, to the
-    byte, also when the model raises.
+    batch for a few dozen steps, and a few more at other learning rates and with the targets of other samples,
+    to see whether it learns. At the end weights, buffers, gradients, optimiser, modes, hooks and random
+    states are as they were, to the byte, also when the model raises.
 
     Args:
         model: a `torch.nn.Module`, in the mode in which it will be trained.
@@ -96,7 +96,8 @@ def examination(
         kept.reset()
         probes: dict[str, Probe] = {name: PROBES[name] for name in QUICK}
         if optimizer is not None:
-            probes["rates"] = partial(rates, steps=RATE_STEPS, own=losses)
+            probes["rates"] = partial(rates, steps=TRIAL_STEPS, own=losses)
+            probes["permuted"] = partial(permuted, steps=TRIAL_STEPS, own=losses)
         run_probes(model, loss_fn, inputs, targets, optimizer, recording, 0, probes=probes)
     if optimizer is None:
         _forget_optimizer(recording)
@@ -125,7 +126,7 @@ def _train(scene: Scene, kept: Kept, steps: int) -> tuple[Recording, list[float]
             losses.append(first[0])
             if len(losses) >= PATIENCE and not any(map(math.isfinite, losses[-PATIENCE:])):
                 break
-    recording = _without(recorder.recording, NOT_THE_PROGRAMS)
+    recording = recorder.recording.without(NOT_THE_PROGRAMS)
     if not recording.has("loss"):  # no backward pass told the recorder
         for step, loss in enumerate(losses):
             recording.add(step, "", "loss", loss)
@@ -146,17 +147,6 @@ def _forget_optimizer(recording: Recording) -> None:
     recording.meta.optimizer, recording.meta.optimizer_options = None, {}
     nodes = tuple(msgspec.structs.replace(node, optimised=None) for node in recording.structure.nodes)
     recording.structure = msgspec.structs.replace(recording.structure, nodes=nodes)
-
-
-def _without(recording: Recording, quantities: frozenset[str]) -> Recording:
-    """The same without some quantities."""
-    kept = Recording(recording.structure, recording.meta)
-    for rows in recording.rows():
-        if rows.quantity not in quantities:
-            for step, value, null in zip(rows.steps, rows.values, rows.null, strict=True):
-                kept.add(int(step), rows.layer, rows.quantity, None if null else float(value))
-    kept.steps = recording.steps
-    return kept
 
 
 # ---- what users give

@@ -48,7 +48,7 @@ class Graph:
     """Names that a gradient reaches."""
     loss: Loss | None
     source: str
-    """Name of what feeds the loss."""
+    """Name of what feeds the loss; without one, of what made the number."""
     whole: bool = True
     """False if the graph was too large to be walked to its end."""
     opaque: tuple[str, ...] = ()
@@ -89,6 +89,7 @@ class _Walk:
         source = INPUT
         if self.loss is None:
             self._visit(self.root)
+            source = self.names.get(self.root, INPUT)
         else:
             for fn in self.loss.hidden:
                 for child, _ in fn.next_functions:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from unstuck.sources.torch.handwritten import Difference, difference
 from unstuck.sources.torch.marks import Marks
 from unstuck.sources.torch.ops import LOSSES, REDUCTIONS, SAME_VALUES, kind, saved, shape, signed
 from unstuck.trace.structure import LossFacts
@@ -35,6 +36,8 @@ class Loss:
     target: torch.Tensor | None = None
     prediction: torch.Tensor | None = None
     """What enters it, where it keeps that."""
+    difference: Difference | None = None
+    """What a loss that is written by hand keeps instead."""
     input_shape: tuple[int, ...] = ()
     target_shape: tuple[int, ...] = ()
     target_dtype: str = ""
@@ -45,6 +48,7 @@ class Loss:
     def release(self) -> None:
         """Let go of the graph; what was read from it stays."""
         self.fn = self.source = self.target = self.prediction = None
+        self.difference = None if self.difference is None else self.difference.released()
         self.hidden.clear()
 
     def facts(self, source: str) -> LossFacts:
@@ -75,7 +79,7 @@ def find_loss(root: Any, marks: Marks) -> Loss | None:
         seen.add(fn)
         found = _recognise(fn, marks)
         if found is None and all(_alone(one) for one in path):  # as a side term it may mean anything
-            found = _by_hand(fn, kind(fn))
+            found = _by_hand(fn)
         if found is not None:
             if first is not None:
                 first.plain = False
@@ -202,30 +206,21 @@ def _unexpanded(tensor: torch.Tensor) -> tuple[int, ...]:
     return tuple(extents)
 
 
-def _by_hand(fn: Any, name: str) -> Loss | None:
-    """((prediction - target) ** 2).mean() and the like; the target itself is not kept by PyTorch."""
-    outer = _child(fn) if name in {"Mean", "Sum"} else None
-    if outer is None or kind(outer) not in {"Pow", "Abs", "Mul"}:
+def _by_hand(fn: Any) -> Loss | None:
+    """((prediction - target) ** 2).mean() and the like; of the target PyTorch keeps only the difference."""
+    found = difference(fn)
+    if found is None:
         return None
-    inner = _child(outer)
-    squared = kind(outer) == "Pow" and saved(outer, "exponent") == 2
-    squared = squared or (kind(outer) == "Mul" and inner is not None and inner is _child(outer, 1))
-    if inner is None or kind(inner) != "Sub" or not (squared or kind(outer) == "Abs"):
-        return None
-    sources = [child for child, _ in inner.next_functions if child is not None]
-    if len(sources) != 1:
-        return None
-    given, together = shape(sources[0]), shape(inner)
-    row = len(given) == 2 and given[1] == 1 and together == (given[0], given[0])
-    target_shape = given if together == given else (given[0],) if row else ()
     return Loss(
         fn,
-        "MSELoss" if squared else "L1Loss",
-        sources[0],
-        {fn, outer, inner},
-        reduction="mean" if name == "Mean" else "sum",
-        input_shape=given,
-        target_shape=target_shape,
+        found.loss,
+        found.source,
+        set(found.hidden),
+        reduction=found.reduction,
+        factors=list(found.factors),
+        difference=found,
+        input_shape=found.input_shape,
+        target_shape=found.target_shape,
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from unstuck.errors import UnstuckError
-from unstuck.sources.torch.calls import is_layer, layer_name, plain_path
+from unstuck.sources.torch.modules import is_layer, layer_name, lies_turned, plain_path
 from unstuck.trace.grouping import row_name
 
 WRAPPERS = {"DistributedDataParallel": "module", "DataParallel": "module"}
@@ -84,6 +84,7 @@ class Params:
         """Layers whose parameters were other objects at the last `refresh`."""
         self._earlier: dict[str, weakref.ref[torch.Tensor]] = {}
         self._rows: dict[str, tuple[str, str, bool]] = {}
+        self._measurable: list[Held] = []
         self._noted: list[Held] | None = None
         self._known: set[str] = set()
         self._signature: tuple[int, ...] = ()
@@ -93,13 +94,13 @@ class Params:
         """Ids of all modules and parameters as they are now."""
         found: list[int] = []
         waiting: list[Any] = list(self.models.values())
-        while waiting:
-            module = waiting.pop()
+        for module in waiting:  # it grows on the way
             found.append(id(module))
-            own = module._parameters.values()  # noqa: SLF001  (named_parameters takes ten times as long)
-            # a lazy parameter becomes another type when its shape is known
-            found += [id(one) ^ id(type(one)) for one in own]
-            waiting += [child for child in module._modules.values() if child is not None]  # noqa: SLF001
+            own, parts = module._parameters, module._modules  # noqa: SLF001  (named_parameters takes ten times as long)
+            if own:  # a lazy parameter becomes another type when its shape is known
+                found += [id(one) ^ id(type(one)) for one in own.values()]
+            if parts:
+                waiting += [child for child in parts.values() if child is not None]
         return tuple(found)
 
     def refresh(self) -> None:
@@ -123,19 +124,23 @@ class Params:
                             short,
                             tensor,
                             model,
+                            turned=short == "weight" and lies_turned(module),
                         )
                     )
         self.held = held
+        self._measurable = [one for one in held if not one.tensor.is_meta]
         self.owners = {id(one.tensor): (one.layer, one.short) for one in held}
 
-    def _hold(self, prefix: str, path: str, short: str, tensor: torch.Tensor, model: nn.Module) -> Held:
+    def _hold(
+        self, prefix: str, path: str, short: str, tensor: torch.Tensor, model: nn.Module, *, turned: bool
+    ) -> Held:
         own = bool(path) or is_layer(model)
         layer = layer_name(prefix, path, model) if own else prefix
         name = f"{layer}.{short}" if layer else short
         known = self._rows.get(name)
         if known is not None:
             return Held(known[0], known[1], tensor, row_name(f"{known[0]}.{known[1]}"), known[2])
-        return Held(layer, short, tensor, row_name(name))
+        return Held(layer, short, tensor, row_name(name), turned)
 
     def rename(self, tensor: torch.Tensor, layer: str, short: str, *, turned: bool) -> None:
         """A parameter that stands alone belongs to the layer that an operation makes of it."""
@@ -161,7 +166,7 @@ class Params:
 
     def measurable(self) -> list[Held]:
         """Those whose numbers can be read."""
-        return [one for one in self.held if not one.tensor.is_meta]
+        return self._measurable
 
     def total(self) -> int:
         """Numbers in all of them."""

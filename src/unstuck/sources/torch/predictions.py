@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from unstuck.sources.torch.graph import Graph
+from unstuck.sources.torch.handwritten import target as target_of
 from unstuck.sources.torch.loss import Loss
 from unstuck.sources.torch.marks import Marks
 from unstuck.sources.torch.ops import SAME_VALUES, kind, saved
@@ -61,6 +62,8 @@ class Predictions:
             return
         self._task(loss)
         scores, exact = self.scores(loss, outputs)
+        if loss.target is None and exact:
+            loss.target = _computed_back(loss, scores)
         target = loss.target
         found: dict[str, Floats] = {}
         if scores is not None and scores.is_floating_point() and scores.numel():
@@ -149,6 +152,8 @@ class Predictions:
         values: Values = {}
         target = _restored(found.get("target"), whole=whole)
         everything = _restored(found.get("all"), whole=whole)
+        if loss.difference is not None and everything is not None and not np.isfinite(everything).all():
+            target = everything = None  # it could not be computed back
         scores = found.get("scores")
         if "output" in found:
             low, high, row_sum = (float(number) for number in found["output"])
@@ -200,6 +205,14 @@ class Predictions:
 def _outputs(loss: Loss) -> int:
     """How many outputs a sample has."""
     return int(loss.input_shape[1]) if len(loss.input_shape) > 1 else 1
+
+
+def _computed_back(loss: Loss, scores: torch.Tensor | None) -> torch.Tensor | None:
+    """The target of an error that is written by hand: it is known only as the difference to the scores."""
+    found = loss.difference
+    if found is None or found.numbers is None or scores is None or loss.target_shape != loss.input_shape:
+        return None
+    return target_of(scores, found.numbers, turned=found.turned)
 
 
 def _restored(numbers: Floats | None, *, whole: bool) -> Any:

@@ -108,8 +108,14 @@ def overfit(scene: Scene, steps: int = OVERFIT_STEPS) -> Values:
     return {"probe.overfit": _ended(losses) / losses[0], "probe.overfit_steps": float(len(losses) - 1)}
 
 
-def permuted(scene: Scene, steps: int = RATE_STEPS) -> Values:
-    """The same inputs with the targets of other samples: does it learn those as fast?"""
+def permuted(scene: Scene, steps: int = RATE_STEPS, own: Sequence[float] | None = None) -> Values:
+    """The same inputs with the targets of other samples: does it learn those as fast?
+
+    Args:
+        scene: what to train.
+        steps: updates of each trial.
+        own: losses before each update with the true targets, if that training was made already.
+    """
     targets = scene.targets
     if not isinstance(targets, torch.Tensor) or targets.dim() == 0 or len(targets) < 2:
         raise NotMeasured("the targets are no tensor with several samples")
@@ -117,8 +123,8 @@ def permuted(scene: Scene, steps: int = RATE_STEPS) -> Values:
     others = targets[order.to(targets.device)]
     if bool((others == targets).all()):
         raise NotMeasured("all targets are the same")
-    steps = scene.fewer(steps)
-    own = scene.train(steps)
+    steps = scene.fewer(steps) if own is None else min(scene.fewer(steps), len(own) - 1)
+    own = scene.train(steps) if own is None else own[: steps + 1]
     scene.kept.reset()
     twin = scene.train(steps, targets=others)
     fall, twins = own[0] - _ended(own), twin[0] - _ended(twin)
@@ -200,7 +206,10 @@ def mode_gap(scene: Scene) -> Values:
     with torch.no_grad():
         if not scene.model.training:
             scene.model.train()
-        training = sum(float(scene.loss()) for _ in range(DRAWS)) / DRAWS
+        losses = [float(scene.loss())]
+        if not scene.kept.same_random():
+            losses += [float(scene.loss()) for _ in range(DRAWS - 1)]
+        training = sum(losses) / len(losses)
         scene.kept.reset()
         scene.model.eval()
         evaluation = float(scene.loss())

@@ -1,7 +1,7 @@
 """Probes inside a training that is only watched: its batch and its loss, as far as they can be made again."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -12,12 +12,16 @@ from unstuck.sources.torch.calls import (
     _tensors as tensors_in,  # pyright: ignore[reportPrivateUsage]  (the one walk over nested tensors)
 )
 from unstuck.sources.torch.loss import Loss
-from unstuck.sources.torch.probes import Probe, run_probes
+from unstuck.sources.torch.probes import PROBES, Probe, run_probes
 from unstuck.sources.torch.scene import Given, NotMeasured
+from unstuck.sources.torch.schedule import is_close
 from unstuck.trace.recording import Recording
 
 CLOSE = 1e-3
 """A loss that is computed again must equal the one that was seen, up to this share."""
+
+FIRST_AGAIN = 40
+"""Before this step, the probes of the first step still stand."""
 
 FORMS: Final[dict[str, Callable[..., torch.Tensor]]] = {
     "CrossEntropyLoss": functional.cross_entropy,
@@ -30,6 +34,19 @@ FORMS: Final[dict[str, Callable[..., torch.Tensor]]] = {
     "HuberLoss": functional.huber_loss,
 }
 """Losses that can be computed again from a prediction and a target."""
+
+LATER: Final[dict[str, Probe]] = {"rates": PROBES["rates"]}
+"""Probes that say something else later in a training: the right learning rate changes on the way."""
+
+
+def due(step: int) -> bool:
+    """Whether probes are run at a step: the first, and from the fortieth on with every close look.
+
+    Example:
+        >>> [step for step in range(2000) if due(step)]
+        [0, 40, 251, 1585]
+    """
+    return is_close(step) and (step == 0 or step >= FIRST_AGAIN)
 
 
 class Again:
@@ -147,19 +164,25 @@ class Probing:
         Args:
             step: whose weights these are.
             optimizer: that trains the model.
-            probes: by name; all by default.
+            probes: by name; by default all at the first step, and later those of `LATER`.
         """
         if self._again is None or self._given is None:
-            self.warnings.append(f"the probes were not run, because {self._because}")
+            self._note([f"the probes were not run, because {self._because}"])
             return
+        probes = PROBES if probes is None and step == 0 else LATER if probes is None else probes
         model = next(iter(self.models.values()))
         self.busy = True
         try:
-            self.warnings += run_probes(
+            skipped = run_probes(
                 model, self._again, self._given, self._targets, optimizer, self.recording, step, probes=probes
             )
         finally:
             self.busy = False
+        self._note(skipped)
+
+    def _note(self, sentences: Sequence[str]) -> None:
+        """Keep each sentence once."""
+        self.warnings += [one for one in sentences if one not in self.warnings]
 
 
 def _signed(number: int) -> int:

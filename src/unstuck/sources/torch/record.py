@@ -29,7 +29,8 @@ def record(
             model are found when they step.
         every: measure every so many steps instead of at the first four and then at about five for every
             factor of ten.
-        probe: whether to run what needs extra computations at the end.
+        probe: whether to run what needs extra computations: all probes at the first step, those of the
+            learning rate again at the steps 40, 251, 1585 and so on.
         folder: where to store the recording while it runs: a killed program leaves all but its last seconds.
         goal: what counts as learned, such as "loss<0.1".
         locations: where modules were made, by their id.

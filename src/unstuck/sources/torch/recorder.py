@@ -1,27 +1,29 @@
 """The recorder of a training in PyTorch: it is told of every step, and measures some."""
 
 import os
+import sys
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
 
-from unstuck.sources.torch.calls import Calls, compiled
+from unstuck.sources.torch.arrivals import Arrivals
+from unstuck.sources.torch.calls import Calls
 from unstuck.sources.torch.guard import Guard
-from unstuck.sources.torch.losses import Losses
+from unstuck.sources.torch.ledger import Ledger
 from unstuck.sources.torch.marks import Marks
-from unstuck.sources.torch.params import Held, Params, models_by_name, optimised, options
+from unstuck.sources.torch.modules import compiled
+from unstuck.sources.torch.params import Held, Params, models_by_name
 from unstuck.sources.torch.patches import install
 from unstuck.sources.torch.predictions import Predictions
-from unstuck.sources.torch.probing import Probing
+from unstuck.sources.torch.probing import Probing, due
+from unstuck.sources.torch.refusal import Refusal
 from unstuck.sources.torch.rounds import Rounds, inner
 from unstuck.sources.torch.schedule import is_close, is_measured
-from unstuck.sources.torch.stats import Floats, Gather
 from unstuck.sources.torch.step import Step
-from unstuck.sources.torch.structure import chain, merged, structure
-from unstuck.sources.torch.weights import Rows, Weights
+from unstuck.sources.torch.strays import Strays
+from unstuck.sources.torch.weights import Weights
 from unstuck.sources.torch.writer import Writer
 from unstuck.trace.meta import Meta
 from unstuck.trace.recording import Recording
@@ -50,19 +52,21 @@ class Recorder:
         self._guard = Guard(self._give_up)
         self._probing: Probing | None = None
         self.every = every
-        self.locations = locations or {}
         name = next(iter(self.models.values()))
         self._recording = Recording(meta=Meta(kind="torch", name=type(name).__name__, goal=goal))
         self._writer = Writer(folder, self._recording, flush_seconds) if folder is not None else None
         self._marks = Marks()
         if probe:
             self._probing = Probing(self.models, self._recording, self.warnings)
-        self._calls = Calls(self._marks, self._guard.failed)
-        self._losses = Losses()
+        self._calls = Calls(self._marks, self._guard.failed, self._guard.note)
         self._rounds = Rounds([inner(one) for one in optimizers])
         self._predictions = Predictions(self._marks, self._recording.meta)
         self._params = Params(self.models)
         self._weights = Weights(self._params)
+        self._strays = Strays(locations or {})
+        self._ledger = Ledger(self._recording, self._params, self._guard, locations or {})
+        self._losses, self._reduction = self._ledger.losses, self._ledger.reduction
+        self._arrivals = Arrivals()
         self._step: Step | None = None
         self._number = 0
         self._busy = False
@@ -71,13 +75,10 @@ class Recorder:
         """While an optimiser steps: how many backward passes its closure has run."""
         self._scaler: Any = None
         self._scaled = False
-        self._last_lr: float | None = None
-        self._last_loss, self._last_loss_step = 0.0, -1
-        self._measured: list[int] = []
-        self._named_origin = False
         self._repeats: tuple[tuple[str, ...], ...] | None = None
         """Calls of a forward pass whose graph was walked; None if the next must be walked too."""
-        self._arrivals: list[Any] = []
+        self._held: dict[int, list[Held]] = {}
+        """What the optimisers hold that step now: one may call another."""
         self._remove: Callable[[], None] | None = None
         self._thread = threading.get_ident()
         self._process = os.getpid()
@@ -104,21 +105,31 @@ class Recorder:
             return
         self._remove()
         self._remove = None
+        if os.getpid() == self._process:
+            self._guard.run("what the loss was given", self._learn_refusal, sys.exception())
         self._disarm()
         if self._probing is not None:
             self._probing.detach()
         if os.getpid() != self._process:
             return
-        self._guard.run("the end", self._finish)
+        self._guard.run("the end", self._ledger.finish, self._number, self._weights, self._rounds.optimised)
         self._recording.meta.complete = True
         if self._writer is not None:
             self._guard.run("storing", self._writer.flush)
 
+    def _learn_refusal(self, error: BaseException | None) -> None:
+        """If the program dies of what it gave its loss: keep that."""
+        refusal = Refusal.of(error)
+        if refusal is not None:
+            self._ledger.learn_refusal(
+                self._number, refusal, self._marks, self._calls, self._rounds.optimised
+            )
+
     @property
     def recording(self) -> Recording:
         """What was measured so far."""
-        if self._losses.waiting:
-            self._guard.run("the losses", self._bring_losses)
+        if self._losses.waiting or self._reduction.waiting:
+            self._guard.run("what waits", self._bring_waiting)
         return self._recording
 
     @property
@@ -160,30 +171,6 @@ class Recorder:
             )
         self._arm()
 
-    def _finish(self) -> None:
-        if self._number == 0:
-            self._guard.note("no optimiser step was seen")
-        if self._losses.waiting:
-            self._bring_losses()
-        if self._number == 0:
-            return
-        if not self._recording.has("loss"):
-            self._guard.note("no loss was seen: backward was not called on a single number")
-        if not self._recording.structure.nodes:
-            self._chain()
-        rows: Rows = defaultdict(dict)
-        gather = Gather()
-        held = self._params.measurable()
-        self._weights.units(gather, held, rows, grads=False)
-        moved: Rows = defaultdict(dict)
-        self._weights.drift(gather, held, moved)
-        gather.deliver()
-        for row, values in rows.items():
-            self._recording.add_row(self._number, row, values)
-        for row, values in moved.items():
-            self._recording.add_row(self._number - 1, row, values)
-        self._recording.steps = self._number
-
     # ---- arming
 
     def _arm(self) -> None:
@@ -206,27 +193,24 @@ class Recorder:
             params=self._params,
             weights=self._weights,
             predictions=self._predictions,
+            arrivals=self._arrivals,
+            reduction=self._reduction,
+            strays=self._strays,
         )
-        self._step.probing = self._probing
+        self._step.probing = self._probing if due(self._number) else None
         self._step.several = len(self._rounds.known) > 1
-        if not self._arrivals:
-            self._arrivals = [
-                one.tensor.register_post_accumulate_grad_hook(self._arrived)
-                for one in self._params.held
-                if one.tensor.requires_grad and one.tensor.is_leaf
-            ]
+        self._strays.attach()
+        self._arrivals.forget()
+        self._arrivals.attach(one.tensor for one in self._params.held)
 
     def _disarm(self) -> None:
         self._step = None
         self._calls.active = False
         self._calls.detach()
-        for handle in self._arrivals:
-            handle.remove()
-        self._arrivals.clear()
-
-    def _arrived(self, parameter: torch.Tensor) -> None:
-        if self._step is not None and not self._off():
-            self._step.arrive(parameter)
+        self._strays.detach()
+        self._arrivals.detach()
+        self._weights.release()
+        self._reduction.release()
 
     # ---- what is told of the training (see patches.Watcher)
 
@@ -267,17 +251,21 @@ class Recorder:
             return
         self._inside = 0
         if self._step is not None:
-            self._guard.run("the weights", self._step.before_update, self._held_by(optimizer))
-            if self._probing is not None and self._number == 0 and self._rounds.first(optimizer):
-                self._guard.run("the probes", self._probe, self._probing, optimizer)
+            held = self._held[id(optimizer)] = self._rounds.held(optimizer, self._params.measurable())
+            probing = self._step.probing
+            self._guard.run("the weights", self._step.before_update, held)
+            if probing is not None and self._rounds.first(optimizer):
+                self._guard.run("the probes", self._probe, probing, optimizer)
 
     def _probe(self, probing: Probing, optimizer: Any) -> None:
         """Run the probes while nothing of ours looks at the model."""
         active, self._calls.active = self._calls.active, False
+        arrived = len(self._arrivals)
         try:
             probing.run(self._number, optimizer)
         finally:
             self._calls.active = active
+            self._arrivals.forget(arrived)
 
     def after_step(self, optimizer: Any) -> None:
         """Measure the update; the step may be complete."""
@@ -285,7 +273,8 @@ class Recorder:
             return
         once, self._inside = self._inside == 1, None
         if self._step is not None:
-            self._guard.run("the update", self._step.after_update, self._held_by(optimizer), once)
+            held = self._held.pop(id(optimizer), [])
+            self._guard.run("the update", self._step.after_update, held, once)
         if self._rounds.stepped(optimizer):
             self._guard.run("the step", self._end_step, optimizer)
 
@@ -303,7 +292,7 @@ class Recorder:
 
     def _end_step(self, optimizer: Any) -> None:
         number, step = self._number, self._step
-        self._rates(optimizer)
+        self._ledger.rate(number, optimizer, step)
         if step is not None:
             self._losses.learn(step.ours)
             step.share[0] = 0.0 if step.several and sum(step.ours) > 1 else float(max(sum(step.ours), 1))
@@ -311,97 +300,27 @@ class Recorder:
         self._number += 1
         self._recording.steps = self._number
         if step is not None:
-            self._write(step, optimizer)
+            self._learn_repeats(step)
+            self._ledger.write(step, scaled=self._scaler is not None)
+            self._ledger.learn_structure(step, optimizer, self._rounds.optimised)
+            self._recording.steps = self._number
         if step is not None or is_measured(self._number, self.every):
             self._arm()
         if self._writer is not None and self._writer.due():
-            self._bring_losses()
+            self._bring_waiting()
             self._writer.flush()
 
-    def _write(self, step: Step, optimizer: Any) -> None:
-        """Bring the step's numbers over and put them into the recording."""
-        self._losses.put(step.gather, self._write_losses)
+    def _learn_repeats(self, step: Step) -> None:
+        """Whether the next walk over the graph would tell no more than this step did."""
         seen = tuple(tuple(group.names) for group in self._calls.groups)
         if step.light:
             self._repeats = seen if seen == self._repeats else None
         else:
             self._repeats = step.repeats if len(step.graphs) == 1 and len(seen) == 1 else None
-        with torch.no_grad():
-            step.finish()
-        self._learn_structure(step, optimizer)
-        known = self._params.note_remade()
-        for layer in known:
-            step.rows[layer]["remade"] = float(layer in self._params.remade)
-        loss = self._last_loss if self._last_loss_step == step.number else None
-        if loss is not None:
-            step.rows[""]["loss_finite"] = float(loss - loss == 0)
-        for row, values in step.rows.items():
-            self._recording.add_row(step.number, row, values)
-        fresh = step.number == 0 or step.number - 1 in self._measured[-1:]
-        if not self._named_origin:
-            born = step.origin(loss=loss, scaled=self._scaler is not None, weights_fresh=fresh)
-            if born is not None:
-                self._recording.add(step.number, born, "origin.nonfinite", float(step.number))
-                self._named_origin = True
-        self._measured.append(step.number)
+
+    def _bring_waiting(self) -> None:
+        self._ledger.bring_waiting()
         self._recording.steps = self._number
-
-    def _bring_losses(self) -> None:
-        gather = Gather()
-        self._losses.put(gather, self._write_losses)
-        gather.deliver()
-        self._recording.steps = self._number
-
-    def _write_losses(self, steps: list[int], values: Floats) -> None:
-        for step, value in zip(steps, values.tolist(), strict=True):
-            self._recording.add(step, "", "loss", value)
-            self._last_loss_step, self._last_loss = step, value
-            if value - value == 0 or self._named_origin:
-                continue
-            self._recording.add(step, "", "loss_finite", 0.0)
-            if self._step is None or self._step.number != step:
-                self._named_origin = True
-                last = f"step {self._measured[-1]}" if self._measured else "the start"
-                self._guard.note(
-                    f"the loss of step {step} is the first that is not finite; that step was not measured in "
-                    f"full: the NaN or infinity was born between {last} and step {step}"
-                )
-
-    def _rates(self, optimizer: Any) -> None:
-        """The learning rate, where it is a plain number, whenever it changes and on measured steps."""
-        rate = optimizer.param_groups[0].get("lr")
-        if isinstance(rate, (int, float)) and (self._step is not None or rate != self._last_lr):
-            self._last_lr = float(rate)
-            self._recording.add(self._number, "", "lr", self._last_lr)
-        elif isinstance(rate, torch.Tensor) and self._step is not None:
-            number, recording = self._number, self._recording
-            self._step.gather.put(
-                rate.detach().float().reshape(()).clone(), lambda x: recording.add(number, "", "lr", float(x))
-            )
-
-    # ---- structure
-
-    def _learn_structure(self, step: Step, optimizer: Any) -> None:
-        meta = self._recording.meta
-        if meta.optimizer is None:
-            meta.optimizer, meta.optimizer_options = type(optimizer).__name__, options(optimizer)
-        if self._recording.structure.nodes and not step.close:
-            return
-        for graph, calls, shape in step.graphs:
-            found = structure(graph, calls, self._params, self._optimised, self.locations, shape)
-            self._recording.structure = merged(self._recording.structure, found)
-            for hidden in sorted(set(graph.opaque)):
-                self._guard.note(f"the inside of {hidden} could not be seen in the graph")
-            if not graph.whole:
-                self._guard.note("the graph is too large to be walked to its end: its order is not known")
-
-    def _chain(self) -> None:
-        self._recording.structure = chain(self._params, self._optimised, self.locations)
-        self._guard.note("no graph was seen: the order of the layers is that in which they were defined")
-
-    @property
-    def _optimised(self) -> set[int] | None:
-        return optimised(self._rounds.known) if self._rounds.known else None
 
     # ---- helpers
 
@@ -412,16 +331,6 @@ class Recorder:
     def _owned(self) -> set[int]:
         self._params.refresh()
         return set(self._params.owners)
-
-    def _held_by(self, optimizer: Any) -> list[Held]:
-        """Parameters that this optimiser's step concerns: its own, and with the first one those of none."""
-        own = optimised([optimizer])
-        others = optimised(self._rounds.known) if self._rounds.first(optimizer) else None
-        return [
-            one
-            for one in self._params.measurable()
-            if id(one.tensor) in own or (others is not None and id(one.tensor) not in others)
-        ]
 
     def _off(self) -> bool:
         return (

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from unstuck.sources.torch.params import Held, optimised
+
 
 def inner(optimizer: Any) -> Any:
     """The optimiser itself, without the wrappers of training libraries."""
@@ -48,6 +50,19 @@ class Rounds:
             return True
         self._strangers[id(optimizer)] = optimizer
         return False
+
+    @property
+    def optimised(self) -> set[int] | None:
+        """Ids of all tensors that some optimiser holds; None when none is known."""
+        return optimised(self.known) if self.known else None
+
+    def held(self, optimizer: Any, params: Sequence[Held]) -> list[Held]:
+        """Parameters that an optimiser's step concerns: its own, and with the first one those of none."""
+        own = optimised([optimizer])
+        if not self.first(optimizer):
+            return [one for one in params if id(one.tensor) in own]
+        others = own if len(self.known) == 1 else optimised(self.known)
+        return [one for one in params if (number := id(one.tensor)) in own or number not in others]
 
     @property
     def between(self) -> bool:

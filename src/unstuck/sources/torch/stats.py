@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,9 @@ import torch
 
 Floats = npt.NDArray[np.floating[Any]]
 Use = Callable[[Floats], None]
+
+WIDE = frozenset({torch.float32, torch.float64})
+"""Precisions in which numbers are summed as they are."""
 
 
 class Gather:
@@ -19,25 +22,26 @@ class Gather:
         >>> seen = []
         >>> gather = Gather()
         >>> gather.put(torch.tensor([1.0, 2.0]), lambda numbers: seen.extend(numbers.tolist()))
+        >>> gather.put_all([torch.tensor(3.0)], lambda numbers: seen.extend(numbers.tolist()))
         >>> gather.deliver()
         >>> seen
-        [1.0, 2.0]
+        [1.0, 2.0, 3.0]
     """
 
     def __init__(self) -> None:
         """Nothing to bring yet."""
-        self._parts: dict[torch.device, list[tuple[torch.Tensor, tuple[int, ...], Use]]] = {}
+        self._parts: list[_Part] = []
 
     def put(self, tensor: torch.Tensor, use: Use) -> None:
         """Bring a real tensor; `use` gets it as an array of its shape, in the order of the calls."""
-        self._parts.setdefault(tensor.device, []).append((tensor.reshape(-1), tuple(tensor.shape), use))
+        self._parts.append(_Part(tensor.device, tensor.numel(), use, tensor=tensor))
 
     def put_all(self, scalars: list[torch.Tensor], use: Use) -> None:
         """Bring many single numbers as one array; those on several devices one by one."""
         if not scalars:
             return
         if len({one.device for one in scalars}) == 1:
-            self.put(torch.stack([one.float() if one.is_floating_point() else one for one in scalars]), use)
+            self._parts.append(_Part(scalars[0].device, len(scalars), use, scalars=scalars))
             return
         found = np.zeros(len(scalars))
         for i, one in enumerate(scalars):
@@ -46,14 +50,41 @@ class Gather:
 
     def deliver(self) -> None:
         """Transfer all at once (once for each device), and hand everything out."""
-        parts, self._parts = self._parts, {}
-        for group in parts.values():
-            whole: Floats = torch.cat([part for part, _, _ in group]).cpu().numpy()
-            start = 0
-            for part, shape, use in group:
-                end = start + part.shape[0]
-                use(whole[start:end].reshape(shape))
-                start = end
+        parts, self._parts = self._parts, []
+        arrays = {device: _bring(device, parts) for device in dict.fromkeys(part.device for part in parts)}
+        # single numbers stand in front of the larger tensors
+        scalar_at = dict.fromkeys(arrays, 0)
+        tensor_at = {
+            device: sum(part.numbers for part in parts if part.scalars and part.device == device)
+            for device in arrays
+        }
+        for part in parts:
+            at = scalar_at if part.scalars else tensor_at
+            start = at[part.device]
+            at[part.device] = end = start + part.numbers
+            found = arrays[part.device][start:end]
+            part.use(found if part.tensor is None else found.reshape(part.tensor.shape))
+
+
+class _Part(NamedTuple):
+    """What one call of `put` or `put_all` brings."""
+
+    device: torch.device
+    numbers: int
+    use: Use
+    tensor: torch.Tensor | None = None
+    scalars: list[torch.Tensor] | None = None
+
+
+def _bring(device: torch.device, parts: list[_Part]) -> Floats:
+    """The numbers of one device: first all single ones, then all tensors."""
+    here = [part for part in parts if part.device == device]
+    scalars = [one for part in here for one in part.scalars or ()]
+    flat = [part.tensor.reshape(-1) for part in here if part.tensor is not None]
+    whole = torch.cat([torch.stack(scalars), *flat] if scalars else flat)
+    if whole.is_floating_point() and whole.dtype not in WIDE:
+        whole = whole.float()  # NumPy has not all kinds of half precision
+    return whole.cpu().numpy()
 
 
 def sample(tensor: torch.Tensor, most: int) -> torch.Tensor:

@@ -7,14 +7,17 @@ from typing import Any
 
 import torch
 
+from unstuck.sources.torch.arrivals import Arrivals
 from unstuck.sources.torch.calls import Calls, Group
 from unstuck.sources.torch.graph import Entry, Graph, walk
-from unstuck.sources.torch.looks import Look, bring, look
+from unstuck.sources.torch.looks import Look, look
 from unstuck.sources.torch.marks import Call, Marks
 from unstuck.sources.torch.ops import RESULTS, kind, saved
 from unstuck.sources.torch.params import Held, Params
 from unstuck.sources.torch.predictions import Predictions
+from unstuck.sources.torch.reduction import Reduction
 from unstuck.sources.torch.stats import Gather
+from unstuck.sources.torch.strays import Strays
 from unstuck.sources.torch.weights import Rows, Weights
 from unstuck.trace.measure import Values
 from unstuck.trace.structure import INPUT
@@ -39,6 +42,9 @@ class Step:
         params: Params,
         weights: Weights,
         predictions: Predictions,
+        arrivals: Arrivals,
+        reduction: Reduction,
+        strays: Strays,
     ) -> None:
         """Begin.
 
@@ -51,10 +57,14 @@ class Step:
             params: the parameters.
             weights: measures them.
             predictions: measures what enters the loss.
+            arrivals: which gradients came, in their order.
+            reduction: of outputs.
+            strays: follows layers outside the model's tree.
         """
         self.number, self.close, self.light = number, close, light
         self.marks, self.calls, self.params = marks, calls, params
         self.weights, self.predictions = weights, predictions
+        self.arrivals, self.reduction, self.strays = arrivals, reduction, strays
         self.gather = Gather()
         self.rows: Rows = defaultdict(dict)
         self.scale, self.share = [1.0], [1.0]
@@ -68,8 +78,6 @@ class Step:
         """Operations in the order of the data, over all graphs."""
         self.finite: dict[str, bool] = {}
         """Whether an operation's output was finite, where that was looked at."""
-        self.arrived: list[int] = []
-        """ids of parameters in the order in which their gradients arrived."""
         self.ours: list[bool] = []
         """Of each backward pass: whether it reached our parameters."""
         self.looked: set[str] = set()
@@ -86,7 +94,7 @@ class Step:
         """Walk the graph, and take what the loss compares, while all is still there."""
         if not self.ours:
             self._begin(scale)
-        self._arrived_before = len(self.arrived)
+        self._arrived_before = len(self.arrivals)
         if self.light:
             self._take_looks(self.calls.groups)
         elif loss.grad_fn is not None and self._whole_graph and not loss.is_meta:
@@ -116,6 +124,8 @@ class Step:
         self.graphs.append((graph, calls, () if batch is None else tuple(batch.shape[1:])))
         self.order += [name for name in graph.entries if name not in self.order]
         self._take_looks(groups)
+        for name, anew in self.strays.remade(graph.entries.values(), self.params.owners).items():
+            self.rows[name]["remade"] = float(anew or self.rows[name].get("remade") == 1)
         for entry in graph.entries.values():
             if entry.fn is not None:
                 self._look_at_function(entry)
@@ -188,14 +198,10 @@ class Step:
 
     # ---- backward and update
 
-    def arrive(self, parameter: torch.Tensor) -> None:
-        """A gradient was accumulated."""
-        self.arrived.append(id(parameter))
-
     def after_backward(self) -> None:
         """Measure the gradients as they came out of the backward pass."""
-        fresh = set(self.arrived[self._arrived_before :])
-        self.ours.append(bool(fresh))
+        fresh = len(self.arrivals) > self._arrived_before
+        self.ours.append(fresh)
         if fresh:
             self.measure_gradients()
         self.calls.release()
@@ -220,7 +226,7 @@ class Step:
             held: parameters that it concerns.
             once: whether the optimiser's closure ran one backward pass: then clipping was done in it too.
         """
-        if not self.arrived:
+        if not self.arrivals:
             self.measure_gradients()
         elif once:
             self.weights.clipping(self.gather, held, self.rows)
@@ -233,7 +239,7 @@ class Step:
             held = [one for one in self.params.measurable() if one.tensor.grad is None]
             self.weights.units(self.gather, held, self.rows, grads=False)
         if self.looks:
-            bring(self.gather, self.looks, self._seen, close=self.close)
+            self.reduction.bring(self.gather, self.looks, self.number, self._seen, close=self.close)
         self.gather.deliver()
         self.weights.look_again(self.rows, self.scale[0])
         self.weights.end()
@@ -260,7 +266,7 @@ class Step:
         if scaled:
             return None
         layers = {id(one.tensor): one for one in self.params.held}
-        for number in self.arrived:
+        for number in self.arrivals.ids():
             one = layers.get(number)
             if one is not None and _not_finite(self.rows, one, "grad_norm"):
                 return one.layer

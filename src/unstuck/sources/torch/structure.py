@@ -1,13 +1,14 @@
 """The structure that a graph and the calls of a step show."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-from unstuck.sources.torch.calls import kind_of, layer_name, plain_path
 from unstuck.sources.torch.graph import Entry, Graph
 from unstuck.sources.torch.marks import Call
+from unstuck.sources.torch.modules import kind_of, layer_name, lies_turned, plain_path
 from unstuck.sources.torch.params import Params
 from unstuck.trace.structure import INPUT, Location, Node, Structure
 
@@ -24,7 +25,7 @@ def structure(
     calls: Sequence[Call],
     params: Params,
     optimised: set[int] | None,
-    locations: Mapping[int, Location],
+    places: "Places",
     input_shape: tuple[int, ...] = (),
 ) -> Structure:
     """Nodes in the order of the data, with those that no gradient reaches where they were called.
@@ -34,13 +35,13 @@ def structure(
         calls: all calls of the forward passes that belong to it, in their order.
         params: the recorded parameters; those that stand alone get the names of the operations here.
         optimised: ids of the tensors that an optimiser holds; None when no optimiser is known.
-        locations: by id of a module, where it was made.
+        places: where modules were made.
         input_shape: of one sample.
     """
     for entry in graph.entries.values():
         for short, (parameter, turned) in entry.parameters.items():
             params.rename(parameter, entry.name, short, turned=turned)
-    build = _Build(params, optimised, locations)
+    build = _Build(params, optimised, places)
     nodes = [build.node(entry, connected=True) for entry in graph.entries.values()]
     for place, call in list(_inserted(nodes, calls)):
         nodes.insert(place, build.node(_entry(call), connected=not call.learns))
@@ -55,9 +56,9 @@ def structure(
     )
 
 
-def chain(params: Params, optimised: set[int] | None, locations: Mapping[int, Location]) -> Structure:
+def chain(params: Params, optimised: set[int] | None, places: "Places") -> Structure:
     """The layers one after another, for a program whose graph is out of sight."""
-    build = _Build(params, optimised, locations)
+    build = _Build(params, optimised, places)
     nodes: list[Node] = []
     for layer in dict.fromkeys(one.layer for one in params.held):
         before = nodes[-1].name if nodes else INPUT
@@ -69,10 +70,7 @@ def merged(old: Structure, new: Structure) -> Structure:
     """Nodes of both; new ones stand before the known one that follows them (at the end, if none does)."""
     fresh = {node.name: node for node in new.nodes}
     known = {node.name for node in old.nodes}
-    nodes = [
-        node if node.connected or not fresh.get(node.name, node).connected else fresh[node.name]
-        for node in old.nodes
-    ]
+    nodes = [_newer(node, fresh.get(node.name, node)) for node in old.nodes]
     waiting: list[Node] = []
     for node in new.nodes:
         if node.name in known:
@@ -89,11 +87,36 @@ def merged(old: Structure, new: Structure) -> Structure:
     )
 
 
+def _newer(old: Node, new: Node) -> Node:
+    """The one that tells more of an operation."""
+    if not old.connected and new.connected:
+        return new
+    if old.location is None and new.location is not None:
+        return msgspec.structs.replace(old, location=new.location)
+    return old
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where in the user's code modules were made."""
+
+    modules: Mapping[int, Location]
+    """By id of a module."""
+    weights: Mapping[int, Location] = field(default_factory=dict[int, Location])
+    """By id of a weight, for modules that are gone."""
+
+    def of(self, module: Any, tensors: Iterable[Any]) -> Location | None:
+        """The place of a module, or of one that held these tensors."""
+        if module is not None:
+            return self.modules.get(id(module))
+        return next((self.weights[id(one)] for one in tensors if id(one) in self.weights), None)
+
+
 class _Build:
     """Makes nodes."""
 
-    def __init__(self, params: Params, optimised: set[int] | None, locations: Mapping[int, Location]) -> None:
-        self.params, self.optimised, self.locations = params, optimised, locations
+    def __init__(self, params: Params, optimised: set[int] | None, places: "Places") -> None:
+        self.params, self.optimised, self.places = params, optimised, places
         self.by_layer: dict[str, list[Any]] = {}
         for one in params.held:
             self.by_layer.setdefault(one.layer, []).append(one)
@@ -119,12 +142,16 @@ class _Build:
             trainable=all(tensor.requires_grad for tensor in tensors),
             optimised=optimised,
             connected=connected,
-            location=self.locations.get(id(module)) if module is not None else None,
+            location=self.places.of(module, tensors),
         )
 
     def _held(self, entry: Entry) -> dict[str, tuple[Any, bool]]:
         if entry.call is not None:
-            return {name: (tensor, False) for name, tensor in entry.call.module.named_parameters()}
+            turned = lies_turned(entry.call.module)
+            return {
+                name: (tensor, turned and name == "weight")
+                for name, tensor in entry.call.module.named_parameters()
+            }
         own = {one.short: (one.tensor, one.turned) for one in self.by_layer.get(entry.name, [])}
         return own | entry.parameters
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from unstuck.sources.torch.params import Held, Params, local
-from unstuck.sources.torch.stats import Floats, Gather, sample
+from unstuck.sources.torch.stats import WIDE, Floats, Gather, sample
 from unstuck.trace import measure
 from unstuck.trace.measure import Values
 
@@ -23,6 +23,9 @@ CLOSE_NUMBERS = 1 << 12
 """Entries of a layer that its units are compared by."""
 
 Rows = defaultdict[str, Values]
+
+PLAIN = (torch.Tensor, torch.nn.Parameter)
+"""Kinds of tensors that hold their numbers themselves."""
 
 
 class Weights:
@@ -41,6 +44,10 @@ class Weights:
         self._earlier: dict[tuple[str, ...], torch.Tensor] = {}
         self._gradients: dict[tuple[str, ...], torch.Tensor] = {}
         self._before: dict[int, torch.Tensor] = {}
+        """Copies from before the update, by id of the parameter."""
+        self._used: dict[int, torch.Tensor] = {}
+        self._room: dict[int, torch.Tensor] = {}
+        """Memory of such copies, for the next step if that is measured too."""
         self._start_norms: dict[str, float] = {}
         self._raw: dict[int, float] = {}
         """Gradient norms of this step, by id of the parameter."""
@@ -64,7 +71,7 @@ class Weights:
 
     def held_before(self, gather: Gather, held: Sequence[Held], rows: Rows) -> None:
         """Before a step's first backward: are the last step's gradients still there?"""
-        old = [_real(_dense(one.tensor.grad)) for one in held if one.tensor.grad is not None]
+        old = _gradients(held)
         if not old:
             rows[""]["grad_uncleared"] = 0.0
             return
@@ -87,17 +94,18 @@ class Weights:
         for one in held:
             if one.tensor.requires_grad and one.tensor.grad is None:
                 rows[one.row] |= {"grad_norm": None} if light else {"grad_norm": None, "zero_grad": None}
-        present = [(one, _real(_dense(one.tensor.grad))) for one in held if one.tensor.grad is not None]
-        if not present:
+        having = [one for one in held if one.tensor.grad is not None]
+        if not having:
             return
-        self._versions |= {id(one.tensor): _version(one.tensor) for one, _ in present}
+        present = list(zip(having, _gradients(having), strict=True))
+        self._versions |= {id(one.tensor): _version(one.tensor) for one in having}
 
         def norms(found: Floats) -> None:
             for (one, grad), norm in zip(present, found.tolist(), strict=False):
                 row = rows[one.row]
                 row["grad_norm"] = self._raw[id(one.tensor)] = norm / scale[0]
                 row.setdefault("nonfinite", 0.0)
-                if not math.isfinite(norm):
+                if norm - norm != 0:
                     self.suspects.append((one, "grad_norm", grad))
 
         gather.put_all(_norms([grad for _, grad in present]), norms)
@@ -155,7 +163,7 @@ class Weights:
             raw = math.hypot(*[self._raw.get(id(one.tensor), math.nan) for one in known])
             rows[""]["clip_ratio"] = measure.ratio(math.hypot(*norms.tolist()), raw)
 
-        gather.put_all(_norms([_real(_dense(one.tensor.grad)) for one in known]), use)
+        gather.put_all(_norms(_gradients(known)), use)
 
     def end(self) -> None:
         """The step is over: its gradients become those of the step before."""
@@ -163,59 +171,69 @@ class Weights:
             self._earlier = self._gradients
         self._gradients, self._before, self.suspects = {}, {}, []
         self._raw, self._versions = {}, {}
+        self._room, self._used = self._used, {}
+
+    def release(self) -> None:
+        """The next step is not measured: give the memory of its copies back."""
+        self._room = {}
 
     # ---- updates
 
     def before(self, gather: Gather, held: Sequence[Held], rows: Rows) -> None:
         """Right before an optimiser's step: norms, and what is needed to see the update."""
-        weights = [_real(local(one.tensor)) for one in held]
-        if not weights:
+        if not held:
             return
+        weights = _weights(held)
 
         def use(norms: Floats) -> None:
-            for i, one in enumerate(held):
-                norm = float(norms[i])
-                rows[one.row]["weight_norm"] = norm
-                rows[one.row].setdefault("nonfinite", 0.0)
-                if not math.isfinite(norm):
-                    self.suspects.append((one, "weight_norm", weights[i]))
+            for one, weight, norm in zip(held, weights, norms.tolist(), strict=True):
+                row = rows[one.row]
+                row["weight_norm"] = norm
+                row.setdefault("nonfinite", 0.0)
+                if norm - norm != 0:
+                    self.suspects.append((one, "weight_norm", weight))
 
         gather.put_all(_norms(weights), use)
-        keep = [sample(weight, self._most) if self.large else weight.reshape(-1) for weight in weights]
-        if len({(part.device, part.dtype) for part in keep}) == 1:  # one copy of all is quicker than many
-            copies = list(torch.cat(keep).split([part.numel() for part in keep]))
-        else:
-            copies = [part.clone() for part in keep]
-        self._before = {id(one.tensor): copy for one, copy in zip(held, copies, strict=True)}
+        keep = [sample(weight, self._most) for weight in weights] if self.large else weights
+        copies = [self._space(one, numbers) for one, numbers in zip(held, keep, strict=True)]
+        _copy(copies, keep)
+        made = {id(one.tensor): copy for one, copy in zip(held, copies, strict=True)}
+        self._before |= made
+        self._used |= made
+
+    def _space(self, one: Held, numbers: torch.Tensor) -> torch.Tensor:
+        """Room for a copy: that of the measured step before, if there is one."""
+        room = self._room.get(id(one.tensor))
+        fits = room is not None and room.shape == numbers.shape and room.dtype == numbers.dtype
+        if room is not None and fits and room.device == numbers.device:
+            return room
+        return torch.empty_like(numbers, memory_format=torch.contiguous_format)
 
     def after(self, gather: Gather, held: Sequence[Held], rows: Rows, *, light: bool = False) -> None:
         """Right after it: the update, and (unless `light`) the way from the start."""
-        moved: list[tuple[Held, torch.Tensor, float]] = []
-        for one in held:
-            kept = self._before.get(id(one.tensor))
-            if kept is None:
-                continue
-            now = _real(local(one.tensor))
-            now = sample(now, self._most) if self.large else now.reshape(-1)
-            if now.shape == kept.shape:
-                moved.append(
-                    (one, now, math.sqrt(one.tensor.numel() / max(now.numel(), 1)) if self.large else 1.0)
-                )
-        if not moved:
+        known = [one for one in held if id(one.tensor) in self._before]
+        changes = [self._before.pop(id(one.tensor)) for one in known]
+        now = _weights(known)
+        if self.large:
+            now = [sample(weight, self._most) for weight in now]
+        if not all(map(_alike, now, changes)):  # resized in between
+            same = [i for i, pair in enumerate(zip(now, changes, strict=True)) if _alike(*pair)]
+            known, now, changes = [known[i] for i in same], [now[i] for i in same], [changes[i] for i in same]
+        if not known:
             return
-        changes = [self._before.pop(id(one.tensor)) for one, _, _ in moved]
-        _subtract(changes, [now for _, now, _ in moved])
+        _subtract(changes, now)
 
         def use(norms: Floats) -> None:
-            for i, (one, _, factor) in enumerate(moved):
-                update = float(norms[i]) * factor
+            for one, kept, norm in zip(known, changes, norms.tolist(), strict=True):
+                share = one.tensor.numel() / max(kept.numel(), 1) if self.large else 1.0
+                update = norm * math.sqrt(share)
                 row = rows[one.row]
                 row["update_norm"] = update
                 row["update_ratio"] = measure.ratio(update, float(row.get("weight_norm") or 0.0))
 
         gather.put_all(_norms(changes), use)
         if not light:
-            self.drift(gather, [one for one, _, _ in moved], rows)
+            self.drift(gather, known, rows)
 
     def drift(self, gather: Gather, held: Sequence[Held], rows: Rows) -> None:
         """The way from the first weights to these."""
@@ -323,6 +341,32 @@ def _name(one: Held) -> str:
     return f"{one.layer}.{one.short}"
 
 
+def _weights(held: Sequence[Held]) -> list[torch.Tensor]:
+    """Their numbers, as real tensors on this machine."""
+    tensors = [one.tensor for one in held]
+    if _plain(tensors):
+        return [tensor.detach() for tensor in tensors]
+    return [_real(local(tensor)) for tensor in tensors]
+
+
+def _gradients(held: Sequence[Held]) -> list[torch.Tensor]:
+    """The gradients that are there, as dense real tensors on this machine."""
+    grads = [grad for one in held if (grad := one.tensor.grad) is not None]
+    if _plain(grads):
+        return [grad.detach() for grad in grads] if any(grad.requires_grad for grad in grads) else grads
+    return [_real(_dense(grad)) for grad in grads]
+
+
+def _plain(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether all can be used as they are: real numbers of single or double precision, all of them here."""
+    kinds = {(type(one), one.dtype, one.layout) for one in tensors}
+    return all(kind in PLAIN and dtype in WIDE and layout is torch.strided for kind, dtype, layout in kinds)
+
+
+def _alike(now: torch.Tensor, kept: torch.Tensor) -> bool:
+    return now.shape == kept.shape and now.dtype == kept.dtype and now.device == kept.device
+
+
 def _real(tensor: torch.Tensor) -> torch.Tensor:
     """Complex numbers as pairs."""
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
@@ -337,18 +381,25 @@ def _dense(grad: torch.Tensor | None) -> Any:
 
 def _single(tensor: torch.Tensor) -> torch.Tensor:
     """Half precision as single."""
-    return tensor if tensor.dtype in {torch.float32, torch.float64} else tensor.float()
+    return tensor if tensor.dtype in WIDE else tensor.float()
 
 
 def _norms(tensors: Sequence[torch.Tensor], order: float = 2) -> list[torch.Tensor]:
     """Norms of all tensors in one call; those of half precision are summed in single."""
     together: Any = vars(torch)["_foreach_norm"]  # PyTorch's own optimisers use it; it has no public name
-    return list(together([_single(tensor) for tensor in tensors], order))
+    narrow = any(tensor.dtype not in WIDE for tensor in tensors)
+    return list(together([_single(tensor) for tensor in tensors] if narrow else tensors, order))
 
 
 def _subtract(tensors: list[torch.Tensor], others: list[torch.Tensor]) -> None:
     """In place, all in one call."""
     together: Any = vars(torch)["_foreach_sub_"]
+    together(tensors, others)
+
+
+def _copy(tensors: list[torch.Tensor], others: Sequence[torch.Tensor]) -> None:
+    """Into the first ones, all in one call."""
+    together: Any = vars(torch)["_foreach_copy_"]
     together(tensors, others)
 
 
