@@ -19,9 +19,9 @@ import harness
 import numpy as np
 
 from unstuck import nn
-from unstuck.nn.ensemble import Members
 from unstuck.nn.members.design import Design, design_of
 from unstuck.nn.members.trainer import train_members
+from unstuck.nn.population import Members
 
 HIDDEN = 8
 POINTS = np.array([[-1.0], [-1 / 3], [1 / 3], [1.0]], np.float32)

@@ -10,10 +10,11 @@ import naive_network
 import twins
 from unstuck import nn
 from unstuck.errors import UnstuckError
-from unstuck.nn.ensemble import EnsembleInterrupted, Members, free_memory
+from unstuck.nn.ensemble import EnsembleInterrupted, free_memory
 from unstuck.nn.kernels.vectors import lanes
 from unstuck.nn.members.design import blocks, design_of
 from unstuck.nn.members.trainer import MemberRunner
+from unstuck.nn.population import Members
 from unstuck.nn.runner import Runner
 from unstuck.nn.session import Session
 

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,15 +13,17 @@ from numpy.typing import ArrayLike, NDArray
 from unstuck.errors import UnstuckError
 from unstuck.nn import random
 from unstuck.nn.checks import whole
-from unstuck.nn.ensemble import Members
+from unstuck.nn.ensemble import EnsembleInterrupted, EnsembleResult
 from unstuck.nn.layout import aligned
 from unstuck.nn.losses import Loss
 from unstuck.nn.members.design import design_of
 from unstuck.nn.members.trainer import numbers_of, train_members
 from unstuck.nn.network import Sequential
 from unstuck.nn.optimisers import Optimizer
+from unstuck.nn.population import Members
 from unstuck.nn.session import Outcome, Session, train_on
 from unstuck.nn.training import Progress, Training
+from unstuck.nn.workers import ByMembers, BySamples, Worker
 
 if TYPE_CHECKING:
     from unstuck.trace.recording import Recording
@@ -190,3 +192,56 @@ def _idle_processors() -> int:
     """Processors with nothing to do, at least 1: threads that share a batch wait for each other."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return max(1, round((os.cpu_count() or 1) - load))
+
+
+def run_ensemble(
+    training: Training,
+    seeds: Sequence[int],
+    *,
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> EnsembleResult:
+    """Train one member for each seed.
+
+    Args:
+        training: what the members have in common.
+        seeds: one member for each.
+        vary: what else differs, a value for each seed: some of lr, momentum, weight_decay, init.
+        threads: how many; default: one for each processor. Never changes a result.
+        progress: called with the share that is done.
+
+    Raises:
+        UnstuckError: a bad seed or value.
+        EnsembleInterrupted: Ctrl-C; holds what is finished.
+    """
+    members = Members(training, random.seed_array(seeds).reshape(-1), vary or {})
+    result = EnsembleResult.empty(training, members.seeds)
+    if len(result):
+        _run(members, result, threads or os.cpu_count() or 1, progress)
+    return result
+
+
+def _run(members: Members, result: EnsembleResult, threads: int, progress: Progress | None) -> None:
+    training, count = members.training, len(result)
+    training.schedule  # noqa: B018  what all threads share is made before they start
+    worker: Worker = (BySamples if design_of(training) is None else ByMembers)(members, result)
+    size = worker.slice(threads)
+    worker.warm_up()
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = {pool.submit(worker.train, i, min(i + size, count)) for i in range(0, count, size)}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                if progress is not None:
+                    progress(worker.share)
+        except BaseException as error:
+            worker.stop()
+            for future in waiting:
+                future.cancel()
+            wait(waiting)
+            if isinstance(error, KeyboardInterrupt):
+                raise EnsembleInterrupted(result) from None
+            raise

@@ -214,8 +214,7 @@ class Training:
         Raises:
             UnstuckError: both seed and seeds, or `vary` without seeds or with a value that will not do.
         """
-        from unstuck.nn.ensemble import run_ensemble
-        from unstuck.nn.fit import run_single
+        from unstuck.nn.fit import run_ensemble, run_single
 
         if seeds is not None:
             if record or seed is not None:

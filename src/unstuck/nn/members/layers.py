@@ -9,88 +9,20 @@ vectors; w and b are vectors too: each lane is a member with weights of its own.
                dw[o,i] = sum_s d[s,o] x[s,i]           db[o] = sum_s d[s,o]
     functions  y = f(x)                                dx = f'(.) d       (formulas: `kernels/elementwise.py`)
     softmax    as in `kernels/softmax.py`
-    batch norm as in `kernels/normalise.py`
+    batch norm in `normalisation.py`
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
-from unstuck.nn.kernels import elementwise, functions, table, vectors
-from unstuck.nn.kernels import softmax as softmax_kernel
+from unstuck.nn.kernels import elementwise, functions, table
 from unstuck.nn.layers.activations import Elementwise
 from unstuck.nn.layers.flatten import Flatten
 from unstuck.nn.layers.layer import Layer
 from unstuck.nn.layers.linear import Linear
 from unstuck.nn.layers.normalisation import BatchNorm1d
 from unstuck.nn.layers.softmax import LogSoftmax, Softmax
-from unstuck.nn.members.code import UNROLLED, Code, Index
+from unstuck.nn.members.code import UNROLLED, Index
 from unstuck.nn.members.lanes import Lanes
-
-
-class Values:
-    """One number for each member, sample of the batch and unit: (samples, units) vectors."""
-
-    def __init__(self, code: Code, samples: int, units: int) -> None:
-        self.code, self.samples, self.units = code, samples, units
-        self._memory = code.room(samples * units)
-
-    def get(self, sample: Index, unit: Index) -> Lanes:
-        """One vector."""
-        return self.code.load(self._memory, self.code.place(0, (sample, self.units), (unit, 1)))
-
-    def set(self, sample: Index, unit: Index, value: Lanes) -> None:
-        """Write one vector."""
-        self.code.store(self._memory, self.code.place(0, (sample, self.units), (unit, 1)), value)
-
-    def each(self, body: Callable[[int, Index], None]) -> None:
-        """The body for every sample and unit."""
-        few = self.samples * self.units <= UNROLLED // 4
-
-        def unit(u: Index) -> None:
-            for s in range(self.samples):
-                body(s, u)
-
-        self.code.each(self.units, unit, unrolled=few)
-
-
-Update = Callable[[Index, list[Lanes], list[Lanes] | None], None]
-"""Write the update of one number of a parameter (its place in the tensor), whose gradient is a sum over the
-samples: of the first list, or of the products of both."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter tensor in a member block: its first vector, and how it is trained."""
-
-    offset: int
-    update: Update | None
-    """None: it is frozen."""
-
-
-Parameters = dict[str, Parameter]
-
-
-class Operation:
-    """A layer in the code of one batch."""
-
-    def __init__(self, code: Code, layer: Layer, block: Any, parameters: Parameters) -> None:
-        self.code, self.layer, self.block, self.parameters = code, layer, block, parameters
-
-    def forward(self, x: Values, y: Values) -> None:
-        """Write y from x, while training."""
-        raise NotImplementedError
-
-    def evaluate(self, x: Values, y: Values) -> None:
-        """Write y from x, while evaluating."""
-        self.forward(x, y)
-
-    def backward(self, x: Values, y: Values, dy: Values, dx: Values) -> None:
-        """Write dx from dy."""
-        raise NotImplementedError
-
-    def update(self, x: Values, dy: Values) -> None:
-        """Write the updates of the parameters."""
+from unstuck.nn.members.normalisation import BatchNormOperation
+from unstuck.nn.members.operation import Operation, Update, Values, added, highest
 
 
 class LinearOperation(Operation):
@@ -189,105 +121,6 @@ class SoftmaxOperation(Operation):
                 dx.set(s, u, result)
 
 
-class BatchNormOperation(Operation):
-    """y = (x - mean) / sqrt(var + eps) w + b.
-
-    With n the normalised x and g = w d / sqrt(var + eps):
-
-    dx = g - mean over the batch of g - n mean of g n        dw = sum d n        db = sum d
-    """
-
-    layer: BatchNorm1d
-
-    def _vector(self, name: str, u: Index) -> tuple[Any, Index]:
-        return self.block, self.code.place(self.parameters[name].offset, (u, 1))
-
-    def _affine(self, u: Index, n: Lanes) -> Lanes:
-        if not self.layer.affine:
-            return n
-        return self.code.fma(
-            n, self.code.load(*self._vector("weight", u)), self.code.load(*self._vector("bias", u))
-        )
-
-    def _over_root(self, variance: Lanes) -> Lanes:
-        root = self.code.formula(vectors.square_root)(variance + self.code.number(self.layer.eps))
-        return self.code.number(1.0) / root
-
-    def forward(self, x: Values, y: Values) -> None:
-        code = self.code
-        count = code.number(float(x.samples))
-        self._normalised = Values(code, x.samples, x.units)
-        self._scale = Values(code, 1, x.units)
-        newest = self._newest()
-
-        def unit(u: Index) -> None:
-            values = [x.get(s, u) for s in range(x.samples)]
-            mean = added(values) / count
-            centred = [value - mean for value in values]
-            squares = added([value * value for value in centred])
-            scale = self._over_root(squares / count)
-            self._scale.set(0, u, scale)
-            for s, value in enumerate(centred):
-                self._normalised.set(s, u, value * scale)
-                y.set(s, u, self._affine(u, value * scale))
-            for name, batch in (
-                ("running_mean", mean),
-                ("running_var", squares / code.number(x.samples - 1.0)),
-            ):
-                place = self._vector(name, u)
-                old = code.load(*place)
-                code.store(*place, code.fma(newest, batch - old, old))
-
-        code.each(x.units, unit, unrolled=x.units * x.samples <= UNROLLED // 4)
-
-    def _newest(self) -> Lanes:
-        """The newest batch's part in the running statistics; counts the batch."""
-        code, place = self.code, self._vector("num_batches_tracked", 0)
-        batches = code.load(*place) + code.number(1.0)
-        code.store(*place, batches)
-        momentum = self.layer.momentum
-        return code.number(1.0) / batches if momentum is None else code.number(momentum)
-
-    def evaluate(self, x: Values, y: Values) -> None:
-        def one(s: int, u: Index) -> None:
-            mean = self.code.load(*self._vector("running_mean", u))
-            scale = self._over_root(self.code.load(*self._vector("running_var", u)))
-            y.set(s, u, self._affine(u, (x.get(s, u) - mean) * scale))
-
-        y.each(one)
-
-    def backward(self, x: Values, y: Values, dy: Values, dx: Values) -> None:
-        code, samples = self.code, range(x.samples)
-        count = code.number(float(x.samples))
-
-        def unit(u: Index) -> None:
-            scale = self._scale.get(0, u)
-            if self.layer.affine:
-                scale = scale * code.load(*self._vector("weight", u))
-            gs = [dy.get(s, u) * scale for s in samples]
-            ns = [self._normalised.get(s, u) for s in samples]
-            mean = added(gs) / count
-            along = added([g * n for g, n in zip(gs, ns, strict=True)]) / count
-            for s, (g, n) in enumerate(zip(gs, ns, strict=True)):
-                dx.set(s, u, g - mean - n * along)
-
-        code.each(x.units, unit, unrolled=x.units * x.samples <= UNROLLED // 4)
-
-    def update(self, x: Values, dy: Values) -> None:
-        if not self.layer.affine:
-            return
-        weight, bias = (self.parameters[name].update for name in ("weight", "bias"))
-
-        def unit(u: Index) -> None:
-            ds = [dy.get(s, u) for s in range(x.samples)]
-            if weight is not None:
-                weight(u, ds, [self._normalised.get(s, u) for s in range(x.samples)])
-            if bias is not None:
-                bias(u, ds, None)
-
-        self.code.each(x.units, unit, unrolled=x.units * x.samples <= UNROLLED // 4)
-
-
 class FlattenOperation(Operation):
     """Samples here are rows of features already: nothing moves."""
 
@@ -296,23 +129,6 @@ class FlattenOperation(Operation):
 
     def backward(self, x: Values, y: Values, dy: Values, dx: Values) -> None:
         dx.each(lambda s, u: dx.set(s, u, dy.get(s, u)))
-
-
-def added(values: list[Lanes]) -> Lanes:
-    """Sum of some vectors, from the first on."""
-    total = values[0]
-    for value in values[1:]:
-        total = total + value
-    return total
-
-
-def highest(code: Code, values: list[Lanes]) -> Lanes:
-    """Largest of some vectors, lane by lane; NaN wins."""
-    larger = code.formula(softmax_kernel.larger)
-    top = values[0]
-    for value in values[1:]:
-        top = larger(value, top)
-    return top
 
 
 OPERATIONS: dict[type[Layer], type[Operation]] = {

@@ -9,7 +9,7 @@ from unstuck.nn.kernels import functions, table, vectors
 from unstuck.nn.kernels import losses as kernels
 from unstuck.nn.members.code import Code
 from unstuck.nn.members.lanes import Lanes
-from unstuck.nn.members.layers import added, highest
+from unstuck.nn.members.operation import added, highest
 
 Targets = Callable[[int], Lanes]
 """The o-th target of a sample; for losses of classes there is one, the class."""

@@ -1,0 +1,152 @@
+# pyright: basic
+# llvmlite ships no types; everything that touches it is unknown to the type checker.
+"""One small batch of many members: forward, backward and update, as code."""
+
+from typing import Any, cast
+
+from llvmlite import ir
+
+from unstuck.nn.kernels import vectors
+from unstuck.nn.members import losses, order
+from unstuck.nn.members.code import Code, Index
+from unstuck.nn.members.design import Design
+from unstuck.nn.members.lanes import Lanes
+from unstuck.nn.members.layers import operation_of
+from unstuck.nn.members.operation import Operation, Parameter, Values
+
+
+class Source:
+    """One sample of the batch: its inputs and targets, the same in all lanes or each lane's own."""
+
+    def __init__(
+        self, code: Code, inputs: Any, targets: Any, position: Index, lane_samples: Any, design: Design
+    ) -> None:
+        self._code, self._position, self._lane_samples = code, position, lane_samples
+        self._inputs, self._targets = (inputs, design.units[0]), (targets, design.target_size)
+
+    def input(self, feature: int) -> Lanes:
+        """A feature."""
+        return self._take(*self._inputs, feature)
+
+    def target(self, o: int) -> Lanes:
+        """A target."""
+        return self._take(*self._targets, o)
+
+    def _take(self, pointer: Any, size: int, column: int) -> Lanes:
+        code = self._code
+        if self._lane_samples is None:
+            return code.spread(pointer, code.place(column, (self._position, size)))
+        builder, width = code.builder, code.kind.width
+        indices = builder.mul(self._lane_samples, ir.Constant(code.whole.llvm, [size] * width))
+        indices = builder.add(indices, ir.Constant(code.whole.llvm, [column] * width))
+        return Lanes(builder, order.gather(code, pointer, indices, code.scalar), code.kind)
+
+
+class Batch:
+    """One batch of all members in a block."""
+
+    def __init__(self, code: Code, design: Design, block: Any) -> None:
+        self.code, self.design, self.block = code, design, block
+        self.operations = self._operations()
+        self.scale = 1.0
+        """What the updates multiply gradients by; only where a step is `plain`."""
+        self.by_input = False
+
+    def _operations(self) -> list[Operation]:
+        offsets, offset = dict[str, int](), 0
+        for name, size in self.design.parameters:
+            offsets[name] = offset
+            offset += size
+        operations = list[Operation]()
+        for name, layer in self.design.layers:
+            operation = cast("type[Operation]", operation_of(layer))
+            own = {
+                short: Parameter(offsets[f"{name}.{short}"], self._update(f"{name}.{short}", offsets))
+                for short in layer.parameters()
+            }
+            own |= {short: Parameter(offsets[f"{name}.{short}"], None) for short in layer.buffers()}
+            operations.append(operation(self.code, layer, self.block, own))
+        return operations
+
+    def _update(self, name: str, offsets: dict[str, int]) -> Any:
+        if name in self.design.frozen:
+            return None
+        offset = offsets[name]
+
+        def update(place: Index, ds: list[Lanes], xs: list[Lanes] | None) -> None:
+            self._descend(self.code.place(offset, (place, 1)), ds, xs)
+
+        return update
+
+    def _descend(self, place: Index, ds: list[Lanes], xs: list[Lanes] | None) -> None:
+        """SGD as in `kernels/update.py`, on one parameter of every member."""
+        code, block, design = self.code, self.block, self.design
+        w = code.load(block, place)
+        down, keep, decay = (code.load(block, 2 * design.size + row) for row in range(3))
+        down = down * code.number(self.scale)
+        if design.plain:
+            # w - lr scale (d0 x0 + d1 x1 + ...): the products with lr are the same for all that share a d or
+            # an x, whichever are fewer, and are made once
+            for s, d in enumerate(ds):
+                if xs is None:
+                    w = code.fma(down, d, w)
+                elif self.by_input:
+                    w = code.fma(d, down * xs[s], w)
+                else:
+                    w = code.fma(down * d, xs[s], w)
+            code.store(block, place, w)
+            return
+        g = ds[0] if xs is None else ds[0] * xs[0]
+        for s in range(1, len(ds)):
+            g = g + ds[s] if xs is None else code.fma(ds[s], xs[s], g)
+        if design.clip_value is not None:
+            select, greater, less = (code.formula(f) for f in (vectors.select, vectors.greater, vectors.less))
+            high, low = code.number(design.clip_value), code.number(-design.clip_value)
+            g = select(greater(g, high), high, g)
+            g = select(less(g, low), low, g)
+        if design.decay:
+            g = code.fma(decay, w, g)
+        step = g
+        if design.momentum:
+            held = code.place(design.size, (place, 1))
+            step = code.fma(keep, code.load(block, held), g)
+            code.store(block, held, step)
+            if design.nesterov:
+                step = code.fma(keep, step, g)
+        code.store(block, place, code.fma(down, step, w))
+
+    def forward(self, sources: list[Source], *, training: bool = False) -> list[Values]:
+        """Values of the input and of every layer."""
+        count = len(sources)
+        values = [Values(self.code, count, units) for units in self.design.units]
+        for s, source in enumerate(sources):
+            for feature in range(self.design.units[0]):
+                values[0].set(s, feature, source.input(feature))
+        for i, operation in enumerate(self.operations):
+            (operation.forward if training else operation.evaluate)(values[i], values[i + 1])
+        return values
+
+    def train(self, sources: list[Source]) -> Lanes:
+        """Forward, backward, update; the sum of the samples' losses before it."""
+        code, design, count = self.code, self.design, len(sources)
+        values = self.forward(sources, training=True)
+        deltas = [Values(code, count, units) for units in design.units]
+        total = code.number(0.0)
+        for s, source in enumerate(sources):
+            z = [values[-1].get(s, u) for u in range(design.units[-1])]
+            value = losses.value(code, design.loss, z, source.target)
+            total = total + value
+            ds, factor = losses.slopes(code, design.loss, z, source.target)
+            factor *= design.scale / count
+            if design.plain:
+                self.scale = factor
+            for u, d in enumerate(ds):
+                deltas[-1].set(s, u, d if design.plain else d * code.number(factor))
+        first = next((i for i, (_, layer) in enumerate(design.layers) if layer.parameters()), None)
+        for i in reversed(range(len(self.operations))):
+            if first is not None and i > first:
+                self.operations[i].backward(values[i], values[i + 1], deltas[i + 1], deltas[i])
+        for i, operation in enumerate(self.operations):
+            self.by_input = design.units[i] < design.units[i + 1]
+            operation.update(values[i], deltas[i + 1])
+        return total
