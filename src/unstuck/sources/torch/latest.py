@@ -36,7 +36,20 @@ def look_after(
     *,
     weighted: bool,
 ) -> Look | None:
-    """A look at an output, with what is known from the look before."""
+    """A look at an output, with what is known from the look before.
+
+    Args:
+        module: that made it.
+        kind: its type.
+        given: what it was called with: (positional, named).
+        result: the output.
+        axis: where its units are.
+        latest: the look before, if there was one in this forward pass.
+        weighted: whether the module has parameters.
+
+    Returns:
+        The look; None for what `look` does not take.
+    """
     bounded = False
     if (
         latest is not None

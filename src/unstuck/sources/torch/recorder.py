@@ -228,12 +228,12 @@ class Recorder:
         if not isinstance(loss, torch.Tensor):
             return False
         scale = getattr(self._scaler, "_scale", None) if self._scaled else None
+        if loss.numel() == 1 and gradients is None:
+            value = loss.detach()
+            self._losses.note(value if scale is None else value / scale.to(value.device))
+        if self._step is None:
+            return False
         with torch.no_grad():
-            if loss.numel() == 1 and gradients is None:
-                value = loss.detach().reshape(())
-                self._losses.note(value if scale is None else value / scale.to(value.device))
-            if self._step is None:
-                return False
             self._step.before_backward(loss, scale)
         self._busy, self._calls.active = True, False
         return True
