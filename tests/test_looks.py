@@ -1,5 +1,7 @@
 """What is kept of an operation's output: the same numbers however they lie in memory."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -133,3 +135,28 @@ def test_a_relu_is_looked_at_in_its_own_right_or_through_its_input(way):
             if way != "subclass":  # of which nobody knows that it is piecewise linear
                 share = float((after == 0).float().mean())
                 assert run.recording.at("zero", "act", step) == pytest.approx(share, abs=0.05)
+
+
+@pytest.mark.parametrize("where", ["conv", "norm", "neither"])
+def test_an_infinity_in_a_normalised_output_is_seen(where):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.last = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            hidden = self.conv(x)
+            if where == "conv":
+                hidden = hidden.masked_fill(torch.arange(30) == 7, torch.inf)
+            return self.last(self.norm(hidden).relu().amax((2, 3)))
+
+    torch.manual_seed(0)
+    net = Net()
+    if where == "norm":
+        nn.init.constant_(net.norm.weight, torch.inf)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with record(net, optimizer) as run:
+        functional.cross_entropy(net(torch.randn(16, 1, 32, 32)), torch.arange(16) % 2).backward()
+        optimizer.step()
+    assert math.isfinite(run.recording.first("act_mean", "conv"))
+    assert math.isfinite(run.recording.first("act_mean", "norm")) == (where == "neither")

@@ -1,5 +1,7 @@
 """How many rows of a matrix are different, without comparing all pairs."""
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -32,16 +34,24 @@ def count_distinct(rows: Matrix, tolerance: float) -> int:
     """
     if len(rows) < 2:
         return len(rows)
-    direction = np.random.default_rng(0).standard_normal(rows.shape[1])
-    projections = rows @ direction / max(float(np.linalg.norm(direction)), 1e-300)
+    projections = rows @ _direction(rows.shape[1])
     order = np.argsort(projections, kind="stable")
     order = order[np.append(True, np.any(rows[order[1:]] != rows[order[:-1]], axis=1))]  # exact copies go
     sorted_ = projections[order]
     # same rows have nearly the same norm; 1e-13 is for the rounding of a projection
     reach = (tolerance / (1 - tolerance) + 1e-13) * np.linalg.norm(rows[order], axis=1)
     cuts = np.flatnonzero(sorted_[1:] > np.maximum.accumulate(sorted_ + reach)[:-1]) + 1
-    groups = np.split(order, cuts)
-    return sum(1 if len(group) == 1 else _representatives(rows, group, tolerance) for group in groups)
+    starts, ends = np.append(0, cuts), np.append(cuts, len(order))
+    larger = np.flatnonzero(ends - starts > 1)
+    groups = (order[starts[i] : ends[i]] for i in larger.tolist())
+    return len(starts) - len(larger) + sum(_representatives(rows, group, tolerance) for group in groups)
+
+
+@lru_cache(maxsize=256)
+def _direction(length: int) -> npt.NDArray[np.float64]:
+    """A fixed direction of length 1, drawn once."""
+    drawn = np.random.default_rng(0).standard_normal(length)
+    return drawn / max(float(np.linalg.norm(drawn)), 1e-300)
 
 
 def _representatives(rows: Matrix, group: Indices, tolerance: float) -> int:

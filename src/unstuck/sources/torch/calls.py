@@ -4,12 +4,13 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 
-from unstuck.sources.torch.looks import PASSING, Look, look, rectified
+from unstuck.sources.torch.latest import Latest, look_after
+from unstuck.sources.torch.looks import PASSING, Look
 from unstuck.sources.torch.marks import MAX_CALLS, Call, Marks
 from unstuck.sources.torch.modules import kind_of, operations, sealed
 from unstuck.trace.structure import INPUT
@@ -35,32 +36,10 @@ class Group:
     looks: list[tuple[str, Look]] = field(default_factory=list[tuple[str, Look]])
     axes: dict[int, int] = field(default_factory=dict[int, int])
     """Where the last output with so many axes had its units."""
-    latest: "Latest | None" = None
+    latest: Latest | None = None
+    """The output that was looked at last."""
     times: dict[nn.Module, int] = field(default_factory=dict[nn.Module, int])
     """How often each module was called."""
-
-
-class Latest(NamedTuple):
-    """The output that was looked at last."""
-
-    output: weakref.ref[torch.Tensor]
-    version: int
-    axis: int
-    look: Look
-
-    def rectified(self, module: nn.Module, given: Any, axis: int) -> Look | None:
-        """The look at a ReLU's output, if its input is this output: a ReLU of the numbers that are here.
-
-        Of a large output, to copy some numbers takes many times as long.
-        """
-        if type(module) is not nn.ReLU or axis != self.axis:
-            return None
-        args, _ = given
-        if len(args) != 1 or args[0] is not self.output():
-            return None
-        if args[0]._version != self.version + module.inplace:  # noqa: SLF001  (changed in between)
-            return None
-        return rectified(self.look)
 
 
 class Calls:
@@ -213,8 +192,7 @@ class Calls:
         if (not before or (not own and before < MAX_CALLS)) and not (self.light and kind.startswith(PASSING)):
             axis = 1 if result.dim() < 3 else _unit_axis(kind, result, group)
             group.axes[result.dim()] = axis
-            seen = group.latest.rectified(module, given, axis) if group.latest is not None else None
-            seen = seen or look(result, kind, axis, weighted=bool(own))
+            seen = look_after(module, kind, given, result, axis, group.latest, weighted=bool(own))
             group.latest = None
             if seen is not None:
                 group.looks.append((full, seen))

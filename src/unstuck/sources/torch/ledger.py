@@ -19,6 +19,7 @@ from unstuck.sources.torch.refusal import Refusal
 from unstuck.sources.torch.stats import Floats, Gather
 from unstuck.sources.torch.step import Step
 from unstuck.sources.torch.structure import Places, chain, merged, structure
+from unstuck.sources.torch.units import compare_units
 from unstuck.sources.torch.weights import Rows, Weights
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Location
@@ -186,7 +187,7 @@ class Ledger:
         last: Rows = defaultdict(dict)
         moved: Rows = defaultdict(dict)
         gather, held = Gather(), self.params.measurable()
-        weights.units(gather, held, last, grads=False)
+        compare_units(gather, held, last, grads=False)
         weights.drift(gather, held, moved)
         gather.deliver()
         for row, values in last.items():

@@ -45,7 +45,7 @@ class Look:
     """Sum over the whole output: not finite if any number is not; None where the numbers themselves tell."""
 
 
-def look(output: torch.Tensor, kind: str, axis: int, *, weighted: bool) -> Look | None:
+def look(output: torch.Tensor, kind: str, axis: int, *, weighted: bool, bounded: bool = False) -> Look | None:
     """Keep some numbers of one output, without waiting for the device.
 
     Of large outputs, samples and positions are taken evenly: enough for means over thousands of numbers. A
@@ -56,6 +56,7 @@ def look(output: torch.Tensor, kind: str, axis: int, *, weighted: bool) -> Look 
         kind: the operation's type.
         axis: where the units are.
         weighted: whether the operation has parameters.
+        bounded: whether a NaN or infinity in it, with a finite input, must fill a whole unit.
 
     Returns:
         The numbers; None for what is not real, empty or a single number.
@@ -76,7 +77,8 @@ def look(output: torch.Tensor, kind: str, axis: int, *, weighted: bool) -> Look 
     each = few.shape[2] if few.dim() > 2 else 1
     pointwise = kind in POINTWISE
     # what is finite stays finite in a pointwise operation: the one before has been summed
-    total = None if pointwise or not plan.partial else x.sum() if x.dtype in WIDE else x.sum(dtype=dtype)
+    told = pointwise or not plan.partial or (bounded and taken == plan.units)
+    total = None if told else x.sum() if x.dtype in WIDE else x.sum(dtype=dtype)
     return Look(
         kind, plan.units, (taken, each), numbers.view(samples, taken * each), weighted or pointwise, total
     )

@@ -27,8 +27,8 @@ class Losses:
         return len(self._now)
 
     def note(self, loss: torch.Tensor) -> None:
-        """A number that `backward` is called on."""
-        self._now.append(loss.detach().clone())
+        """A number that `backward` is called on, detached; of it a copy is kept."""
+        self._now.append(loss.clone() if loss.dim() == 0 else loss.reshape(()).clone())
 
     def drop(self) -> None:
         """The current step did not come to an update."""

@@ -18,6 +18,7 @@ from unstuck.sources.torch.predictions import Predictions
 from unstuck.sources.torch.reduction import Reduction
 from unstuck.sources.torch.stats import Gather
 from unstuck.sources.torch.strays import Strays
+from unstuck.sources.torch.units import compare_units
 from unstuck.sources.torch.weights import Rows, Weights
 from unstuck.trace.measure import Values
 from unstuck.trace.structure import INPUT
@@ -212,7 +213,7 @@ class Step:
         self.weights.gradients(self.gather, held, self.rows, self.scale, light=self.light)
         if self.close:
             own = [one for one in held if one.tensor.grad is not None]
-            self.weights.units(self.gather, own, self.rows, grads=True)
+            compare_units(self.gather, own, self.rows, grads=True)
 
     def before_update(self, held: list[Held]) -> None:
         """Right before an optimiser's step."""
@@ -237,7 +238,7 @@ class Step:
         """The one transfer; then all rows are there."""
         if self.close:  # frozen layers too
             held = [one for one in self.params.measurable() if one.tensor.grad is None]
-            self.weights.units(self.gather, held, self.rows, grads=False)
+            compare_units(self.gather, held, self.rows, grads=False)
         if self.looks:
             self.reduction.bring(self.gather, self.looks, self.number, self._seen, close=self.close)
         self.gather.deliver()

@@ -3,13 +3,22 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
 from unstuck.sources.torch.params import Held, Params, local
-from unstuck.sources.torch.stats import WIDE, Floats, Gather, sample
+from unstuck.sources.torch.stats import Floats, Gather, sample
+from unstuck.sources.torch.tensors import (
+    copy_into,
+    count_zeros,
+    gradients_of,
+    norms_of,
+    real,
+    single,
+    subtract,
+    weights_of,
+)
 from unstuck.trace import measure
 from unstuck.trace.measure import Values
 
@@ -19,13 +28,8 @@ START_SAMPLE = 1 << 16
 """Entries of a tensor that are kept from the start, for the drift."""
 GRADIENT_SAMPLE = 1 << 12
 """Entries of a gradient that are kept from step to step, and counted for zeros."""
-CLOSE_NUMBERS = 1 << 12
-"""Entries of a layer that its units are compared by."""
 
 Rows = defaultdict[str, Values]
-
-PLAIN = (torch.Tensor, torch.nn.Parameter)
-"""Kinds of tensors that hold their numbers themselves."""
 
 
 class Weights:
@@ -65,18 +69,18 @@ class Weights:
                 self._start[name] = self._sampled(one.tensor).clone()
 
     def _sampled(self, tensor: torch.Tensor) -> torch.Tensor:
-        return sample(_real(local(tensor)), self._most)
+        return sample(real(local(tensor)), self._most)
 
     # ---- gradients
 
     def held_before(self, gather: Gather, held: Sequence[Held], rows: Rows) -> None:
         """Before a step's first backward: are the last step's gradients still there?"""
-        old = _gradients(held)
+        old = gradients_of(held)
         if not old:
             rows[""]["grad_uncleared"] = 0.0
             return
         gather.put_all(
-            _norms(old), lambda norms: rows[""].__setitem__("grad_uncleared", float(np.any(norms != 0)))
+            norms_of(old), lambda norms: rows[""].__setitem__("grad_uncleared", float(np.any(norms != 0)))
         )
 
     def gradients(
@@ -97,7 +101,7 @@ class Weights:
         having = [one for one in held if one.tensor.grad is not None]
         if not having:
             return
-        present = list(zip(having, _gradients(having), strict=True))
+        present = list(zip(having, gradients_of(having), strict=True))
         self._versions |= {id(one.tensor): _version(one.tensor) for one in having}
 
         def norms(found: Floats) -> None:
@@ -108,17 +112,17 @@ class Weights:
                 if norm - norm != 0:
                     self.suspects.append((one, "grad_norm", grad))
 
-        gather.put_all(_norms([grad for _, grad in present]), norms)
+        gather.put_all(norms_of([grad for _, grad in present]), norms)
         if not light:
             self._entries(gather, present, rows)
 
     def _entries(self, gather: Gather, present: list[tuple[Held, torch.Tensor]], rows: Rows) -> None:
         """Shares of zeros, and the direction, from some entries of each gradient."""
-        samples = [_single(sample(grad, GRADIENT_SAMPLE)) for _, grad in present]
+        samples = [single(sample(grad, GRADIENT_SAMPLE)) for _, grad in present]
         one_place = len({part.device for part in samples}) == 1
         flat = torch.cat(samples) if one_place else None
         sizes = [part.numel() for part in samples]
-        zeros = [(part == 0).sum() for part in samples] if flat is None else _count_zeros(flat, sizes)
+        zeros = [(part == 0).sum() for part in samples] if flat is None else count_zeros(flat, sizes)
         full = [one.tensor.numel() for one, _ in present]
         sparse = [one.tensor.grad is not None and one.tensor.grad.is_sparse for one, _ in present]
 
@@ -163,7 +167,7 @@ class Weights:
             raw = math.hypot(*[self._raw.get(id(one.tensor), math.nan) for one in known])
             rows[""]["clip_ratio"] = measure.ratio(math.hypot(*norms.tolist()), raw)
 
-        gather.put_all(_norms(_gradients(known)), use)
+        gather.put_all(norms_of(gradients_of(known)), use)
 
     def end(self) -> None:
         """The step is over: its gradients become those of the step before."""
@@ -183,7 +187,7 @@ class Weights:
         """Right before an optimiser's step: norms, and what is needed to see the update."""
         if not held:
             return
-        weights = _weights(held)
+        weights = weights_of(held)
 
         def use(norms: Floats) -> None:
             for one, weight, norm in zip(held, weights, norms.tolist(), strict=True):
@@ -193,10 +197,10 @@ class Weights:
                 if norm - norm != 0:
                     self.suspects.append((one, "weight_norm", weight))
 
-        gather.put_all(_norms(weights), use)
+        gather.put_all(norms_of(weights), use)
         keep = [sample(weight, self._most) for weight in weights] if self.large else weights
         copies = [self._space(one, numbers) for one, numbers in zip(held, keep, strict=True)]
-        _copy(copies, keep)
+        copy_into(copies, keep)
         made = {id(one.tensor): copy for one, copy in zip(held, copies, strict=True)}
         self._before |= made
         self._used |= made
@@ -213,7 +217,7 @@ class Weights:
         """Right after it: the update, and (unless `light`) the way from the start."""
         known = [one for one in held if id(one.tensor) in self._before]
         changes = [self._before.pop(id(one.tensor)) for one in known]
-        now = _weights(known)
+        now = weights_of(known)
         if self.large:
             now = [sample(weight, self._most) for weight in now]
         if not all(map(_alike, now, changes)):  # resized in between
@@ -221,7 +225,7 @@ class Weights:
             known, now, changes = [known[i] for i in same], [now[i] for i in same], [changes[i] for i in same]
         if not known:
             return
-        _subtract(changes, now)
+        subtract(changes, now)
 
         def use(norms: Floats) -> None:
             for one, kept, norm in zip(known, changes, norms.tolist(), strict=True):
@@ -231,7 +235,7 @@ class Weights:
                 row["update_norm"] = update
                 row["update_ratio"] = measure.ratio(update, float(row.get("weight_norm") or 0.0))
 
-        gather.put_all(_norms(changes), use)
+        gather.put_all(norms_of(changes), use)
         if not light:
             self.drift(gather, known, rows)
 
@@ -246,7 +250,7 @@ class Weights:
         if not pairs:
             return
         ways = [now.clone() for _, now, _ in pairs]
-        _subtract(ways, [start for _, _, start in pairs])
+        subtract(ways, [start for _, _, start in pairs])
         new = [(_name(one), start) for one, _, start in pairs if _name(one) not in self._start_norms]
 
         def use(norms: Floats) -> None:
@@ -259,34 +263,9 @@ class Weights:
                 row["drift_norm"] = lengths[i] * factor
                 row["drift"] = measure.ratio(lengths[i], self._start_norms[_name(one)])
 
-        gather.put_all([*_norms(ways), *(_norms([start for _, start in new]) if new else [])], use)
+        gather.put_all([*norms_of(ways), *(norms_of([start for _, start in new]) if new else [])], use)
 
-    # ---- units
-
-    def units(self, gather: Gather, held: Sequence[Held], rows: Rows, *, grads: bool) -> None:
-        """Compare the units of each layer: a block of its weights and gradients comes over for it."""
-        biases = {one.layer: one for one in held if one.short == "bias"}
-        for one in held:
-            if not one.is_weight or one.tensor.dim() == 0:
-                continue
-            bias = biases.get(one.layer)
-            units = one.tensor.shape[1 if one.turned and one.tensor.dim() == 2 else 0]
-            if bias is not None and tuple(bias.tensor.shape) != (units,):
-                bias = None
-            found: list[Floats | None] = []
-            taken = [one.tensor, bias.tensor if bias else None]
-            if grads:
-                taken += [one.tensor.grad, bias.tensor.grad if bias else None]
-            for i, tensor in enumerate(taken):
-                if tensor is None:
-                    gather.put(
-                        one.tensor.new_zeros(0, dtype=torch.float32), lambda _, f=found: f.append(None)
-                    )
-                else:
-                    turned = one.turned and i % 2 == 0
-                    gather.put(_block(_dense(tensor), one.tensor, turned=turned).clone(), found.append)
-            last = one.tensor.new_zeros(0, dtype=torch.float32)
-            gather.put(last, lambda _, f=found, row=one.row, n=units: rows[row].update(_compare(f, n)))
+    # ---- what is not finite
 
     def look_again(self, rows: Rows, scale: float) -> None:
         """Count what is not finite, and measure anew what over- or underflowed: rare, so it may wait."""
@@ -307,32 +286,6 @@ class Weights:
         gather.deliver()
 
 
-def _compare(found: list[Floats | None], units: int) -> Values:
-    """unit_spread, distinct_units and grad_spread of a block of rows."""
-    weight, bias, grad, bias_grad = [*found, None, None][:4]
-    if weight is None:
-        return {}
-    values = measure.unit_stats(weight, bias, grad, bias_grad)
-    distinct = values["distinct_units"]
-    if distinct is not None and len(weight) < units and distinct > 1:
-        values["distinct_units"] = float(round(distinct / len(weight) * units))
-    return values
-
-
-def _block(tensor: torch.Tensor, weight: torch.Tensor, *, turned: bool) -> torch.Tensor:
-    """Units × some of their inputs; a bias as (units,). The same entries for weight and gradient."""
-    x = _real(local(tensor))
-    x = x.t() if turned and x.dim() == 2 else x
-    x = _single(x)
-    units = weight.shape[1 if turned and weight.dim() == 2 else 0]
-    x = x[:: -(-units // 1024)] if units > 1024 else x
-    if x.dim() < 2:
-        return x
-    x = x.flatten(1)
-    each = max(CLOSE_NUMBERS // max(x.shape[0], 1), 1)
-    return x[:, :: -(-x.shape[1] // each)] if x.shape[1] > each else x
-
-
 def _version(tensor: torch.Tensor) -> tuple[int, int]:
     return id(tensor.grad), -1 if tensor.grad is None else tensor.grad._version  # noqa: SLF001  (how often it was changed in place)
 
@@ -341,68 +294,5 @@ def _name(one: Held) -> str:
     return f"{one.layer}.{one.short}"
 
 
-def _weights(held: Sequence[Held]) -> list[torch.Tensor]:
-    """Their numbers, as real tensors on this machine."""
-    tensors = [one.tensor for one in held]
-    if _plain(tensors):
-        return [tensor.detach() for tensor in tensors]
-    return [_real(local(tensor)) for tensor in tensors]
-
-
-def _gradients(held: Sequence[Held]) -> list[torch.Tensor]:
-    """The gradients that are there, as dense real tensors on this machine."""
-    grads = [grad for one in held if (grad := one.tensor.grad) is not None]
-    if _plain(grads):
-        return [grad.detach() for grad in grads] if any(grad.requires_grad for grad in grads) else grads
-    return [_real(_dense(grad)) for grad in grads]
-
-
-def _plain(tensors: Sequence[torch.Tensor]) -> bool:
-    """Whether all can be used as they are: real numbers of single or double precision, all of them here."""
-    kinds = {(type(one), one.dtype, one.layout) for one in tensors}
-    return all(kind in PLAIN and dtype in WIDE and layout is torch.strided for kind, dtype, layout in kinds)
-
-
 def _alike(now: torch.Tensor, kept: torch.Tensor) -> bool:
     return now.shape == kept.shape and now.dtype == kept.dtype and now.device == kept.device
-
-
-def _real(tensor: torch.Tensor) -> torch.Tensor:
-    """Complex numbers as pairs."""
-    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
-
-
-def _dense(grad: torch.Tensor | None) -> Any:
-    """The entries that a sparse gradient has; a dense one as it is."""
-    if grad is not None and grad.is_sparse:
-        return grad.detach().coalesce().values()
-    return None if grad is None else local(grad)
-
-
-def _single(tensor: torch.Tensor) -> torch.Tensor:
-    """Half precision as single."""
-    return tensor if tensor.dtype in WIDE else tensor.float()
-
-
-def _norms(tensors: Sequence[torch.Tensor], order: float = 2) -> list[torch.Tensor]:
-    """Norms of all tensors in one call; those of half precision are summed in single."""
-    together: Any = vars(torch)["_foreach_norm"]  # PyTorch's own optimisers use it; it has no public name
-    narrow = any(tensor.dtype not in WIDE for tensor in tensors)
-    return list(together([_single(tensor) for tensor in tensors] if narrow else tensors, order))
-
-
-def _subtract(tensors: list[torch.Tensor], others: list[torch.Tensor]) -> None:
-    """In place, all in one call."""
-    together: Any = vars(torch)["_foreach_sub_"]
-    together(tensors, others)
-
-
-def _copy(tensors: list[torch.Tensor], others: Sequence[torch.Tensor]) -> None:
-    """Into the first ones, all in one call."""
-    together: Any = vars(torch)["_foreach_copy_"]
-    together(tensors, others)
-
-
-def _count_zeros(flat: torch.Tensor, sizes: list[int]) -> list[torch.Tensor]:
-    """How many entries of each part are exactly 0: the sum of flags, for all parts in one call."""
-    return _norms((flat == 0).to(flat.dtype).split(sizes), 1)
