@@ -232,7 +232,7 @@ def test_clipping_equals_plain_loops(clipping):
 
 def test_wide_limits_change_no_bit():
     net, x, y = problem()
-    training = nn.Training(net, (x, y), nn.MSELoss(), nn.SGD(0.1), batch_size=4, epochs=2)
+    training = nn.Training(net, (x, y), nn.MSELoss(), nn.SGD(0.1), batch_size=10, epochs=2)
     free = training.run(seed=0).net.flat
     for limits in ({"clip_norm": 1e6}, {"clip_value": 1e6}):
         np.testing.assert_array_equal(replace(training, **limits).run(seed=0).net.flat, free)

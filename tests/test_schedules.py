@@ -144,8 +144,8 @@ def test_a_recording_shows_the_rate_of_its_step():
 
 
 def test_a_constant_rate_changes_no_bit():
-    plain = training(None).run(seed=0).net.flat
-    np.testing.assert_array_equal(training(nn.StepLR(100)).run(seed=0).net.flat, plain)
+    plain = training(None, batch_size=10).run(seed=0).net.flat
+    np.testing.assert_array_equal(training(nn.StepLR(100), batch_size=10).run(seed=0).net.flat, plain)
 
 
 # ---------------------------------------------------------------- what they refuse

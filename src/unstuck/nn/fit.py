@@ -155,6 +155,7 @@ def run_single(
     training: Training, seed: int, progress: Progress | None = None, threads: int | None = None
 ) -> FitResult:
     """Train one network to its end, or until its criterion of success holds."""
+    training.schedule  # noqa: B018  refuses batches that are too small for batch normalisation
     session = start(training, seed)
     design = design_of(training)
     if design is None:

@@ -72,7 +72,8 @@ def design_of(training: "Training") -> Design | None:
     """The design for a training, one member wide; None where lanes must be samples.
 
     It depends on the training alone and not on how many members there are, for the two ways add numbers up
-    in another order: so a member has the same bits alone and among many.
+    in another order: so a member has the same bits alone and among many. A schedule or a limit that changes
+    nothing may change last bits, for it changes the way.
     """
     from unstuck.nn.members.layers import operation_of
 
