@@ -185,7 +185,7 @@ def _updates(training: Training) -> dict[str, tuple[float, float | None]]:
 
 def _rate(training: Training, lr: float) -> RateStory:
     """Train once at another learning rate."""
-    session = start(replace(training, optimizer=replace(training.optimizer, lr=lr)), SEED)
+    session = start(training.with_optimizer(replace(training.optimizer, lr=lr)), SEED)
     session.advance(session.last_step)
     loss = session.full_loss()
     accuracy = session.accuracy()

@@ -1,7 +1,6 @@
 """One network in training: its weights, its place in the schedule, and what it can be asked on the way."""
 
 import threading
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -14,7 +13,7 @@ from unstuck.nn.network import Sequential
 from unstuck.nn.optimisers import Optimizer
 from unstuck.nn.runner import Runner, Samples
 from unstuck.nn.training import Progress, Training
-from unstuck.trace.baseline import accuracy, baseline_loss, class_labels
+from unstuck.trace.baseline import accuracy, class_labels
 
 Outcome = Literal["success", "diverged", "dead", "stuck"]
 Array = NDArray[np.floating]
@@ -86,7 +85,7 @@ class Session:
                 f"cannot go on with {optimizer!r}: it needs {', '.join(wanted)}, there are {', '.join(kept)}"
             )
             raise UnstuckError(msg)
-        twin = Session(replace(self.training, optimizer=optimizer), self.seed, self.params.copy())
+        twin = Session(self.training.with_optimizer(optimizer), self.seed, self.params.copy())
         twin.state[...] = self.state
         twin.step = self.step
         twin.losses = list(self.losses)
@@ -144,13 +143,12 @@ class Session:
         if not np.isfinite(final_loss):
             return False
         if training.success is None:
-            constant = baseline_loss(training.loss.type, training.targets, self._outputs)
-            return constant is not None and final_loss < constant / 2
+            return training.half_constant is not None and final_loss < training.half_constant
         values = {"loss": final_loss}
         if "mse" in training.success:
             targets = training.samples.targets.reshape(training.samples.count, -1)
-            if targets.shape[1] != self._outputs:
-                targets = np.eye(self._outputs)[targets[:, 0].astype(np.int64)]
+            if targets.shape[1] != training.outputs:
+                targets = np.eye(training.outputs)[targets[:, 0].astype(np.int64)]
             values["mse"] = float(np.mean((self.outputs().astype(np.float64) - targets) ** 2))
         if training.success.get("accuracy") is not None:
             right = self.accuracy()
@@ -171,10 +169,6 @@ class Session:
         layers = self.training.network.layers
         values = self.training.layout.all_views(self.params)
         return Sequential(dict(layers)).load(values, self.params.dtype.type)
-
-    @property
-    def _outputs(self) -> int:
-        return int(np.prod(self.training.program.scores.lengths))
 
     def _dead(self) -> bool:
         """Whether an output is, or all units of a layer are, inactive on all data."""

@@ -1,7 +1,7 @@
 """A training as a value: everything that determines it except its seed; and how to run it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from unstuck.nn.optimisers import Optimizer
 from unstuck.nn.program import Program
 from unstuck.nn.runner import Samples, Schedule
 from unstuck.nn.schedules import LRSchedule
-from unstuck.trace.baseline import class_labels
+from unstuck.trace.baseline import baseline_loss, class_labels
 
 Progress = Callable[[float], None]
 """Called with the share that is done, 0..1, from the calling thread."""
@@ -146,6 +146,24 @@ class Training:
     def samples(self) -> Samples:
         """The data as the interpreter reads them."""
         return as_samples(self.inputs, self.targets, self.loss, self.program)
+
+    @property
+    def outputs(self) -> int:
+        """Numbers in one sample of the network's output."""
+        return int(np.prod(self.program.scores.lengths))
+
+    @cached_property
+    def half_constant(self) -> float | None:
+        """Half the loss of the best constant prediction: a success without a criterion ends below it."""
+        constant = baseline_loss(self.loss.type, self.targets, self.outputs)
+        return None if constant is None else constant / 2
+
+    def with_optimizer(self, optimizer: Optimizer) -> "Training":
+        """The same training by another optimiser; what network and data gave already is kept."""
+        twin = replace(self, optimizer=optimizer)
+        kept = ("dtype", "inputs", "targets", "program", "observable", "samples", "half_constant")
+        twin.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
+        return twin
 
     @property
     def layout(self) -> Layout:

@@ -1,7 +1,6 @@
 """Who trains the members of an ensemble: one after another, or many in the lanes of a vector."""
 
 import threading
-from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -78,7 +77,7 @@ class BySamples(Worker):
         training, result = self.members.training, self.result
         optimizer = self.members.optimizer(index)
         if optimizer != training.optimizer:
-            training = replace(training, optimizer=optimizer)
+            training = training.with_optimizer(optimizer)
         if not hasattr(self._local, "runner"):
             self._local.runner = Runner(training.program, training.layout, training.dtype)
         session = Session(training, int(self.members.seeds[index]), params, self._local.runner)
@@ -138,7 +137,7 @@ class ByMembers(Worker):
         training, result = self.members.training, self.result
         optimizer = self.members.optimizer(int(indices[0]) if indices.size else 0)
         if optimizer != training.optimizer:
-            training = replace(training, optimizer=optimizer)
+            training = training.with_optimizer(optimizer)
         design = cast("Design", design_of(training))  # what varies is no reason against lanes of members
         ends = train_members(
             training,

@@ -4,8 +4,6 @@
 
 from typing import Any, cast
 
-from llvmlite import ir
-
 from unstuck.nn.kernels import vectors
 from unstuck.nn.members import losses, order
 from unstuck.nn.members.code import Code, Index
@@ -19,7 +17,13 @@ class Source:
     """One sample of the batch: its inputs and targets, the same in all lanes or each lane's own."""
 
     def __init__(
-        self, code: Code, inputs: Any, targets: Any, position: Index, lane_samples: Any, design: Design
+        self,
+        code: Code,
+        inputs: Any,
+        targets: Any,
+        position: Index,
+        lane_samples: Lanes | None,
+        design: Design,
     ) -> None:
         self._code, self._position, self._lane_samples = code, position, lane_samples
         self._inputs, self._targets = (inputs, design.units[0]), (targets, design.target_size)
@@ -36,10 +40,8 @@ class Source:
         code = self._code
         if self._lane_samples is None:
             return code.spread(pointer, code.place(column, (self._position, size)))
-        builder, width = code.builder, code.kind.width
-        indices = builder.mul(self._lane_samples, ir.Constant(code.whole.llvm, [size] * width))
-        indices = builder.add(indices, ir.Constant(code.whole.llvm, [column] * width))
-        return Lanes(builder, order.gather(code, pointer, indices, code.scalar), code.kind)
+        indices = self._lane_samples * size + column
+        return Lanes(code.builder, order.gather(code, pointer, indices, code.scalar), code.kind)
 
 
 class Batch:
@@ -134,8 +136,7 @@ class Batch:
         total = code.number(0.0)
         for s, source in enumerate(sources):
             z = [values[-1].get(s, u) for u in range(design.units[-1])]
-            value = losses.value(code, design.loss, z, source.target)
-            total = total + value
+            total = total + losses.value(code, design.loss, z, source.target)
             ds, factor = losses.slopes(code, design.loss, z, source.target)
             factor *= design.scale / count
             if design.plain:

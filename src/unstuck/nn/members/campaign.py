@@ -142,15 +142,14 @@ def campaign(
     waiting, active = job[FIRST], 0
     for lane in range(width):
         lanes[member_of + lane], lanes[epoch_of + lane], lanes[lost_at + lane] = -1, 0, -1
-    for lane in range(width):
-        if waiting < job[LAST]:
-            enter(lane, waiting, width, size, block, keys, rows, places, numbers, seeds)
-            lanes[member_of + lane], lanes[epoch_of + lane] = waiting, 0
-            waiting += 1
-            active += 1
-    while active > 0 and signal[STOP] == 0:
+    while (active > 0 or waiting < job[LAST]) and signal[STOP] == 0:
         epochs = slice_epochs
         for lane in range(width):
+            if lanes[member_of + lane] < 0 and waiting < job[LAST]:
+                enter(lane, waiting, width, size, block, keys, rows, places, numbers, seeds)
+                lanes[member_of + lane], lanes[epoch_of + lane] = waiting, 0
+                waiting += 1
+                active += 1
             if lanes[member_of + lane] >= 0:
                 epochs = min(epochs, limit - lanes[epoch_of + lane])
                 if job[TEST_EVERY] > 0:
@@ -211,11 +210,6 @@ def campaign(
                 rows[member, places[i]] = block[i * width + lane]
             lanes[member_of + lane], lanes[lost_at + lane] = -1, -1
             active -= 1
-            if waiting < job[LAST]:
-                enter(lane, waiting, width, size, block, keys, rows, places, numbers, seeds)
-                lanes[member_of + lane], lanes[epoch_of + lane] = waiting, 0
-                waiting += 1
-                active += 1
     restore_denormals(denormals)
 
 

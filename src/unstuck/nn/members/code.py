@@ -4,7 +4,6 @@
 
 import itertools
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import Any
 
 from llvmlite import ir
@@ -28,7 +27,7 @@ class Code:
     """One function under construction."""
 
     def __init__(self, module: Any, name: str, arguments: list[Any], kind: Any) -> None:
-        self.module, self.kind = module, kind
+        self.kind = kind
         self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
         for argument in self.function.args:
             if isinstance(argument.type, ir.PointerType):
@@ -103,12 +102,6 @@ class Code:
             return
         with cgutils.for_range(self.builder, self.integer(count), intp=INT) as loop:
             body(loop.index)
-
-    @contextmanager
-    def when(self, condition: Any) -> Any:
-        """Code that runs only if the condition holds."""
-        with self.builder.if_then(condition):
-            yield
 
     # ---- sums of products
 

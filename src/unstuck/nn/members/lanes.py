@@ -19,7 +19,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
 
 from unstuck.nn.kernels import functions
-from unstuck.nn.kernels.vectors import Mask, Vector, like
+from unstuck.nn.kernels.vectors import Vector, like
 
 DOUBLE = ir.DoubleType()
 _OVERLOADS = {
@@ -55,7 +55,7 @@ class Lanes:
     def _operand(self, other) -> Any:
         if isinstance(other, Lanes):
             return other.value
-        return ir.Constant(self.kind.llvm, [int(other)] * self.kind.width)
+        return number(self.builder, self.kind, other).value
 
     def _operate(self, floats, wholes, other):
         name = wholes if isinstance(self.kind, Whole) else floats
@@ -150,8 +150,3 @@ def widened(x):
 def chosen(mask, x, y):
     """The one x where the mask is true, else y."""
     return x._with(x.builder.select(mask.value, x.value, y.value))
-
-
-def both(first, second):
-    """Lane-wise `and` of two masks."""
-    return Lanes(first.builder, first.builder.and_(first.value, second.value), Mask(first.kind.width))

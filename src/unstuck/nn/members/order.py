@@ -30,7 +30,7 @@ def write_shuffle(code: Code, order: Any, samples: int, keys: Any, passed: Any) 
     low, high, epoch = (_load(code, keys, row) for row in range(3))
     epoch = epoch + Lanes(builder, vectors.spread(builder, whole.llvm, passed), whole)
     philox = code.formula(kernels.philox)
-    lane_numbers = ir.Constant(whole.llvm, list(range(whole.width)))
+    lane_numbers = Lanes(builder, ir.Constant(whole.llvm, list(range(whole.width))), whole)
 
     def everywhere(value: Index) -> Lanes:
         return Lanes(builder, vectors.spread(builder, whole.llvm, code.integer(value)), whole)
@@ -47,9 +47,7 @@ def write_shuffle(code: Code, order: Any, samples: int, keys: Any, passed: Any) 
     def exchange(i: Index, word: Any) -> None:
         drawn = Lanes(builder, builder.load(word), whole)
         other = (drawn * everywhere(code.place(1, (i, 1)))) >> 32
-        distance = builder.add(
-            builder.mul(other.value, number(builder, whole, whole.width).value), lane_numbers
-        )
+        distance = other * whole.width + lane_numbers
         mine, theirs = _load(code, order, i), gather(code, order, distance, INT)
         scatter(code, order, distance, mine.value)
         _store(code, order, i, Lanes(builder, theirs, whole))
@@ -59,7 +57,7 @@ def write_shuffle(code: Code, order: Any, samples: int, keys: Any, passed: Any) 
         for rest, word in enumerate(words):
             i = code.place(rest, (block, 4))
             if rest == 0:
-                with code.when(builder.icmp_signed(">", code.integer(i), INT(0))):
+                with builder.if_then(builder.icmp_signed(">", code.integer(i), INT(0))):
                     exchange(i, word)
             else:
                 exchange(i, word)
@@ -84,12 +82,12 @@ def _store(code: Code, pointer: Any, row: Index, value: Lanes) -> None:
     code.builder.store(value.value, code.builder.gep(whole, [code.integer(row)]), align=8)
 
 
-def load_order(code: Code, order: Any, row: Index) -> Any:
-    """The sample that each lane takes at a place of its order: an LLVM vector of int64."""
-    return _load(code, order, row).value
+def load_order(code: Code, order: Any, row: Index) -> Lanes:
+    """The sample that each lane takes at a place of its order."""
+    return _load(code, order, row)
 
 
-def gather(code: Code, pointer: Any, indices: Any, scalar: Any) -> Any:
+def gather(code: Code, pointer: Any, indices: Lanes, scalar: Any) -> Any:
     """One scalar for each lane, from its own index behind the pointer: an LLVM vector."""
     builder, width = code.builder, code.kind.width
     kind = ir.VectorType(scalar, width)
@@ -104,7 +102,7 @@ def gather(code: Code, pointer: Any, indices: Any, scalar: Any) -> Any:
     return builder.call(function, [places, ir.IntType(32)(size), mask, nothing])
 
 
-def scatter(code: Code, pointer: Any, indices: Any, values: Any) -> None:
+def scatter(code: Code, pointer: Any, indices: Lanes, values: Any) -> None:
     """Write one scalar of each lane to its own index behind the pointer."""
     builder, width = code.builder, code.kind.width
     places, name, mask = _places(code, pointer, indices, values.type.element)
@@ -116,11 +114,11 @@ def scatter(code: Code, pointer: Any, indices: Any, values: Any) -> None:
     builder.call(function, [values, places, ir.IntType(32)(_bytes(values.type.element)), mask])
 
 
-def _places(code: Code, pointer: Any, indices: Any, scalar: Any) -> tuple[Any, str, Any]:
+def _places(code: Code, pointer: Any, indices: Lanes, scalar: Any) -> tuple[Any, str, Any]:
     builder, width = code.builder, code.kind.width
     start = vectors.spread(builder, code.whole.llvm, builder.ptrtoint(pointer, INT))
-    steps = builder.mul(indices, ir.Constant(code.whole.llvm, [_bytes(scalar)] * width))
-    places = builder.inttoptr(builder.add(start, steps), ir.VectorType(scalar.as_pointer(), width))
+    addresses = indices * _bytes(scalar) + Lanes(builder, start, code.whole)
+    places = builder.inttoptr(addresses.value, ir.VectorType(scalar.as_pointer(), width))
     name = f"i{scalar.width}" if isinstance(scalar, ir.IntType) else f"f{_bytes(scalar) * 8}"
     return places, name, ir.Constant(ir.VectorType(ir.IntType(1), width), [1] * width)
 

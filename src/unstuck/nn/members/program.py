@@ -84,7 +84,7 @@ def _write_steps(module: Any, design: Design, kind: Any) -> None:
         else:
             batch(first, rest or design.batch, k)
         builder.store(builder.add(now, INT(1)), at)
-        with code.when(builder.icmp_signed("==", builder.load(at), INT(design.steps_per_epoch))):
+        with builder.if_then(builder.icmp_signed("==", builder.load(at), INT(design.steps_per_epoch))):
             builder.store(INT(0), at)
             epoch_loss.write(sums, builder.load(passed))
             whole_loss.take(epoch_loss)
@@ -107,12 +107,12 @@ def _write_test(module: Any, design: Design, kind: Any) -> None:
     silence = Silence(code, design)
 
     def sample(k: Index) -> None:
-        values = Batch(code, design, block).forward([Source(code, inputs, targets, k, None, design)])
+        source = Source(code, inputs, targets, k, None, design)
+        values = Batch(code, design, block).forward([source])
         silence.hear(values)
         z = [values[-1].get(0, u) for u in range(design.units[-1])]
-        target = Source(code, inputs, targets, k, None, design).target
-        sums[LOSS].add(losses.value(code, design.loss, z, target))
-        sums[SQUARES].add(losses.squared_error(code, design.loss, z, target))
+        sums[LOSS].add(losses.value(code, design.loss, z, source.target))
+        sums[SQUARES].add(losses.squared_error(code, design.loss, z, source.target))
         hit = losses.right(code, design.loss, z, code.spread(labels, k))
         sums[RIGHT].add(chosen(hit, code.number(1.0), code.number(0.0)))
 

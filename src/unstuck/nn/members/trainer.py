@@ -15,7 +15,7 @@ from unstuck.nn.members.program import TEST_FIELDS
 from unstuck.nn.runner import Array, Runner, Samples, Schedule
 from unstuck.nn.session import TEST_EVERY
 from unstuck.nn.training import Training
-from unstuck.trace.baseline import BINARY, baseline_loss, class_labels
+from unstuck.trace.baseline import BINARY, class_labels
 
 SLICE = 256
 """Steps between two looks at the losses: a block's losses of so many stay in the first cache."""
@@ -95,11 +95,8 @@ class Ends:
         outcome = np.full(len(ended), "stuck", dtype="<U8")
         outcome[ended == campaign.INACTIVE] = "dead"
         outcome[ended == campaign.SUCCESS] = "success"
-        if training.success is None:
-            outputs = int(np.prod(training.program.scores.lengths))
-            constant = baseline_loss(training.loss.type, training.targets, outputs)
-            if constant is not None:
-                outcome[self.final_loss < constant / 2] = "success"
+        if training.success is None and training.half_constant is not None:
+            outcome[self.final_loss < training.half_constant] = "success"
         lost = (ended == campaign.LOST) | ~np.isfinite(self.final_loss) | ~np.isfinite(self.rows).all(axis=1)
         outcome[lost] = "diverged"
         return outcome
@@ -107,7 +104,7 @@ class Ends:
 
 def knows_classes(training: Training) -> bool:
     """Whether outputs say a class: there are several, or the loss is one of yes and no."""
-    return int(np.prod(training.program.scores.lengths)) > 1 or training.loss.type in BINARY
+    return training.outputs > 1 or training.loss.type in BINARY
 
 
 def train_members(
@@ -131,11 +128,8 @@ def train_members(
         signal: (2,) int64: set the first to 1 to stop; the second counts epochs of members.
     """
     job = np.zeros(campaign.JOB_FIELDS, dtype=np.int64)
-    job[campaign.SIZE], job[campaign.SAMPLES], job[campaign.SCORES] = (
-        design.size,
-        design.samples,
-        design.units[-1],
-    )
+    job[campaign.SIZE] = design.size
+    job[campaign.SAMPLES], job[campaign.SCORES] = design.samples, design.units[-1]
     job[campaign.EPOCHS], job[campaign.STEPS_PER_EPOCH] = training.epochs, design.steps_per_epoch
     job[campaign.OUTPUTS] = design.units[-1] if training.loss.per_output else 1
     job[campaign.TEST_EVERY] = 0 if training.success is None else TEST_EVERY
@@ -145,7 +139,8 @@ def train_members(
         [success.get("loss", np.inf), success.get("mse", np.inf), success.get("accuracy", -np.inf)]
     )
     labels = class_labels(training.targets)
-    known = np.full(design.samples, -1) if labels is None else labels
+    known = (np.full(design.samples, -1) if labels is None else labels).astype(training.dtype)
+    spots = places(training)
     result = np.zeros((len(rows), campaign.RESULT_FIELDS))
     history = np.full((len(rows), -(-training.epochs // stride)), np.nan)
     for wide, first, last in blocks(design, lanes(training.dtype.itemsize), len(rows)):
@@ -156,8 +151,8 @@ def train_members(
         campaign.campaign(
             job, bounds, memory.block, memory.orders, memory.keys, memory.lanes, memory.losses, memory.sums,
             memory.tested,
-            training.samples.inputs, training.samples.targets, known.astype(training.dtype),
-            rows, places(training), numbers, seeds, result, history, signal,
+            training.samples.inputs, training.samples.targets, known,
+            rows, spots, numbers, seeds, result, history, signal,
         )  # fmt: skip
     return Ends(training, result, history, rows)
 

@@ -102,7 +102,7 @@ def _apply_lr(training: Training, treatment: Treatment) -> Training:
     if rate == training.optimizer.lr:
         raise Refusal("the learning rate would stay what it is")
     try:
-        return replace(training, optimizer=replace(training.optimizer, lr=rate))
+        return training.with_optimizer(replace(training.optimizer, lr=rate))
     except UnstuckError as error:
         raise Refusal(str(error)) from None
 
