@@ -17,6 +17,7 @@ from numba import types
 from unstuck.nn.kernels import tiles
 from unstuck.nn.kernels.contract import whole
 from unstuck.nn.kernels.jit import kernel
+from unstuck.nn.kernels.rows import three
 from unstuck.nn.kernels.vectors import (
     INT,
     VECTORS,
@@ -187,16 +188,8 @@ def correlate(memory, gradients, table, t):
         at(table, t + COLUMNS_BEFORE),
         at(table, t + COLUMNS_FILLED),
     )
-    dc, dy, dx = (
-        at(table, t + DELTA_STRIDES),
-        at(table, t + DELTA_STRIDES + 1),
-        at(table, t + DELTA_STRIDES + 2),
-    )
-    vc, vy, vx = (
-        at(table, t + INPUT_STRIDES),
-        at(table, t + INPUT_STRIDES + 1),
-        at(table, t + INPUT_STRIDES + 2),
-    )
+    dc, dy, dx = three(table, t + DELTA_STRIDES)
+    vc, vy, vx = three(table, t + INPUT_STRIDES)
     over_channels = kernel_columns == 1
     columns = channels if over_channels else kernel_columns
     area = kernel_lines * kernel_columns

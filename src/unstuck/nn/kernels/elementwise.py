@@ -27,6 +27,7 @@ import math
 
 from unstuck.nn.kernels.functions import exp, expm1, log1p_exp, normal_below, sigmoid, tanh
 from unstuck.nn.kernels.jit import kernel
+from unstuck.nn.kernels.rows import three
 from unstuck.nn.kernels.table import (
     ELU,
     GELU,
@@ -166,16 +167,8 @@ def forward(memory, table, t, a, b):
     """Run a FORWARD row."""
     kind, source, target = at(table, t + KIND), at(table, t + SOURCE), at(table, t + TARGET)
     channels, lines, positions = at(table, t + CHANNELS), at(table, t + LINES), at(table, t + POSITIONS)
-    sc, sy, sx = (
-        at(table, t + SOURCE_STRIDES),
-        at(table, t + SOURCE_STRIDES + 1),
-        at(table, t + SOURCE_STRIDES + 2),
-    )
-    tc, ty, tx = (
-        at(table, t + TARGET_STRIDES),
-        at(table, t + TARGET_STRIDES + 1),
-        at(table, t + TARGET_STRIDES + 2),
-    )
+    sc, sy, sx = three(table, t + SOURCE_STRIDES)
+    tc, ty, tx = three(table, t + TARGET_STRIDES)
     for c in range(channels):
         for y in range(lines):
             s, r = source + c * sc + y * sy, target + c * tc + y * ty
@@ -193,21 +186,9 @@ def backward(memory, table, t, a, b):
         at(table, t + BACK_LINES),
         at(table, t + BACK_POSITIONS),
     )
-    oc, oy, ox = (
-        at(table, t + OUTPUT_STRIDES),
-        at(table, t + OUTPUT_STRIDES + 1),
-        at(table, t + OUTPUT_STRIDES + 2),
-    )
-    dc, dy, dx = (
-        at(table, t + DELTA_STRIDES),
-        at(table, t + DELTA_STRIDES + 1),
-        at(table, t + DELTA_STRIDES + 2),
-    )
-    rc, ry, rx = (
-        at(table, t + RESULT_STRIDES),
-        at(table, t + RESULT_STRIDES + 1),
-        at(table, t + RESULT_STRIDES + 2),
-    )
+    oc, oy, ox = three(table, t + OUTPUT_STRIDES)
+    dc, dy, dx = three(table, t + DELTA_STRIDES)
+    rc, ry, rx = three(table, t + RESULT_STRIDES)
     for c in range(channels):
         for y in range(lines):
             o, d, r = output + c * oc + y * oy, delta + c * dc + y * dy, result + c * rc + y * ry

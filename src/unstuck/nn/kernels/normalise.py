@@ -25,6 +25,7 @@ References:
 import math
 
 from unstuck.nn.kernels.jit import kernel
+from unstuck.nn.kernels.rows import three
 from unstuck.nn.kernels.vectors import (
     BYTES,
     at,
@@ -65,11 +66,7 @@ def moments(params, memory, table, t, eps, valid, batch_statistics):
     """
     lanes = BYTES // memory.itemsize
     channels, lines, positions = at(table, t + CHANNELS), at(table, t + LINES), at(table, t + POSITIONS)
-    sc, sy, sx = (
-        at(table, t + SOURCE_STRIDES),
-        at(table, t + SOURCE_STRIDES + 1),
-        at(table, t + SOURCE_STRIDES + 2),
-    )
+    sc, sy, sx = three(table, t + SOURCE_STRIDES)
     shares = at(table, t + SHARES)
     running = at(table, t + TRACKED) != 0 and not batch_statistics
     for c in range(channels):
@@ -143,16 +140,8 @@ def normalise(params, memory, table, t):
     """Run a NORMALISE row: y of this chunk."""
     lanes = BYTES // memory.itemsize
     channels, lines, positions = at(table, t + CHANNELS), at(table, t + LINES), at(table, t + POSITIONS)
-    sc, sy, sx = (
-        at(table, t + SOURCE_STRIDES),
-        at(table, t + SOURCE_STRIDES + 1),
-        at(table, t + SOURCE_STRIDES + 2),
-    )
-    oc, oy, ox = (
-        at(table, t + SECOND_STRIDES),
-        at(table, t + SECOND_STRIDES + 1),
-        at(table, t + SECOND_STRIDES + 2),
-    )
+    sc, sy, sx = three(table, t + SOURCE_STRIDES)
+    oc, oy, ox = three(table, t + SECOND_STRIDES)
     shares = at(table, t + SHARES)
     for c in range(channels):
         mean, r = load(memory, shares + c * lanes), load(memory, shares + (channels + c) * lanes)
@@ -172,16 +161,8 @@ def slope_sums(memory, table, t, valid):
     """Run a SLOPE_SUMS row: this chunk's sums of d and of d h."""
     lanes = BYTES // memory.itemsize
     channels, lines, positions = at(table, t + CHANNELS), at(table, t + LINES), at(table, t + POSITIONS)
-    sc, sy, sx = (
-        at(table, t + SOURCE_STRIDES),
-        at(table, t + SOURCE_STRIDES + 1),
-        at(table, t + SOURCE_STRIDES + 2),
-    )
-    dc, dy, dx = (
-        at(table, t + SECOND_STRIDES),
-        at(table, t + SECOND_STRIDES + 1),
-        at(table, t + SECOND_STRIDES + 2),
-    )
+    sc, sy, sx = three(table, t + SOURCE_STRIDES)
+    dc, dy, dx = three(table, t + SECOND_STRIDES)
     shares = at(table, t + SHARES)
     for c in range(channels):
         mean, r = load(memory, shares + c * lanes), load(memory, shares + (channels + c) * lanes)
@@ -225,21 +206,9 @@ def normalise_back(params, memory, table, t, valid):
     """Run a NORMALISE_BACK row: dx of this chunk; 0 in the lanes that hold no sample, as it was in d."""
     lanes = BYTES // memory.itemsize
     channels, lines, positions = at(table, t + CHANNELS), at(table, t + LINES), at(table, t + POSITIONS)
-    sc, sy, sx = (
-        at(table, t + SOURCE_STRIDES),
-        at(table, t + SOURCE_STRIDES + 1),
-        at(table, t + SOURCE_STRIDES + 2),
-    )
-    dc, dy, dx = (
-        at(table, t + SECOND_STRIDES),
-        at(table, t + SECOND_STRIDES + 1),
-        at(table, t + SECOND_STRIDES + 2),
-    )
-    rc, ry, rx = (
-        at(table, t + RESULT_STRIDES),
-        at(table, t + RESULT_STRIDES + 1),
-        at(table, t + RESULT_STRIDES + 2),
-    )
+    sc, sy, sx = three(table, t + SOURCE_STRIDES)
+    dc, dy, dx = three(table, t + SECOND_STRIDES)
+    rc, ry, rx = three(table, t + RESULT_STRIDES)
     shares = at(table, t + SHARES)
     for c in range(channels):
         mean, r = load(memory, shares + c * lanes), load(memory, shares + (channels + c) * lanes)
