@@ -39,7 +39,7 @@ class Silent:
             for name, module in model.named_modules()
         )
         self.recording = Recording(Structure(nodes))
-        self.closed, self.warnings, self.steps = False, [], 0
+        self.closed, self.refused, self.warnings, self.steps = False, False, [], 0
         self.hooks = [optimizers[0].register_step_post_hook(self.step)]
         Silent.made.append(self)
 

@@ -201,13 +201,27 @@ def test_wrong_usage_is_one_line_and_nothing_is_run(words, said, train):
     assert result.stdout == ""
 
 
-def test_a_script_that_dies_of_its_labels(tmp_path):
-    text = TRAIN.replace('print("epoch", epoch, flush=True)', 'y += 1; print("epoch", epoch, flush=True)')
-    (tmp_path / "train.py").write_text(text)
+@pytest.mark.parametrize("first", [False, True])
+def test_a_script_that_dies_of_its_labels(tmp_path, first):
+    spot = "for epoch in range(3):" if first else 'print("epoch", epoch, flush=True)'
+    (tmp_path / "train.py").write_text(
+        TRAIN.replace(spot, f"y += 1; {spot}" if not first else f"y += 1\n    {spot}")
+    )
     done = subprocess.run(
         [*UNSTUCK, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 2
     assert "1. OUT007 label-coding in head  (error)" in done.stdout
+    assert ("found 3 at step 0" in " ".join(done.stdout.split())) == first
     assert done.stderr.rstrip().endswith("IndexError: Target 3 is out of bounds.")
     assert "OUT007" not in done.stderr
+
+
+def test_a_script_that_dies_of_something_else_before_it_trains(tmp_path):
+    (tmp_path / "train.py").write_text(TRAIN.replace("model(inputs)", "model(inputs)[:5]"))
+    done = subprocess.run(
+        [*UNSTUCK, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "no optimiser step was seen before it failed" in done.stderr

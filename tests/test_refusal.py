@@ -45,3 +45,17 @@ def test_what_else_makes_a_training_raise_is_no_label():
     assert "OUT007" not in [one.code for one in run.diagnose().findings]
     ignored = until(3, lambda y: torch.where(y == 9, -100, y), entropy)
     assert ignored.diagnose().healthy
+
+
+def test_labels_that_another_model_was_given_are_laid_to_that_model():
+    fine, wrong = mlp(), mlp()
+    runs = [record(model, torch.optim.SGD(model.parameters(), lr=0.1)) for model in (fine, wrong)]
+
+    def train():
+        with runs[0], runs[1]:
+            entropy(fine(X[:8]), Y[:8]).backward()
+            entropy(wrong(X[:8]), Y[:8] + 9)
+
+    with pytest.raises(IndexError):
+        train()
+    assert [run.refused for run in runs] == [False, True]

@@ -77,6 +77,9 @@ def record_keras(
 class KerasRecorder:
     """A Keras training that is being watched. Made by `record_keras`."""
 
+    refused = False
+    """Whether it ended because its loss raised on its labels: never told of Keras."""
+
     def __init__(
         self,
         model: Any,

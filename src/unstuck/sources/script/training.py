@@ -38,6 +38,11 @@ class Recorder(Protocol):
         """What was not measured, and why."""
         ...
 
+    @property
+    def refused(self) -> bool:
+        """Whether the training ended because its loss raised on its labels; known once closed."""
+        ...
+
     def watch_optimizer(self, optimizer: Any) -> None:
         """One more optimiser for the same models."""
         ...

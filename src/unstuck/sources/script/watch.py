@@ -282,7 +282,7 @@ class Watch:
         except Exception as error:  # noqa: BLE001  (what was measured so far is still worth telling)
             self.notes.append(f"a recording was not finished ({type(error).__name__}: {error})")
             recording = run.recorder.recording
-        if run.seen:
+        if run.seen or run.recorder.refused:
             self.notes += [warning for warning in run.recorder.warnings if warning not in self.notes]
             made = location(run.optimizer_place, self._folder)
             self.results.append(Watched(recording, made, run.number))

@@ -42,6 +42,8 @@ class Ledger:
         self.recording, self.params, self.guard, self.locations = recording, params, guard, locations
         self.losses = Losses()
         self.reduction = Reduction(recording)
+        self.refused = False
+        """Whether the training ended because its loss raised on its labels."""
         self._last_lr: float | None = None
         self._last_loss, self._last_loss_step = 0.0, -1
         self._writing = -1
@@ -142,6 +144,8 @@ class Ledger:
     ) -> None:
         """What a loss was given that raised: no graph of it will ever be walked.
 
+        A program may train several models: a loss that was given the prediction of another tells nothing.
+
         Args:
             number: of the step that did not come to its update.
             refusal: what entered the loss.
@@ -151,12 +155,15 @@ class Ledger:
         """
         meta, known = self.recording.meta, self.recording.structure
         name, root = refusal.loss, refusal.prediction.grad_fn
+        self.params.refresh()
+        if root is not None and not refusal.reaches(self.params.owners):
+            return
+        self.refused = refusal.by_labels
         if name == "NLLLoss" and root is not None and kind(root) == "LogSoftmax" and not marks.known(root):
             name, root = "CrossEntropyLoss", root.next_functions[0][0]  # one loss, written in two steps
         meta.loss = meta.loss or name
         meta.task = meta.task or "classification"
         if not known.nodes and root is not None:
-            self.params.refresh()
             graph = walk(root, marks, self.params.owners)
             seen = [call for group in calls.groups for call in group.calls]
             known = structure(graph, seen, self.params, optimised, Places(self.locations))

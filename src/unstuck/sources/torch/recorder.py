@@ -102,6 +102,11 @@ class Recorder:
         """Updates seen so far."""
         return self._watching.number
 
+    @property
+    def refused(self) -> bool:
+        """Whether the training ended because its loss raised on its labels."""
+        return self._watching.ledger.refused
+
     def diagnose(self, **options: Any) -> Any:
         """Name what is wrong: a `Diagnosis`. Options: `select` and `ignore`, prefixes of rule codes."""
         return self.recording.diagnose(**options)

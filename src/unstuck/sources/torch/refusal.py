@@ -1,13 +1,16 @@
 """A loss that refuses what it is given: its arguments, as they stand in the traceback."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
+from unstuck.sources.torch.graph import LIMIT
 from unstuck.trace.measure import Values
 from unstuck.trace.structure import LossFacts
 
@@ -56,6 +59,23 @@ class Refusal:
             str(given.get("reduction", "mean")),
         )
 
+    def reaches(self, parameters: Collection[int]) -> bool:
+        """Whether the prediction was computed from one of these parameters, as far as a graph tells.
+
+        Args:
+            parameters: their ids.
+        """
+        waiting = [self.prediction.grad_fn] if self.prediction.grad_fn is not None else []
+        seen = set[Any](waiting)
+        while waiting and len(seen) < LIMIT:
+            fn = waiting.pop()
+            if id(getattr(fn, "variable", None)) in parameters:
+                return True
+            below = [child for child, _ in fn.next_functions if child is not None and child not in seen]
+            seen.update(below)
+            waiting += below
+        return False
+
     def facts(self, source: str) -> LossFacts:
         """For the structure; `source` names the operation that feeds the loss."""
         return LossFacts(
@@ -66,10 +86,20 @@ class Refusal:
             reduction=self.reduction,
         )
 
+    @property
+    def by_labels(self) -> bool:
+        """Whether some class number has no output: it is raised for other reasons, too."""
+        labels = self._labels()
+        classes = self.prediction.shape[1] if self.prediction.ndim > 1 else self.prediction.numel()
+        return bool(((labels < 0) | (labels >= classes)).any())
+
+    def _labels(self) -> NDArray[np.float64]:
+        target = self.target.detach().cpu().double().numpy().reshape(-1)
+        return target[target != self.ignore_index]
+
     def measured(self) -> Values:
         """What can be said of targets and predictions."""
-        target = self.target.detach().cpu().double().numpy().reshape(-1)
-        target = target[target != self.ignore_index]
+        target = self._labels()
         scores = self.prediction.detach().cpu().double().numpy()
         values: Values = {}
         with np.errstate(all="ignore"):
