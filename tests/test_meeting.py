@@ -74,6 +74,36 @@ for _ in range(3):
         optimizer.step()
 """
 
+SHARDED = """
+import hashlib
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.tensor import DTensor
+
+dist.init_process_group("gloo")
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+if WRAPPED:
+    model = FullyShardedDataParallel(model, use_orig_params=True, device_id=torch.device("cpu"))
+else:
+    for layer in (model[0], model[2], model):
+        fully_shard(layer, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+x = torch.randn(256, 16)
+y = x[:, :4].argmax(1)
+for step in range(120):
+    part = slice(step % 4 * 64, step % 4 * 64 + 64)
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(model(x[part]), y[part]).backward()
+    optimizer.step()
+held = [(one.to_local() if isinstance(one, DTensor) else one).detach() for one in model.parameters()]
+print("weights", dist.get_rank(), hashlib.sha256(b"".join(one.numpy().tobytes() for one in held)).hexdigest())
+dist.destroy_process_group()
+"""
+
 
 def watched(number: int = 1, **facts: Any) -> Watched:
     return Watched(recording(**facts), None, number)
@@ -349,3 +379,36 @@ def test_under_torchrun(text: str, steps: int, tmp_path: Path) -> None:
     assert result.stdout.count("healthy") == 1
     assert f"unstuck: train.py finished after {steps} optimiser steps" in result.stderr
     assert "note:" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [False, pytest.param(True, marks=pytest.mark.long)],
+    ids=["fully_shard", "FullyShardedDataParallel"],
+)
+def test_sharded_parameters_are_measured_where_they_lie_and_not_compared(
+    tmp_path: Path, wrapped: bool
+) -> None:
+    (tmp_path / "train.py").write_text(SHARDED.replace("WRAPPED", str(wrapped)))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    plain, result = (
+        subprocess.run(
+            [*launcher, *way, "train.py"],
+            cwd=tmp_path,
+            env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for way in ((), RUN)
+    )
+    assert result.returncode == 0, result.stderr
+    weights = [
+        sorted(line for line in one.stdout.splitlines() if "weights" in line) for one in (plain, result)
+    ]
+    assert weights[0] == weights[1]
+    assert len(weights[0]) == 2
+    assert result.stdout.count("healthy") == 1
+    notes = [line for line in result.stderr.splitlines() if "note:" in line]
+    assert len(notes) == 1
+    assert "the parameters are sharded" in notes[0]

@@ -47,8 +47,9 @@ def differences(recordings: Sequence[Recording]) -> list[Difference]:
     """Ranks whose network, number of steps, data, weights or updates are not those of the others.
 
     Each rank is named once for each layer, at the first step at which it differs from the middle of all by
-    more than one part in ten thousand. Of two ranks with different weights, rank 1 is named: who is right is
-    not known. Of two with different data it is the one with the larger numbers.
+    more than one part in ten thousand; weights that are sharded are not compared. Of two ranks with different
+    weights, rank 1 is named: who is right is not known. Of two with different data it is the one with the
+    larger numbers.
 
     Args:
         recordings: of the ranks, in their order.
@@ -64,7 +65,8 @@ def differences(recordings: Sequence[Recording]) -> list[Difference]:
         return []
     found = [*_of_the_whole(recordings), *_of_the_data(recordings), *_of_the_loss(recordings)]
     seen: set[tuple[int, str]] = set()
-    for quantity in SAME:
+    whole = not any(one.meta.sharded for one in recordings)
+    for quantity in SAME if whole else ():
         for layer in recordings[0].layers(quantity):
             for difference in _unequal(recordings, quantity, layer):
                 if (difference.rank, layer) not in seen:
@@ -98,7 +100,7 @@ def _of_the_whole(recordings: Sequence[Recording]) -> Iterator[Difference]:
     """Another network, another number of steps."""
     middle = sorted(recording.steps for recording in recordings)[len(recordings) // 2]
     for rank, recording in enumerate(recordings):
-        why = unlike(recordings[0].structure, recording.structure)
+        why = unlike(recordings[0], recording)
         if why:
             yield Difference(rank, f"its network ({why})")
         elif recording.steps != middle:

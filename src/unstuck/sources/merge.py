@@ -7,7 +7,6 @@ import numpy as np
 
 from unstuck.errors import UnstuckError
 from unstuck.trace.recording import Recording
-from unstuck.trace.structure import Structure
 
 SMALLEST = frozenset({"data.min", "output.min", "target.min", "loss_finite", "dead", "origin.nonfinite"})
 """Of the whole batch, that is the smallest over ranks; `dead` cannot be more than that."""
@@ -50,7 +49,7 @@ def merge(recordings: Sequence[Recording]) -> Recording:
     if not recordings:
         raise UnstuckError("merge: no recording was given")
     for rank, recording in enumerate(recordings):
-        why = unlike(recordings[0].structure, recording.structure)
+        why = unlike(recordings[0], recording)
         if why:
             raise UnstuckError(f"merge: rank {rank} trained another network than rank 0: {why}")
     first = recordings[0]
@@ -80,13 +79,16 @@ def _together(quantity: str, found: Sequence[float | None]) -> float | None:
     return float(np.max(defined) if quantity in LARGEST else np.mean(defined))
 
 
-def unlike(one: Structure, two: Structure) -> str:
-    """How two networks differ in their layers; empty when they do not."""
-    shapes = {node.name: node.parameters for node in one.nodes if node.parameters}
-    others = {node.name: node.parameters for node in two.nodes if node.parameters}
+def unlike(one: Recording, two: Recording) -> str:
+    """How two networks differ in their layers; '' when they do not. Parts of a sharded one have any shape."""
+    sharded = one.meta.sharded or two.meta.sharded
+    shapes, others = (
+        {node.name: node.parameters for node in each.structure.nodes if node.parameters}
+        for each in (one, two)
+    )
     for name in [*shapes, *others]:
         if name not in others or name not in shapes:
             return f"{name} is only in one of them"
-        if shapes[name] != others[name]:
+        if shapes[name] != others[name] and not sharded:
             return f"{name} has the shapes {others[name]}, expected {shapes[name]}"
     return ""

@@ -24,5 +24,7 @@ class Meta(msgspec.Struct, kw_only=True):
     goal: str | None = None
     examined: bool = False
     """Whether it was a look before training: one batch again and again, everything put back afterwards."""
+    sharded: bool = False
+    """Whether the process that was watched holds only a part of the weights."""
     complete: bool = False
     """False until the recording is closed: a killed run stays incomplete."""

@@ -5,6 +5,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import nn
 
+INSIDE_WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module"})
+"""Attributes by which wrappers hold what is wrapped."""
+
 
 def compiled(module: nn.Module) -> bool:
     """Whether a module's inside is out of sight: compiled or scripted."""
@@ -74,8 +77,8 @@ def lies_turned(module: nn.Module) -> bool:
 
 
 def plain_path(path: str) -> str:
-    """A module's attribute path without the wrappers of torch.compile."""
-    return ".".join(part for part in path.split(".") if part != "_orig_mod")
+    """A module's attribute path without the wrappers of torch.compile and of sharding."""
+    return ".".join(part for part in path.split(".") if part not in INSIDE_WRAPPERS)
 
 
 def layer_name(prefix: str, path: str, model: nn.Module) -> str:

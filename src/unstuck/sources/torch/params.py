@@ -168,6 +168,13 @@ class Params:
         """Those whose numbers can be read."""
         return self._measurable
 
+    def sharded(self) -> bool:
+        """Whether this process holds only a part of each (`fully_shard`, FullyShardedDataParallel)."""
+        modules = (module for model in self.models.values() for module in model.modules())
+        return any(hasattr(one.tensor, "to_local") for one in self.held) or any(
+            type(module).__name__ == "FullyShardedDataParallel" for module in modules
+        )
+
     def total(self) -> int:
         """Numbers in all of them."""
         return sum(one.tensor.numel() for one in self.held)

@@ -85,10 +85,7 @@ class Predictions:
         where = loss.target if device is None else device
         if where is None:
             return
-        factors = [
-            (divide, torch.as_tensor(f, dtype=torch.float32).to(where.device)) for divide, f in loss.factors
-        ]
-        for _, factor in factors:
+        for factor in (_on(where.device, number) for _, number in loss.factors):
             gather.put(
                 factor.reshape(1),
                 lambda x: found.__setitem__("factors", np.append(found.get("factors", []), x)),
@@ -241,3 +238,9 @@ def _scaled(
     for (divide, _), factor in zip(loss.factors, found.get("factors", ()), strict=True):
         best = best / float(factor) if divide else best * float(factor)
     return best * share / scale
+
+
+def _on(device: torch.device, factor: Any) -> torch.Tensor:
+    """A number on a device; to copy it there from the processor's memory would wait for the device."""
+    number = torch.as_tensor(factor, dtype=torch.float32)
+    return number if number.device == device else torch.full((), float(number), device=device)

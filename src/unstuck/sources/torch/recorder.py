@@ -128,6 +128,9 @@ class Recorder:
                     f"{where} is compiled: its inner operations are out of sight; weights, gradients, "
                     "updates and the loss were measured"
                 )
+        if self._watching.params.sharded():
+            self._recording.meta.sharded = True
+            self._guard.note("the parameters are sharded: the part that this process holds was measured")
         if any(one.tensor.is_meta for one in self._watching.params.held):
             self._guard.note("parameters on the device 'meta' have no numbers: they were not measured")
         if self._watching.weights.large:

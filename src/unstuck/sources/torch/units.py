@@ -26,17 +26,17 @@ def compare_units(gather: Gather, held: Sequence[Held], rows: Rows, *, grads: bo
         if bias is not None and tuple(bias.tensor.shape) != (units,):
             bias = None
         found: list[Floats | None] = []
+        nothing = local(one.tensor).new_zeros(0, dtype=torch.float32)
         taken = [one.tensor, bias.tensor if bias else None]
         if grads:
             taken += [one.tensor.grad, bias.tensor.grad if bias else None]
         for i, tensor in enumerate(taken):
             if tensor is None:
-                gather.put(one.tensor.new_zeros(0, dtype=torch.float32), lambda _, f=found: f.append(None))
+                gather.put(nothing, lambda _, f=found: f.append(None))
             else:
                 turned = one.turned and i % 2 == 0
                 gather.put(_block(dense(tensor), one.tensor, turned=turned).clone(), found.append)
-        last = one.tensor.new_zeros(0, dtype=torch.float32)
-        gather.put(last, lambda _, f=found, row=one.row, n=units: rows[row].update(_compare(f, n)))
+        gather.put(nothing, lambda _, f=found, row=one.row, n=units: rows[row].update(_compare(f, n)))
 
 
 def _compare(found: list[Floats | None], units: int) -> Values:
