@@ -121,7 +121,8 @@ def diagnosis_fragment(diagnosis: Diagnosis) -> str:
 
 def _page(diagnosis: Diagnosis, curve: Series | None) -> Page:
     title = diagnosis.name or "Diagnosis of a training"
-    steps = f"{diagnosis.steps} updates seen" if diagnosis.steps else ""
+    plural = "" if diagnosis.steps == 1 else "s"
+    steps = f"{diagnosis.steps} update{plural} seen" if diagnosis.steps else ""
     return Page(title, (network(diagnosis, curve),), setting=steps, rule=rule_to_read(diagnosis))
 
 

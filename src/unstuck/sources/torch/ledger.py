@@ -170,6 +170,7 @@ class Ledger:
             known = msgspec.structs.replace(known, loss=name, loss_facts=refusal.facts(graph.source))
         self.recording.structure = known
         self.recording.add_row(number, "", refusal.measured())
+        self.recording.steps = number
 
     # ---- the end
 
