@@ -50,6 +50,26 @@ class Canvas:
             f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="4.5"><title>{escape(note)}</title></circle>'
         )
 
+    def piece(self, x: float, y: float, width: float, height: float, kind: str, note: str) -> None:
+        """Draw a rectangle with a note for the pointer."""
+        size = f'width="{width:.1f}" height="{height:.1f}"'
+        self.parts.append(
+            f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" {size}><title>{escape(note)}</title></rect>'
+        )
+
+    def field(self, x: float, y: float, width: float, height: float, share: float, note: str) -> None:
+        """Draw a field of a map, the more opaque the larger its share; a frame shows where it is 0."""
+        size = f'width="{width:.1f}" height="{height:.1f}"'
+        self.parts.append(
+            f'<rect class="field" x="{x:.1f}" y="{y:.1f}" {size} fill-opacity="{share:.3f}">'
+            f"<title>{escape(note)}</title></rect>"
+        )
+
+    def area(self, points: Iterable[tuple[float, float]], kind: str) -> None:
+        """Fill a polygon."""
+        told = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        self.parts.append(f'<polygon class="{kind}" points="{told}"/>')
+
     def svg(self) -> str:
         """The finished drawing."""
         label = escape(self.title, quote=True)
