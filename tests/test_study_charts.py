@@ -8,6 +8,7 @@ from rich.console import Console
 
 from unstuck.report.heat_map import heat_map
 from unstuck.report.study_charts import OUTCOMES, outcome_chart, phase_diagram, rate, success_chart
+from unstuck.study.odds import Odds
 from unstuck.study.statistics import Count, wilson
 
 RATES, ACTIVATIONS = ("0.05", "0.5"), ("ReLU", "Sigmoid")
@@ -17,6 +18,10 @@ COUNTS = {
     ("0.05", "Sigmoid"): Count(0, 100),
     ("0.5", "Sigmoid"): Count(100, 100),
 }
+
+
+def odds(counts, names=("lr", "activation"), columns=RATES, rows=ACTIVATIONS):
+    return Odds("", "", names, tuple(columns), tuple(rows), counts)
 
 
 def texts(svg):
@@ -29,7 +34,7 @@ def notes(svg):
 
 
 def test_a_map_shows_each_field_with_its_rate_and_tells_its_interval():
-    svg = phase_diagram(("lr", "activation"), RATES, ACTIVATIONS, COUNTS)
+    svg = phase_diagram(odds(COUNTS))
     assert [word for word in texts(svg) if word in {".29", ".58", "0", "1"}] == [".29", ".58", "0", "1"]
     interval = wilson(58, 100)
     assert f"lr 0.5, activation ReLU: 58 of 100, {interval.low:.3f} to {interval.high:.3f}" in notes(svg)
@@ -38,17 +43,17 @@ def test_a_map_shows_each_field_with_its_rate_and_tells_its_interval():
 
 def test_a_map_leaves_missing_fields_empty_and_names_no_more_columns_than_fit():
     many = [str(2**i) for i in range(40)]
-    svg = phase_diagram(("lr", "activation"), many, ["ReLU"], {("1", "ReLU"): Count(1, 2)})
+    svg = phase_diagram(odds({("1", "ReLU"): Count(1, 2)}, columns=many, rows=["ReLU"]))
     assert svg.count("fill-opacity") == 1
     assert len([word for word in texts(svg) if word in many]) < 12
-    assert phase_diagram(("a", "b"), RATES, ACTIVATIONS, {}) == ""
+    assert phase_diagram(odds({})) == ""
 
 
 def test_names_are_escaped():
     name = "<script>"
     counted = {(name, name): Count(1, 2)}
     for svg in (
-        phase_diagram((name, name), [name], [name], counted),
+        phase_diagram(odds(counted, (name, name), [name], [name])),
         success_chart(
             name, {name: [(1, Count(1, 2)), (2, Count(1, 2))], "b": [(1, Count(1, 2)), (2, Count(1, 2))]}
         ),
@@ -98,13 +103,12 @@ def test_how_members_ended_adds_up():
 
 def test_the_terminal_shows_the_same_numbers_without_colours():
     console = Console(width=80, color_system=None, record=True)
-    console.print(
-        heat_map(("lr", "activation"), RATES, ACTIVATIONS, {**COUNTS, ("0.5", "Sigmoid"): Count(2, 3)})
-    )
+    console.print(heat_map(odds({**COUNTS, ("0.5", "Sigmoid"): Count(2, 3)})))
     lines = console.export_text().splitlines()
-    assert lines[1].split() == ["activation", "0.05", "0.5"]
-    assert lines[2].split() == ["ReLU", ".29", ".58"]
-    assert lines[3].split() == ["Sigmoid", "0", ".67"]
+    assert lines[0].split() == ["activation", "0.05", "0.5"]
+    assert lines[1].split() == ["ReLU", ".29", ".58"]
+    assert lines[2].split() == ["Sigmoid", "0", ".67"]
+    assert lines[3].split() == ["lr"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from unstuck.diagnose.diagnosis import Diagnosis
 from unstuck.prove.trial import TrialResult
+from unstuck.study.odds import Odds
 from unstuck.trace.recording import Series
 
 
@@ -40,9 +41,10 @@ class LossStory:
     constant: float
     """Loss of the best constant prediction."""
     accuracy: float
-    """On held-out images."""
+    """On what `measured_on` says."""
     curve: Series
-    """Loss over a fixed sample of the training images, by step."""
+    """Loss over the training data, or a fixed sample of them, by step."""
+    measured_on: str = "held-out images"
 
     @property
     def by_constant(self) -> float:
@@ -90,6 +92,18 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """A table of what was found, the first column of words."""
+
+    title: str
+    about: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    text: tuple[int, ...] = ()
+    """Further columns of words."""
+
+
+@dataclass(frozen=True)
 class CaseResult:
     """The answer to a case: the main reading first."""
 
@@ -105,6 +119,9 @@ class CaseResult:
     quick: bool
     unit: str = ""
     """What losses are measured in."""
+    odds: tuple[Odds, ...] = ()
+    """Of trainings that differ only in their seeds."""
+    facts: tuple[Facts, ...] = ()
 
     @property
     def main(self) -> Reading:

@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 
+from markupsafe import Markup
+
 from unstuck.cases.story import CaseResult, Reading
 from unstuck.prove.trial import TrialResult
 from unstuck.report import words
 from unstuck.report.numbers import NOTHING, percent, scientific, short
 from unstuck.report.page import (
+    Chart,
     Grid,
     Page,
     Part,
+    Table,
     capital,
     common,
     loss_chart,
@@ -18,6 +22,8 @@ from unstuck.report.page import (
     share_chart,
     step_chart,
 )
+from unstuck.report.study_charts import phase_diagram
+from unstuck.study.odds import Odds
 
 DATA = ("data in 0..1", "data in -1..1")
 
@@ -28,7 +34,15 @@ def case_page(case: CaseResult) -> str:
     Returns:
         HTML that needs no other file.
     """
-    main = replace(_part(case.main), legend=(words.COLUMNS, words.yardstick(case)))
+    main = replace(
+        _part(case.main),
+        legend=words.layer_notes(case),
+        maps=tuple(_map(odds) for odds in case.odds),
+        facts=tuple(
+            Table(facts.title, facts.about, Grid(facts.heads, facts.rows, text=facts.text))
+            for facts in case.facts
+        ),
+    )
     others = (replace(_part(reading), folded=True) for reading in case.readings[1:])
     page = Page(
         title=case.question,
@@ -55,7 +69,7 @@ def _part(reading: Reading) -> Part:
         title=reading.title,
         about=reading.about,
         split=capital(split),
-        accuracy=f"Accuracy on held-out images: {percent(loss.accuracy)}.",
+        accuracy=f"Accuracy on {loss.measured_on}: {percent(loss.accuracy)}.",
         charts=tuple(chart for chart in drawn if chart),
         trial=_trial(trial) if trial is not None else None,
         criterion=f"{words.criterion(trial)}." if trial is not None else "",
@@ -99,7 +113,12 @@ def _rates(reading: Reading) -> Grid | None:
     return Grid(heads, rows, text=(4,)) if rows else None
 
 
-def _layers(reading: Reading) -> Grid:
+def _map(odds: Odds) -> Chart:
+    svg = phase_diagram(odds)
+    return Chart(odds.title, Markup(svg), odds.about)  # noqa: S704  (escaped by study_charts)
+
+
+def _layers(reading: Reading) -> Grid | None:
     heads = (
         "layer",
         "drift",
@@ -127,4 +146,4 @@ def _layers(reading: Reading) -> Grid:
         )
         for layer in reading.layers
     )
-    return Grid(heads, rows)
+    return Grid(heads, rows) if rows else None

@@ -5,10 +5,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from unstuck.cases.story import CaseResult, Reading
+from unstuck.cases.story import CaseResult, Facts, Reading
 from unstuck.diagnose.finding import Verdict
 from unstuck.prove.trial import TrialResult
 from unstuck.report import words
+from unstuck.report.heat_map import heat_map
 from unstuck.report.numbers import NOTHING, clean, fit, percent, scientific, short
 from unstuck.report.sparkline import sparkline
 from unstuck.report.terminal import VERDICT_STYLE, columns, fields, findings_text, verdict_line
@@ -22,14 +23,17 @@ def case_text(case: CaseResult) -> RenderableType:
         Text(words.setting(case), style="dim"),
         Text(),
         *_reading(main),
-        Text(words.COLUMNS, style="dim"),
-        Text(words.yardstick(case), style="dim"),
+        *([Text(line, style="dim") for line in words.layer_notes(case)]),
         *findings_text(main.diagnosis),
     ]
     if main.trial is not None:
         parts += [Text(), *_trial(main.trial)]
     if main.rates:
         parts += [Text(), *_rates(main)]
+    for odds in case.odds:
+        parts += [Text(), *_titled(odds.title, odds.about), heat_map(odds)]
+    for facts in case.facts:
+        parts += [Text(), *_titled(facts.title, facts.about), _facts(facts)]
     if others:
         parts += [Text(), Text("Other readings of the question", style="bold underline")]
     for reading in others:
@@ -46,11 +50,29 @@ def _reading(reading: Reading) -> list[RenderableType]:
         Text(clean(reading.about), style="dim"),
         verdict_line(words.reading_headline(reading.diagnosis)),
         Text.assemble(
-            "loss ", (sparkline(loss.curve), "cyan"), f" accuracy on held-out images {percent(loss.accuracy)}"
+            "loss ",
+            (sparkline(loss.curve), "cyan"),
+            f" accuracy on {loss.measured_on} {percent(loss.accuracy)}",
         ),
         Text(words.split(loss)),
-        _layers(reading),
+        *([_layers(reading)] if reading.layers else []),
     ]
+
+
+def _titled(title: str, about: str) -> list[RenderableType]:
+    return [Text(title, style="bold"), *([Text(about, style="dim")] if about else [])]
+
+
+def _facts(facts: Facts) -> Table:
+    """A table whose last column of words may wrap."""
+    table = columns(facts.heads)
+    for number in facts.text:
+        table.columns[number].justify = "left"
+        table.columns[number].no_wrap = number + 1 < len(facts.heads)
+        table.columns[number].overflow = "fold"
+    for row in facts.rows:
+        table.add_row(*row)
+    return table
 
 
 def _layers(reading: Reading) -> Table:

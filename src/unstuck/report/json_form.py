@@ -7,6 +7,8 @@ from typing import Any
 
 from unstuck.cases.story import CaseResult, LayerStory, LossStory, RateStory, Reading
 from unstuck.prove.trial import TrialResult
+from unstuck.study.odds import Odds
+from unstuck.study.statistics import wilson
 
 
 def dumps(value: Mapping[str, Any]) -> str:
@@ -44,8 +46,32 @@ def case_dict(case: CaseResult) -> dict[str, Any]:
             "seconds": case.seconds,
             "conclusions": list(case.conclusions),
             "readings": [_reading(reading) for reading in case.readings],
+            "odds": [_odds(odds) for odds in case.odds],
+            "facts": [
+                {"title": facts.title, "heads": list(facts.heads), "rows": [list(row) for row in facts.rows]}
+                for facts in case.facts
+            ],
         },
     }
+
+
+def _odds(odds: Odds) -> dict[str, Any]:
+    """A cell for each pair of factors, with Wilson's interval (95 %)."""
+    cells: list[dict[str, Any]] = []
+    for (column, row), counted in odds.counts.items():
+        interval = wilson(counted.successes, counted.trials)
+        cells.append(
+            {
+                odds.names[0]: column,
+                odds.names[1]: row,
+                "trials": counted.trials,
+                "successes": counted.successes,
+                "p": counted.rate,
+                "low": interval.low,
+                "high": interval.high,
+            }
+        )
+    return {"title": odds.title, "cells": cells}
 
 
 def _reading(reading: Reading) -> dict[str, Any]:

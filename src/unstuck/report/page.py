@@ -40,6 +40,15 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table with a title and what one should see in it."""
+
+    title: str
+    about: str
+    grid: Grid
+
+
+@dataclass(frozen=True)
 class Proposed:
     """A treatment of a cause, and what a trial said of it."""
 
@@ -84,6 +93,8 @@ class Part:
     notes: tuple[str, ...] = ()
     rates: Grid | None = None
     legend: tuple[str, ...] = ()
+    maps: tuple[Chart, ...] = ()
+    facts: tuple[Table, ...] = ()
     folded: bool = False
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from unstuck.report.charts import WIDTH, Canvas
 from unstuck.report.numbers import count, fit, short
+from unstuck.study.odds import Odds
 from unstuck.study.statistics import Count, wilson
 
 OUTCOMES = ("success", "stuck", "dead", "diverged")
@@ -29,23 +30,16 @@ def rate(counted: Count) -> str:
     return f"{min(counted.rate, 0.99):.2f}".removeprefix("0")
 
 
-def phase_diagram(
-    names: tuple[str, str],
-    columns: Sequence[str],
-    rows: Sequence[str],
-    counts: Mapping[tuple[str, str], Count],
-) -> str:
+def phase_diagram(odds: Odds) -> str:
     """Success by two factors: the darker a field, the more members succeeded.
 
     Args:
-        names: of the factor along the columns and of that along the rows.
-        columns: its values.
-        rows: the values of the other factor, from above.
-        counts: by (column, row); fields that are missing stay empty.
+        odds: fields that are missing stay empty.
 
     Returns:
         SVG; empty when there is nothing to draw.
     """
+    names, columns, rows, counts = odds.names, odds.columns, odds.rows, odds.counts
     if not counts:
         return ""
     left, top, height = 92, 44, 30

@@ -204,6 +204,11 @@ COLUMNS = (
 """What stands in the columns of a case's table of layers."""
 
 
+def layer_notes(case: CaseResult) -> tuple[str, ...]:
+    """How the table of the main reading's layers is read; nothing where there is none."""
+    return (COLUMNS, yardstick(case)) if case.main.layers else ()
+
+
 def setting(case: CaseResult) -> str:
     """What was trained on, how often, how long."""
     pace = " (quick)" if case.quick else ""
