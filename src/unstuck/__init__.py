@@ -24,6 +24,7 @@ _HOMES = {
     "UnstuckError": "unstuck.errors",
     "examine": "unstuck.sources.torch.examine",
     "record": "unstuck.sources.record",
+    "run_study": "unstuck.study.run",
     "load_ipython_extension": "unstuck.sources.notebook",
 }
 _MODULES = ("datasets", "nn", "study", "prove", "cases", "report")
@@ -62,6 +63,20 @@ def _diagnosis_rich(diagnosis: Any) -> Any:
     return diagnosis_text(diagnosis)
 
 
+def _study_rich(result: Any) -> Any:
+    from unstuck.report.study_text import study_text
+
+    return study_text(result)
+
+
+def _study_html(result: Any) -> Any:
+    from unstuck.report.study_page import study_page
+
+    return study_page(result)
+
+
+wiring.provide("study_rich", _study_rich)
+wiring.provide("study_html", _study_html)
 wiring.provide("diagnosis_html", _diagnosis_html)
 wiring.provide("diagnosis_rich", _diagnosis_rich)
 wiring.provide("diagnose", _diagnose)

@@ -24,6 +24,7 @@ from unstuck.cli_common import (
     write,
 )
 from unstuck.cli_run import CONTEXT, run_command
+from unstuck.cli_study import study_command
 from unstuck.errors import UnstuckError
 
 app = typer.Typer(
@@ -54,6 +55,7 @@ class Images(StrEnum):
 PlainOption = Annotated[Plain, typer.Option("--format", help="How to write it.")]
 
 app.command("run", context_settings=CONTEXT)(run_command)
+app.command("study")(study_command)
 
 
 def main() -> None:

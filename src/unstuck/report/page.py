@@ -107,6 +107,7 @@ class Page:
     setting: str = ""
     conclusions: tuple[str, ...] = ()
     rule: str = ""
+    body: str = "body.html"
 
 
 def diagnosis_page(diagnosis: Diagnosis, curve: Series | None = None) -> str:
@@ -137,7 +138,7 @@ def _page(diagnosis: Diagnosis, curve: Series | None) -> Page:
     return Page(title, (network(diagnosis, curve),), setting=steps, rule=rule_to_read(diagnosis))
 
 
-def render(template: str, page: Page) -> str:
+def render(template: str, page: Any) -> str:
     """Fill a template of this package."""
     from unstuck import __version__
 

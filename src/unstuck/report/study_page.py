@@ -1,0 +1,72 @@
+"""A study as a page: maps, curves, how the members ended, and the table."""
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from unstuck.report import study_words as words
+from unstuck.report.numbers import percent
+from unstuck.report.page import Chart, Grid, render
+from unstuck.report.study_charts import outcome_chart, phase_diagram, success_chart
+from unstuck.study.odds import Odds
+from unstuck.study.result import StudyResult
+
+
+@dataclass(frozen=True)
+class StudyPage:
+    """All that the template is given."""
+
+    title: str
+    setting: str
+    notes: tuple[str, ...]
+    charts: tuple[Chart, ...]
+    cells: Grid
+    legend: str
+    rule: str = ""
+    body: str = "study.html"
+
+
+def study_page(result: StudyResult) -> str:
+    """A page of a study.
+
+    Returns:
+        HTML that needs no other file.
+    """
+    paths = words.varied(result)
+    drawn = [
+        *(_chart(odds.title, phase_diagram(odds), _extremes(odds)) for odds in words.maps(result)),
+        *(
+            _chart(f"Success over {factor}", success_chart(factor, curves), "The bands are 95 % intervals.")
+            for factor, curves in words.curves(result)
+        ),
+        _chart("How the members ended", outcome_chart(words.ended(result)), words.ENDS),
+    ]
+    page = StudyPage(
+        title=result.design.study.settings.study.name,
+        setting=words.setting(result),
+        notes=result.notes,
+        charts=tuple(chart for chart in drawn if chart.svg),
+        cells=Grid(
+            (*map(words.name, paths), *words.HEADS),
+            tuple(words.row(cell, paths) for cell in result.cells),
+            left=len(paths),
+        ),
+        legend=words.LEGEND,
+    )
+    return render("page.html", page)
+
+
+def _chart(title: str, svg: str, reading: str) -> Chart:
+    return Chart(title, Markup(svg), reading)  # noqa: S704  (escaped by study_charts)
+
+
+def _extremes(odds: Odds) -> str:
+    """Where most and where fewest succeed."""
+    if not odds.counts:
+        return ""
+    best = max(odds.counts, key=lambda place: odds.counts[place].rate)
+    worst = min(odds.counts, key=lambda place: odds.counts[place].rate)
+    told = [
+        f"{' and '.join(filter(None, place))}: {percent(odds.counts[place].rate)}" for place in (best, worst)
+    ]
+    return f"Most at {told[0]}; fewest at {told[1]}."

@@ -1,0 +1,157 @@
+"""Training a shard, and its rows as a Parquet file."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from unstuck.study.cell import training
+from unstuck.study.design import Shard, stored
+
+OUTCOMES = ("success", "stuck", "diverged", "dead")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What another process or machine needs to know to train a shard."""
+
+    settings: bytes
+    folder: str
+    origin: str
+    first: int
+    last: int
+
+    @classmethod
+    def of(cls, shard: Shard) -> "Job":
+        """That of a shard."""
+        cell = shard.cell
+        return cls(msgspec.json.encode(cell.settings), cell.folder, cell.origin, shard.first, shard.last)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What became of a shard's members, in the order of their seeds."""
+
+    outcome: NDArray[np.int64]
+    """Place in `OUTCOMES`."""
+    epochs: NDArray[np.int64]
+    loss: NDArray[np.float64]
+    """Not finite where it diverged."""
+    accuracy: NDArray[np.float64]
+    """NaN where the targets are no classes."""
+
+    @property
+    def successes(self) -> int:
+        """Members that succeeded."""
+        return int((self.outcome == 0).sum())
+
+
+class Cancelled(Exception):  # noqa: N818  (no error: somebody asked for it)
+    """The study is being ended."""
+
+
+def train(job: Job, stopped: Callable[[], bool] | None = None, threads: int = 1) -> Ends:
+    """Train a shard's members.
+
+    Args:
+        job: which.
+        stopped: asked several times a second; the training ends soon after it says yes.
+        threads: never changes a result.
+
+    Raises:
+        Cancelled: it was stopped.
+        UnstuckError: the data are not there (on another machine).
+    """
+
+    def tell(_share: float) -> None:
+        if stopped is not None and stopped():
+            raise Cancelled
+
+    made = training(job.settings, job.folder, job.origin)
+    result: Any = made.run(seeds=range(job.first, job.last), threads=threads, progress=tell)
+    return Ends(
+        outcome=np.array([OUTCOMES.index(str(word)) for word in result.outcome]),
+        epochs=result.epochs,
+        loss=result.final_loss,
+        accuracy=result.accuracy,
+    )
+
+
+def write(path: Path, shard: Shard, types: dict[str, str], ends: Ends) -> None:
+    """Write a shard's rows to a file, whole when this returns.
+
+    Raises:
+        OSError: it cannot be written; nothing is left of it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _copy(temporary, shard, types, ends)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _copy(path: Path, shard: Shard, types: dict[str, str], ends: Ends) -> None:
+    import duckdb
+
+    rows = {  # found by its name in the statement below; to the reader of arrays NaN is null
+        "seed": np.arange(shard.first, shard.last),
+        "code": ends.outcome + 1,
+        "epochs": ends.epochs,
+        "loss": np.where(np.isfinite(ends.loss), ends.loss, np.nan),
+        "accuracy": np.where(np.isfinite(ends.accuracy), ends.accuracy, np.nan),
+    }
+    factors = "".join(
+        f"$factor{i}::{kind} AS {_quoted(name)}, " for i, (name, kind) in enumerate(types.items())
+    )
+    values = {
+        f"factor{i}": stored(shard.cell.factors[name], kind) for i, (name, kind) in enumerate(types.items())
+    }
+    target = str(path).replace("'", "''")
+    try:
+        with connect() as connection:
+            connection.register("rows", rows)
+            connection.execute(
+                f"""COPY (SELECT {factors}seed::BIGINT AS seed, code = 1 AS success,
+                ($outcomes::VARCHAR[])[code] AS outcome, epochs::BIGINT AS epochs, loss, accuracy FROM rows)
+                TO '{target}' (FORMAT parquet, COMPRESSION zstd)""",  # noqa: S608  (quoted; COPY takes no parameter)
+                {**values, "outcomes": list(OUTCOMES)},
+            )
+    except duckdb.IOException as error:
+        raise OSError(str(error)) from None
+
+
+def count_rows(paths: Sequence[Path]) -> int:
+    """Rows of some shards' files.
+
+    Raises:
+        OSError: one of them is damaged.
+    """
+    import duckdb
+
+    try:
+        with connect() as connection:
+            found = connection.execute(
+                "SELECT count(*), count(success), count(seed) FROM read_parquet(?)", [[str(p) for p in paths]]
+            ).fetchone()
+    except duckdb.Error as error:
+        raise OSError(str(error)) from None
+    return int(found[0]) if found is not None else 0
+
+
+def connect() -> Any:
+    """A database in memory."""
+    import duckdb
+
+    return duckdb.connect(":memory:", config={"threads": 1, "autoinstall_known_extensions": False})
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

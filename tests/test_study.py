@@ -1,0 +1,412 @@
+"""Studies: the same rows however they are run; what is finished is kept; what does not fit is one line."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+import unstuck
+from unstuck.errors import UnstuckError
+from unstuck.study import run as running
+from unstuck.study.claims import Claims
+from unstuck.study.design import Design
+from unstuck.study.file import read
+from unstuck.study.result import StudyResult
+from unstuck.study.run import StudyInterrupted, run_study
+
+STUDY = """
+[study]
+name = "points"
+seeds = 130
+epochs = 400
+success = {accuracy = 1.0, mse = 0.1}
+[data]
+name = "alternating"
+points = [0.0, 0.5, 1.0]
+[network]
+layers = [{type="Linear", out=4}, {type="ReLU"}, {type="Linear", out=2}, {type="Sigmoid"}]
+[train]
+loss = "MSELoss"
+optimizer = {type="SGD", lr=0.5}
+batch_size = 1
+[init]
+weights = {scheme="uniform", low=-1.0, high=1.0}
+bias = {scheme="uniform", low=-1.0, high=1.0}
+[factors]
+"train.optimizer.lr" = [0.5, 1]
+"network.layers.1.type" = ["Sigmoid", "ReLU"]
+"""
+HOLD = """
+import pathlib, sys
+from unstuck.study.claims import Claims
+
+claims = Claims(pathlib.Path(sys.argv[1]))
+assert claims.take(sys.argv[2])
+print("held", flush=True)
+sys.stdin.read()
+"""
+UNSTUCK = [sys.executable, "-m", "unstuck"]
+
+
+@pytest.fixture
+def study(tmp_path):
+    path = tmp_path / "points.toml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Several shards a cell, of a few members each."""
+    monkeypatch.setattr("unstuck.study.design.MOST_MEMBERS", 64)
+
+
+def rows(result):
+    return result.relation().fetchall()
+
+
+def test_cells_are_counted_as_the_contract_says(study, tmp_path):
+    result = run_study(study, out=tmp_path / "out")
+    assert result.finished
+    cells = result.to_dict()["cells"]
+    assert [cell["train.optimizer.lr"] for cell in cells] == [0.5, 0.5, 1, 1]
+    assert [cell["network.layers.1.type"] for cell in cells] == ["Sigmoid", "ReLU"] * 2
+    for cell, found in zip(cells, result.cells, strict=True):
+        assert list(cell)[2:] == ["trials", "successes", "p", "low", "high", "median_epochs"]
+        assert cell["trials"] == sum(found.outcomes.values()) == 130
+        assert cell["low"] <= cell["p"] == cell["successes"] / 130 <= cell["high"]
+    names = [
+        "train.optimizer.lr",
+        "network.layers.1.type",
+        "seed",
+        "success",
+        "outcome",
+        "epochs",
+        "loss",
+        "accuracy",
+    ]
+    assert result.relation().columns == names
+    by_hand = [row[5] for row in rows(result) if row[:2] == (1.0, "ReLU") and row[3]]
+    assert cells[3]["successes"] == len(by_hand)
+    assert sorted(by_hand)[len(by_hand) // 2 - (len(by_hand) % 2 == 0)] <= cells[3]["median_epochs"]
+
+
+def test_members_are_those_of_the_engine(study, tmp_path):
+    from unstuck import nn
+
+    result = run_study(study, out=tmp_path / "out")
+    cell = result.design.cells[1]
+    alone = cell.training.run(seed=7)
+    row = next(row for row in rows(result) if row[:3] == (0.5, "ReLU", 7))
+    assert row[3:6] == (alone.outcome == "success", alone.outcome, alone.epochs)
+    assert row[6] == pytest.approx(alone.final_loss, rel=1e-12)
+    assert isinstance(alone.net, nn.Sequential)
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("workers", [1, 2, None])
+def test_rows_are_the_same_however_many_workers(study, tmp_path, workers):
+    first = run_study(study, out=tmp_path / "one", workers=1)
+    assert len(first.design.shards) == 12
+    assert rows(run_study(study, out=tmp_path / "other", workers=workers)) == rows(first)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_second_start_runs_only_what_is_missing(study, tmp_path):
+    whole = run_study(study, out=tmp_path)
+    expected, files = rows(whole), sorted((tmp_path / "points/shards").iterdir())
+    kept = {path: path.stat().st_mtime_ns for path in files}
+    for path in files[:5]:
+        path.unlink()
+    told = []
+    again = run_study(study, out=tmp_path, tell=lambda status: told.append((status.skipped, status.finished)))
+    assert told[0] == (7, 0)
+    assert told[-1] == (7, 5)
+    assert rows(again) == expected
+    assert all(path.stat().st_mtime_ns == kept[path] for path in files[5:])
+    more = run_study({**tables(), "study": {**tables()["study"], "seeds": 150}}, out=tmp_path)
+    assert len(rows(more)) == 600
+
+
+def tables():
+    import tomllib
+
+    return tomllib.loads(STUDY)
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_ctrl_c_keeps_what_is_finished(study, tmp_path):
+    def stop(status):
+        if status.finished == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(StudyInterrupted) as stopped:
+        run_study(study, out=tmp_path / "cut", workers=1, tell=stop)
+    assert sum(cell.count.trials for cell in stopped.value.result.cells) >= 3 * 2
+    assert not stopped.value.result.finished
+    shown = StudyResult.load(tmp_path / "cut/points")
+    assert sum(cell.count.trials for cell in shown.cells) < 520
+    undisturbed = rows(run_study(study, out=tmp_path / "whole"))
+    assert rows(run_study(study, out=tmp_path / "cut")) == undisturbed
+    assert list((tmp_path / "cut").rglob(".*")) == []
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_damaged_file_is_named_set_aside_and_computed_anew(study, tmp_path):
+    expected = rows(run_study(study, out=tmp_path))
+    store = run_study(study, out=tmp_path).store
+    broken, short, tiny = (store.path(store.design.shards[i]) for i in (0, 1, 2))  # of 64, 64 and 2 members
+    broken.write_bytes(broken.read_bytes()[:60])
+    shutil.copy(tiny, short)
+    again = run_study(study, out=tmp_path)
+    assert rows(again) == expected
+    assert any(broken.name in note and "set aside" in note for note in again.notes)
+    assert any(short.name in note and "another number of rows" in note for note in again.notes)
+    assert broken.with_name(f"{broken.name}.damaged").exists()
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_full_disk_is_one_line_and_costs_nothing_that_is_finished(study, tmp_path, monkeypatch):
+    from unstuck.study import shard
+
+    copy, left = shard._copy, [4]
+
+    def full(*args):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        copy(*args)
+
+    monkeypatch.setattr(shard, "_copy", full)
+    with pytest.raises(UnstuckError, match=r"cannot be written: No space left on device"):
+        run_study(study, out=tmp_path, workers=1)
+    assert len(list((tmp_path / "points/shards").iterdir())) == 4
+    left[0] = 1000
+    again = run_study(study, out=tmp_path)
+    assert again.finished
+    assert rows(again) == rows(run_study(study, out=tmp_path / "other"))
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_what_another_process_works_on_is_left_to_it(study, tmp_path, monkeypatch):
+    design = Design.of(read(study))
+    name = design.shards[0].name
+    (tmp_path / "points").mkdir()
+
+    def tell(status):
+        if status.finished == 11:
+            held.kill()  # dead: its lock is gone, its work is ours
+
+    monkeypatch.setattr(running, "PATIENCE", 0.05)
+    words = [sys.executable, "-c", HOLD, str(tmp_path / "points"), name]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as held:
+        assert held.stdout.readline() == "held\n"
+        result = run_study(study, out=tmp_path, workers=1, tell=tell)
+    assert result.finished
+    assert any("another process works in this folder" in note for note in result.notes)
+    assert rows(result) == rows(run_study(study, out=tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    "moment", [0.3, *(pytest.param(0.02 * i, marks=pytest.mark.long) for i in range(50))]
+)
+def test_a_study_that_is_killed_goes_on(study, tmp_path, moment):
+    """Its main process dies at a random moment after its first shard."""
+    study.write_text(STUDY.replace("seeds = 130", "seeds = 1000").replace("epochs = 400", "epochs = 4000"))
+    program = "import sys; from unstuck.study import design; design.MOST_MEMBERS = 64\n"
+    program += "from unstuck.cli import main; main()"
+    words = [
+        sys.executable,
+        "-c",
+        program,
+        "study",
+        str(study),
+        "--out",
+        str(tmp_path / "cut"),
+        "--workers",
+        "1",
+    ]
+    shards = tmp_path / "cut/points/shards"
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        while not (shards.is_dir() and list(shards.glob("*.parquet"))):
+            assert running.poll() is None
+            time.sleep(0.01)
+        time.sleep(moment)
+        running.kill()
+        running.communicate()
+    left = len(list(shards.glob("*.parquet")))
+    again = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert f"{left} of 64 shards are finished already and skipped; {64 - left} to be computed" in again.stderr
+    whole = run_study(study, out=tmp_path / "whole", workers=1)
+    cut = StudyResult.load(tmp_path / "cut/points")
+    assert cut.store.root != whole.store.root
+    order = "ORDER BY ALL"
+    assert sql(cut, order) == sql(whole, order)
+    assert list(shards.glob(".*")) == []
+
+
+def sql(result, order):
+    from unstuck.study.shard import connect
+
+    return connect().execute(f"FROM read_parquet('{result.store.shards}/*.parquet') {order}").fetchall()
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_worker_that_is_killed_costs_only_its_shard(study, tmp_path):
+    import os
+    import signal
+
+    from joblib.externals.loky.backend import get_context
+
+    study.write_text(STUDY.replace("epochs = 400", "epochs = 20000").replace("mse = 0.1", "mse = 0.0001"))
+    killed = []
+
+    def tell(status):
+        workers = [one for one in get_context().active_children() if one.is_alive()] if not killed else []
+        if status.finished >= 1 and workers:
+            killed.append(workers[0].pid)
+            os.kill(workers[0].pid, signal.SIGKILL)
+
+    result = run_study(study, out=tmp_path / "killed", workers=2, tell=tell)
+    assert killed
+    assert rows(result) == rows(run_study(study, out=tmp_path / "whole", workers=1))
+
+
+def test_a_lock_is_taken_once(tmp_path):
+    claims = Claims(tmp_path)
+    assert claims.take("0" * 32)
+    claims.give_back("0" * 32)
+    claims.close()
+
+
+def test_the_command_line(study, tmp_path):
+    def unstuck_study(*words):
+        return subprocess.run(
+            [*UNSTUCK, "study", *map(str, words)], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    first = unstuck_study(study, "--format", "json", "--html", "page.html")
+    assert first.returncode == 0, first.stderr
+    assert len(json.loads(first.stdout)["cells"]) == 4
+    assert "4 shards to be computed" in first.stderr
+    assert "points" in (tmp_path / "page.html").read_text()
+    again = unstuck_study(study)
+    assert again.returncode == 0
+    assert "4 of 4 shards are finished already and skipped" in again.stderr
+    assert "ReLU" in again.stdout
+    shown = unstuck_study("show", "studies/points")
+    assert shown.returncode == 0
+    assert shown.stdout == again.stdout
+    for words, said in (
+        (["show"], "expected the folder"),
+        (["show", tmp_path], "study.json"),
+        (["gone.toml"], "gone.toml: no such file"),
+        ([study, "--format", "sarif"], "text or json"),
+        ([study, "--workers", "1", "--dask", "tcp://127.0.0.1:1"], "not both"),
+    ):
+        result = unstuck_study(*words)
+        assert result.returncode == 2
+        assert said in result.stderr
+        assert "Traceback" not in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+WRONG = [
+    ("seeds = 130", 'seeds = "many"', "study.seeds: expected int, got str"),
+    ("seeds = 130", "seeds = 0", "study.seeds: found 0, expected at least 1"),
+    ("epochs = 400", "epoch = 400", "study.epoch: unknown key, expected some of name, seeds"),
+    ('name = "points"', 'name = "../points"', "study.name: found '../points'"),
+    ("batch_size = 1", "batchsize = 1", "train.batchsize: unknown key"),
+    ("batch_size = 1", "batch_size = -1", "batch_size"),
+    ('type="SGD", lr=0.5', 'type="SGD", rate=0.5', "train.optimizer.rate: unknown key, expected some of lr"),
+    ('type="SGD", lr=0.5', 'type="Sgd", lr=0.5', "train.optimizer.type: found 'Sgd', expected one of SGD"),
+    ('loss = "MSELoss"', 'loss = "MSE"', "train.loss: found 'MSE', expected one of MSELoss"),
+    ('{type="Sigmoid"}', '{type="Sigmoidal"}', "network.layers.3: no layer type 'Sigmoidal'"),
+    ('{type="ReLU"}', '{type="Conv2d", out=3, kernel_size=3}', "network.layers.1"),
+    ('{type="Sigmoid"}', '{kind="Sigmoid"}', "network.layers.3: type: missing"),
+    ('{type="Linear", out=4}', '{type="Linear"}', "network.layers.0"),
+    ('scheme="uniform", low=-1.0', 'scheme="unifrom", low=-1.0', "init.weights"),
+    ("accuracy = 1.0", "accuraccy = 1.0", "success: unknown key 'accuraccy'"),
+    ("points = [0.0, 0.5, 1.0]", "", "points: found none"),
+    ("points = [0.0, 0.5, 1.0]", 'points = "a"', "data.points: expected array"),
+    ('"train.optimizer.lr" = [0.5, 1]', '"train.optimiser.lr" = [0.5, 1]', "train.optimiser: unknown key"),
+    ('"train.optimizer.lr" = [0.5, 1]', '"training.lr" = [0.5, 1]', "factors: training.lr: leads nowhere"),
+    ('"train.optimizer.lr" = [0.5, 1]', '"train.optimizer.lr" = []', "found an empty list"),
+    ('"train.optimizer.lr" = [0.5, 1]', '"train.optimizer.lr" = [1, 0.5, 1.0]', "found 1.0 twice"),
+    ('"train.optimizer.lr" = [0.5, 1]', '"train.optimizer.lr" = 0.5', "expected a list of values"),
+    ('"train.optimizer.lr" = [0.5, 1]', '"train.optimizer.lr" = [0.5, -1]', "train.optimizer.lr = -1"),
+    ('"network.layers.1.type"', '"network.layers.9.type"', "network.layers has no 9, expected 0 to 3"),
+    ('"network.layers.1.type"', '"network.layers.1.type.x"', "network.layers.1.type is ReLU, no table"),
+    ('"network.layers.1.type"', '"study.seeds"', "study.seeds: cannot be varied"),
+    ("[factors]", "[factors", "no TOML"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("right", "wrong", "said"), WRONG, ids=[wrong for _, wrong, _ in WRONG])
+def test_what_is_wrong_is_named_with_its_file_and_key(study, tmp_path, right, wrong, said):
+    assert right in STUDY
+    study.write_text(STUDY.replace(right, wrong, 1))
+    with pytest.raises(UnstuckError) as error:
+        run_study(study, out=tmp_path / "out")
+    assert said.lower() in str(error.value).lower()
+    assert str(study) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_of_another_study_or_a_newer_version_are_refused(study, tmp_path):
+    run_study(study, out=tmp_path)
+    other = {**tables(), "data": {"name": "alternating", "points": [0.0, 1.0]}}
+    with pytest.raises(UnstuckError, match=r"holds another study: its data differ"):
+        run_study(other, out=tmp_path)
+    kept = tmp_path / "points/study.json"
+    kept.write_text(kept.read_text().replace('"format": 1', '"format": 9'))
+    with pytest.raises(UnstuckError, match=r"format 9, this version of unstuck reads format 1"):
+        run_study(study, out=tmp_path)
+    kept.write_text("{")
+    with pytest.raises(UnstuckError, match=r"study.json: damaged"):
+        StudyResult.load(tmp_path / "points")
+
+
+@pytest.mark.parametrize(
+    ("factor", "values"),
+    [
+        ("init.order", ["layer", "neuron"]),
+        ("init.streams", ["independent", "reseeded_per_layer"]),
+        ("init.weights", ["he_normal", {"scheme": "uniform", "low": -1.0, "high": 1.0}]),
+        ("init.bias.high", [0.5, 1.0]),
+        ("data.points", [[0.0, 1.0], [0.0, 0.5, 1.0]]),
+        ("data.order", ["fixed", "shuffled"]),
+        ("network.layers.0.out", [4, 8]),
+        (
+            "network.layers",
+            [[{"type": "Linear", "out": 2}], [{"type": "Linear", "out": 2}, {"type": "Sigmoid"}]],
+        ),
+        ("train.loss_scale", [1.0, 3.0]),
+        ("train.batch_size", [0, 1]),
+        ("study.epochs", [10, 20]),
+    ],
+)
+def test_everything_can_be_a_factor(tmp_path, factor, values):
+    plan = {**tables(), "factors": {factor: values}}
+    plan["study"] = {**plan["study"], "seeds": 20, "epochs": 50}
+    result = run_study(plan, out=tmp_path)
+    assert [cell.factors[factor] for cell in result.cells] == values
+    assert len(rows(result)) == 40
+
+
+def test_the_odds_of_the_case(tmp_path):
+    """ReLU, 8 units, 4 points: .55; sigmoid: 1 (CASES of the project, 3 sigma of 600 members is .06)."""
+    plan = tables()
+    plan["study"] |= {"seeds": 600, "epochs": 10_000, "success": {"accuracy": 1.0, "mse": 0.01}}
+    plan["data"]["points"] = [0.0, 0.3, 0.6, 1.0]
+    plan["network"]["layers"][0]["out"] = 8
+    plan["factors"] = {"network.layers.1.type": ["Sigmoid", "ReLU"]}
+    sigmoid, relu = unstuck.run_study(plan, out=tmp_path).cells
+    assert sigmoid.count.rate > 0.98
+    assert relu.count.rate == pytest.approx(0.55, abs=0.06)
+    assert set(relu.outcomes) == {"success", "stuck", "diverged", "dead"}
+    assert relu.outcomes["diverged"] == 0
