@@ -38,6 +38,8 @@ def trace():
         ("order=reshuffled", "order=reshuffled"),
         ("clip=1.0", "clip=1"),
         ("zero_grad", "zero_grad"),
+        ("draws=independent", "draws=independent"),
+        ("output=linear", "output=linear"),
         ("output=remove_softmax", "output=remove_softmax"),
         ("target=same_shape", "target=same_shape"),
         ("optimizer=add_parameters", "optimizer=add_parameters"),

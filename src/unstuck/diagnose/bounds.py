@@ -58,6 +58,7 @@ class OutputBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     constant: float
     rounding: float
     logarithm: float
+    beyond: float
     soft_label: float
     labels_seen: int
 
@@ -82,6 +83,20 @@ class DataBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     same: float
 
 
+class DeadBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many dead units a failing training may blame."""
+
+    share: float
+    most: float
+
+
+class LotteryBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When success by seed is called a lottery."""
+
+    seeds: int
+    reliable: float
+
+
 class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All bounds. They are provisional: not calibrated yet.
 
@@ -97,6 +112,8 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output: OutputBounds
     rate: RateBounds
     data: DataBounds
+    dead: DeadBounds
+    lottery: LotteryBounds
 
 
 @lru_cache(maxsize=1)

@@ -10,11 +10,13 @@ import msgspec
 from unstuck import wiring
 from unstuck.diagnose.bounds import Bounds, load_bounds
 from unstuck.diagnose.causes import fold
-from unstuck.diagnose.finding import ArmCount, Evidence, Finding, Verdict
+from unstuck.diagnose.finding import SEVERITIES, ArmCount, Evidence, Finding, Verdict
+from unstuck.diagnose.lottery import lottery_of
 from unstuck.diagnose.measured import typical
 from unstuck.diagnose.outcome import Outcome, outcome
 from unstuck.diagnose.proposals import propose
 from unstuck.diagnose.registry import NotChecked, chosen
+from unstuck.study.statistics import Count
 from unstuck.trace.recording import Recording
 
 __all__ = ["Diagnosis", "LayerRow", "Skipped", "Status", "diagnose"]
@@ -102,6 +104,26 @@ class Diagnosis:
         judged = [_demoted(finding, told) for finding in self.findings] if decisive else list(self.findings)
         order = sorted(judged, key=lambda finding: bool(finding.demoted))
         return replace(self, findings=tuple(order), verdicts=told)
+
+    def with_seeds(self, count: Count) -> "Diagnosis":
+        """The same with LRN013 lottery, if some seeds of the program succeeded and others failed.
+
+        Args:
+            count: of the unchanged program's seeds, such as `Count(trial.unchanged.successes, 64)`.
+        """
+        found = lottery_of(count)
+        if found is None:
+            return self
+        findings = tuple(finding for finding in self.findings if finding.code != found.code)
+        return replace(
+            self,
+            findings=tuple(
+                sorted(
+                    (*findings, found), key=lambda one: (bool(one.demoted), SEVERITIES.index(one.severity))
+                )
+            ),
+            not_checked=tuple(skipped for skipped in self.not_checked if skipped.code != found.code),
+        )
 
     def _repr_html_(self) -> str:
         """The report as a notebook shows it."""

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from unstuck.diagnose.finding import Finding, TreatmentRef
+from unstuck.diagnose.measured import output_layer
 from unstuck.diagnose.paths import loss_name
 from unstuck.diagnose.remedies import Treatment
 from unstuck.trace.recording import Recording
@@ -70,6 +71,33 @@ def _exploding(finding: Finding, trace: Recording) -> list[Treatment]:
     return [start, clip, Treatment("lr", factor=0.1)] if finding.step == 0 else [clip, start]
 
 
+def _born_dead(finding: Finding, trace: Recording) -> list[Treatment]:
+    if _is_output(finding, trace):
+        return _other_output(finding, trace)
+    start = [_fitting_init(trace), Treatment("data", "standardise")]
+    return [Treatment("activation", "LeakyReLU"), *start, Treatment("insert", "batch_norm")]
+
+
+def _killed(finding: Finding, trace: Recording) -> list[Treatment]:
+    slower = [Treatment("lr", factor=0.1), Treatment("clip")]
+    other = _other_output(finding, trace) if _is_output(finding, trace) else []
+    return [*slower, *(other or [Treatment("activation", "LeakyReLU")])]
+
+
+def _is_output(finding: Finding, trace: Recording) -> bool:
+    output = output_layer(trace)
+    return output is not None and finding.layer == output.name
+
+
+def _other_output(_finding: Finding, trace: Recording) -> list[Treatment]:
+    """For an output that is a ReLU: a sigmoid where the targets lie in its range, else none at all."""
+    low, high = trace.first("target.min"), trace.first("target.max")
+    within = trace.meta.task == "classification" or (
+        low is not None and high is not None and low >= 0 and high <= 1
+    )
+    return [Treatment("output", "sigmoid")] if within else [Treatment("output", "linear")]
+
+
 def _not_finite(finding: Finding, _trace: Recording) -> list[Treatment]:
     return [] if finding.step == 0 else [Treatment("lr", factor=0.1), Treatment("clip")]
 
@@ -102,6 +130,8 @@ _DEPENDS: Final[dict[str, Callable[[Finding, Recording], list[Treatment]]]] = {
     "GRD002": _exploding,
     "GRD003": _no_gradient,
     "GRD004": _not_finite,
+    "ACT001": _born_dead,
+    "ACT002": _killed,
     "ACT003": _saturated,
     "ACT005": _constant,
     "OUT002": _double,
@@ -111,6 +141,8 @@ _DEPENDS: Final[dict[str, Callable[[Finding, Recording], list[Treatment]]]] = {
 }
 _FIXED: Final = {
     # what the probes tried, and half of it on a log scale: over a whole run the first may be too much
+    "INI005": [Treatment("draws", "independent")],
+    "OUT001": [Treatment("output", "linear")],
     "LRN001": [Treatment("lr", factor=0.1), Treatment("lr", factor=0.3)],
     "LRN002": [Treatment("lr", factor=10.0), Treatment("lr", factor=3.0)],
     "LRN005": [Treatment("optimizer", "add_parameters")],

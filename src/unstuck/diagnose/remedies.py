@@ -23,6 +23,7 @@ Kind = Literal[
     "optimizer",
     "layer",
     "zero_grad",
+    "draws",
 ]
 
 SCHEMES: Final = (
@@ -64,6 +65,7 @@ _VALUES: Final[dict[Kind, dict[str, str]]] = {
         "remove_sigmoid": "leave out the sigmoid before the loss, which applies its own",
         "log_softmax": "pass the scores through a log-softmax before the loss",
         "sigmoid": "pass the output through a sigmoid instead",
+        "linear": "leave out the activation after the last layer, so that it can answer any number",
     },
     "target": {
         "same_shape": "give the targets the shape of the predictions",
@@ -73,6 +75,9 @@ _VALUES: Final[dict[Kind, dict[str, str]]] = {
     "optimizer": {
         "add_parameters": "give the optimiser the parameters that it lacks",
         "unfreeze": "train the frozen layers too",
+    },
+    "draws": {
+        "independent": "draw all weights from one random stream that is seeded once for the whole network",
     },
     "layer": {"make_once": "create the layer once, where the model is made, and use it in every pass"},
 }
@@ -180,7 +185,7 @@ def parse(text: str) -> Treatment:
         f"treatment {text!r}: expected init=SCHEME[*GAIN][@LAYER], lr*FACTOR, activation=NAME, "
         "data=standardise, "
         "data=-1..1, loss=cross_entropy, insert=batch_norm, order=reshuffled, clip=NORM, zero_grad, "
-        f"or one of {', '.join(f'{kind}=...' for kind in ('output', 'target', 'optimizer', 'layer'))}"
+        "or one of output=..., target=..., optimizer=..., draws=..., layer=..."
     )
 
 

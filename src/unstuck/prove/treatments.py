@@ -14,9 +14,12 @@ _USUAL_RIVAL: dict[Kind, str] = {
     "insert": "init=glorot_uniform",
     "loss": "lr*10",
     "order": "lr*0.1",
+    "output": "lr*0.1",
+    "draws": "lr*10",
 }
 """Where only one cause was found: what the next best guess would try. A bad start and badly scaled data look
-like steps too small, steps too small and a bad activation like a bad start, bad order like large steps."""
+like steps too small, steps too small and a bad activation like a bad start, bad order and an output that dies
+like large steps, equal neurons like steps too small."""
 
 
 class Proposal(NamedTuple):

@@ -107,7 +107,7 @@ class _Watch:
                 goal=_goal(training),
             ),
         )
-        self.meter = Meter(self.recording)
+        self.meter = Meter(self.recording, same_samples=True)
         spots = random.uniform(0, random.DATA, np.arange(training.samples.count))
         self.chosen = np.argsort(spots, kind="stable")[:WATCHED]
         self.sample = training.samples.take(self.chosen)

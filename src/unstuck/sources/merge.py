@@ -8,8 +8,11 @@ import numpy as np
 from unstuck.errors import UnstuckError
 from unstuck.trace.recording import Recording
 
-SMALLEST = frozenset({"data.min", "output.min", "target.min", "loss_finite", "dead", "origin.nonfinite"})
-"""Of the whole batch, that is the smallest over ranks; `dead` cannot be more than that."""
+SMALLEST = frozenset(
+    {"data.min", "output.min", "target.min", "loss_finite", "origin.nonfinite"}
+    | {"dead", "never_active", "dead_lately"}
+)
+"""Of the whole batch, that is the smallest over ranks; shares of dead units cannot be more than that."""
 LARGEST = frozenset(
     {
         "data.max",

@@ -132,6 +132,27 @@ def prediction_stats(
     return values
 
 
+def target_stats(targets: Array, *, loss_name: str | None, outputs: int) -> Values:
+    """target.min, target.max, target.mean and target.std, of what the outputs are compared with.
+
+    Args:
+        targets: class numbers (N,), or numbers (N,) or (N, outputs).
+        loss_name: class name of the loss: one that measures a distance gets class numbers as one-hot rows.
+        outputs: of a sample.
+    """
+    distance = loss_name in DISTANCES
+    wanted = _outputs_wanted(np.asarray(targets), outputs, as_classes=False) if distance else by_row(targets)
+    if wanted is None or wanted.size == 0:
+        return {}
+    with np.errstate(all="ignore"):
+        return {
+            "target.min": float(wanted.min()),
+            "target.max": float(wanted.max()),
+            "target.mean": float(wanted.mean()),
+            "target.std": float(wanted.std()),
+        }
+
+
 def _outputs_wanted(
     targets: npt.NDArray[np.generic], n_classes: int | None, *, as_classes: bool
 ) -> npt.NDArray[np.float64] | None:

@@ -173,7 +173,7 @@ def output_stats(output: Array, kind: str = "") -> Values:
     References:
         Roy & Vetterli (2007), "The effective rank: a measure of effective dimensionality", EUSIPCO.
     """
-    x = _by_unit(output)
+    x = by_unit(output)
     finite = bool(np.isfinite(x).all())
     values: Values = {
         "act_mean": float(x.mean()) if x.size else None,
@@ -262,8 +262,8 @@ def data_stats(inputs: Array) -> Values:
     }
 
 
-def _by_unit(output: Array) -> Doubles:
-    """(N, units, positions) in float64."""
+def by_unit(output: Array) -> Doubles:
+    """An output as (N, units, positions) in float64."""
     x = doubles(output)
     if x.ndim < 2:
         return x.reshape(x.size, 1, 1)

@@ -6,10 +6,12 @@ from typing import Protocol
 import numpy as np
 
 from unstuck.trace import baseline, measure
+from unstuck.trace.activity import Activity, active_units
+from unstuck.trace.draws import draw_rows
 from unstuck.trace.grouping import BIAS, WEIGHT, row_name
 from unstuck.trace.measure import Array
 from unstuck.trace.meta import Meta
-from unstuck.trace.structure import Structure
+from unstuck.trace.structure import PIECEWISE, Structure
 
 Arrays = Mapping[str, Array]
 
@@ -31,13 +33,16 @@ class Meter:
     The arrays that are passed in are only read; what is needed later is copied.
     """
 
-    def __init__(self, recording: Sink) -> None:
+    def __init__(self, recording: Sink, *, same_samples: bool = False) -> None:
         """A meter that has seen nothing yet.
 
         Args:
             recording: where the rows go; its structure tells the type of each operation.
+            same_samples: whether the activations are always those of the same samples.
         """
         self._recording = recording
+        self._activity = Activity(same_samples=same_samples)
+        self._seen_weights = False
         self._start: dict[str, Array] = {}
         self._before: dict[str, Array] = {}
         self._grads: dict[str, Array] = {}
@@ -78,7 +83,14 @@ class Meter:
             self._weights(step, params, grads or {})
         for name, output in (activations or {}).items():
             node = self._recording.structure.node(name)
-            add(step, name, measure.output_stats(output, node.type if node else ""))
+            kind = node.type if node else ""
+            add(step, name, measure.output_stats(output, kind))
+            if kind in PIECEWISE and np.size(output):
+                units = measure.by_unit(output)
+                seen = self._activity.see(
+                    name, active_units(units), units=units.shape[1], samples=units.shape[0]
+                )
+                add(step, name, seen)
         last = self._last(activations) if outputs is None else outputs
         if last is not None:
             self._predictions(step, last, targets)
@@ -93,6 +105,9 @@ class Meter:
         self._before = {}
 
     def _weights(self, step: int, params: Arrays, grads: Mapping[str, Array | None]) -> None:
+        if not self._seen_weights:
+            self._seen_weights = True
+            self._first_weights(step, params)
         for name, weight in params.items():
             grad = grads.get(name)
             values = measure.tensor_stats(weight, grad)
@@ -106,6 +121,15 @@ class Meter:
                 self._start[name] = np.array(weight)
         self._before = {name: np.array(weight) for name, weight in params.items()}
         self._compare_gradients(step, {name: grad for name, grad in grads.items() if grad is not None})
+
+    def _first_weights(self, step: int, params: Arrays) -> None:
+        pairs = {
+            row_name(name): (weight, params.get(name.removesuffix(WEIGHT) + BIAS))
+            for name, weight in params.items()
+            if name.endswith(WEIGHT)
+        }
+        for layer, values in draw_rows(pairs).items():
+            self._recording.add_row(step, layer, values)
 
     def _compare_gradients(self, step: int, grads: Arrays) -> None:
         if not grads:
@@ -133,6 +157,9 @@ class Meter:
         values = baseline.prediction_stats(
             outputs, targets=targets, loss_name=meta.loss or structure.loss, task=meta.task
         )
+        if targets is not None and outputs.ndim <= 2:
+            count = measure.by_row(outputs).shape[1]
+            values |= baseline.target_stats(targets, loss_name=meta.loss or structure.loss, outputs=count)
         self._recording.add_row(step, "", values)
 
     def _first_data(self, step: int, inputs: Array, targets: Array | None) -> None:

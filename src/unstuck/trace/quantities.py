@@ -92,6 +92,12 @@ _ALL: Final = (
     ),
     Quantity("grad_spread", "weights", "the same of the units' gradients; null when all are zero"),
     Quantity("distinct_units", "weights", "number of different units (weights and bias, to 1e-6 relative)"),
+    Quantity(
+        "same_draws",
+        "weights",
+        "tensors that begin, up to a factor, with the same random numbers share a number here; null: alone",
+    ),
+    Quantity("unit_values", "weights", "different values among the first unit's first 64 weights, at step 0"),
     Quantity("loss_share", "weights", "this tensor's part of the change of the training loss (sums to 1)"),
     Quantity("loss_part", "weights", "the same in units of the loss (negative: it lowered the loss)"),
     Quantity("remade", "weights", "1 if the parameters are other objects than at the step before, else 0"),
@@ -107,6 +113,16 @@ _ALL: Final = (
     Quantity("input_cosine", "outputs", "mean cosine between the outputs for two different samples"),
     Quantity(
         "dead", "outputs", "share of units that are exactly 0 on every sample and position (ReLU family)"
+    ),
+    Quantity(
+        "never_active",
+        "outputs",
+        "share of units that were 0 on every sample measured so far, 64 at least (ReLU family)",
+    ),
+    Quantity(
+        "dead_lately",
+        "outputs",
+        "share of units that were 0 on the last 64 samples and in the last 3 measured steps (ReLU family)",
     ),
     Quantity("zero", "outputs", "share of single outputs that are exactly 0 (ReLU family)"),
     Quantity(

@@ -3,12 +3,16 @@
 from unstuck.diagnose.rules import (
     activations,
     data,
+    dead_units,
+    draws,
     explosions,
     gradients,
     initialisation,
     learning_rate,
+    lottery,
     optimiser,
     outputs,
+    ranges,
     scores,
     targets,
 )
@@ -16,12 +20,16 @@ from unstuck.diagnose.rules import (
 __all__ = [
     "activations",
     "data",
+    "dead_units",
+    "draws",
     "explosions",
     "gradients",
     "initialisation",
     "learning_rate",
+    "lottery",
     "optimiser",
     "outputs",
+    "ranges",
     "scores",
     "targets",
 ]

@@ -32,6 +32,8 @@ def _first_layers(trace: Recording) -> list[Node]:
     severity="error",
     needs=("data.mean", "data.std", "act_rms"),
     explains={
+        "ACT002": "any",
+        "ACT001": "any",
         "LRN001": "any",
         "LRN002": "any",
         "GRD001": "any",
@@ -126,6 +128,7 @@ def _varies_as_little(trace: Recording, node: Node, bounds: Bounds) -> bool:
     severity="error",
     needs=("act_variation", "data.std"),
     explains={
+        "ACT001": "any",
         "ACT005": "any",
         "GRD003": "any",
         "LRN002": "any",
@@ -186,6 +189,7 @@ def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     "non-finite-data",
     severity="error",
     explains={
+        "ACT002": "any",
         "GRD004": "any",
         "LRN001": "any",
         "GRD002": "any",

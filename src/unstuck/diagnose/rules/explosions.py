@@ -34,6 +34,7 @@ _BIRTHS = {
     severity="error",
     needs=("grad_norm", "loss"),
     explains={
+        "ACT002": "any",
         "LRN001": "any",
         "GRD004": "any",
         "GRD003": "lasting",
@@ -153,7 +154,7 @@ def _clipped(trace: Recording) -> bool:
     "GRD004",
     "non-finite",
     severity="error",
-    explains={"GRD003": "lasting", "ACT003": "any", "ACT005": "any", "OUT010": "any"},
+    explains={"ACT002": "any", "GRD003": "lasting", "ACT003": "any", "ACT005": "any", "OUT010": "any"},
     from_step_0=False,
     preview=False,
 )

@@ -25,6 +25,7 @@ from unstuck.trace.structure import Node
     severity="error",
     needs=("weight_norm", "distinct_units"),
     explains={
+        "ACT001": "from",
         "GRD003": "any",
         "GRD001": "up to",
         "INI002": "from",
@@ -151,6 +152,7 @@ def _single_zero(trace: Recording, node: Node) -> Finding:
     severity="error",
     needs=("distinct_units", "unit_spread"),
     explains={
+        "ACT001": "from",
         "INI002": "after",
         "ACT003": "same",
         "ACT005": "from",

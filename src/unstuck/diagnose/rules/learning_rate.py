@@ -43,6 +43,7 @@ def _probes(trace: Recording) -> list[_Probes]:
     severity="error",
     needs=("loss",),
     explains={
+        "ACT002": "any",
         "GRD004": "any",
         "GRD003": "any",
         "ACT003": "any",

@@ -36,6 +36,7 @@ _SCALES: Final = frozenset(
     severity="error",
     needs=("grad_uncleared",),
     explains={
+        "ACT002": "any",
         "LRN001": "any",
         "GRD002": "any",
         "GRD004": "any",

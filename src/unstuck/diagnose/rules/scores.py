@@ -112,6 +112,7 @@ def _floor(trace: Recording, loss: str) -> float:
     "raw-scores",
     severity="error",
     explains={
+        "ACT002": "any",
         "LRN001": "any",
         "GRD002": "any",
         "GRD004": "any",

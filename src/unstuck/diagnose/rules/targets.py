@@ -78,6 +78,7 @@ def _shape(shape: tuple[int, ...]) -> str:
     severity="error",
     needs=("target.min", "target.max"),
     explains={
+        "ACT002": "any",
         "LRN001": "any",
         "GRD002": "any",
         "GRD004": "any",

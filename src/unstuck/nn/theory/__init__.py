@@ -14,6 +14,7 @@ from unstuck.nn.theory.gradients import Phase, chi1, gradient_depth_scale, gradi
 from unstuck.nn.theory.isometry import Isometry, isometry, singular_values
 from unstuck.nn.theory.lengths import length_fixed_point, length_map
 from unstuck.nn.theory.predict import Expected, predict
+from unstuck.nn.theory.rate_limit import RateLimit, rate_limit
 from unstuck.nn.theory.sharpness import sharpness
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Function",
     "Isometry",
     "Phase",
+    "RateLimit",
     "UnitOdds",
     "batch_norm_growth",
     "born_dead_bound",
@@ -41,6 +43,7 @@ __all__ = [
     "length_map",
     "phase",
     "predict",
+    "rate_limit",
     "relu_correlation_map",
     "sharpness",
     "singular_values",

@@ -97,6 +97,38 @@ def _init_targets(network: Sequential, target: str | None) -> list[str]:
     return names
 
 
+def _apply_draws(training: Training, treatment: Treatment) -> Training:
+    """One stream for the whole network, in the order that was chosen; the laws stay."""
+    del treatment  # there is only one
+    before = training.initialisation
+    if before.streams == "independent":
+        raise Refusal("all weights are drawn from one stream already")
+    return replace(training, init=msgspec.structs.replace(before, streams="independent"))
+
+
+def _apply_output(training: Training, treatment: Treatment) -> Training:
+    """Leave out the activation after the last layer with weights, or put a sigmoid in its place."""
+    layers = training.network.layers
+    weighted = [index for index, layer in enumerate(layers.values()) if layer.parameters()]
+    after = list(layers)[max(weighted, default=0) + 1 :]
+    ends = [name for name in after if layers[name].type in PIECEWISE | SATURATING]
+    if treatment.value == "linear":
+        if not ends:
+            raise Refusal("there is no activation after the last layer")
+        changed = {name: layer for name, layer in layers.items() if name not in ends}
+    elif treatment.value == "sigmoid":
+        if [layers[name].type for name in ends] == ["Sigmoid"]:
+            raise Refusal("the output passes through a sigmoid already")
+        kept = {name: layer for name, layer in layers.items() if name not in ends}
+        name = ends[-1] if ends else "sigmoid"
+        if name in kept:
+            raise Refusal(f"a layer is called {name!r} already")
+        changed: dict[str, Layer] = {**kept, name: activations.Sigmoid()}
+    else:
+        raise Refusal(f"a network of the engine cannot take {treatment} yet")
+    return replace(training, network=_with_weights_of(training.network, Sequential(changed)))
+
+
 def _apply_lr(training: Training, treatment: Treatment) -> Training:
     rate = training.optimizer.lr * treatment.factor
     if rate == training.optimizer.lr:
@@ -228,4 +260,6 @@ _APPLY: Mapping[Kind, Callable[[Training, Treatment], Training]] = {
     "data": _apply_data,
     "insert": _apply_insert,
     "order": _apply_order,
+    "draws": _apply_draws,
+    "output": _apply_output,
 }

@@ -58,7 +58,9 @@ def look_after(
     ):
         fed = latest.feeds(module, given)
         if fed and type(module) is nn.ReLU:
-            return rectified(latest.look)  # of a large output, to copy some numbers takes many times as long
+            return rectified(
+                latest.look, result, axis
+            )  # of a large output, to copy some numbers takes many times as long
         # over a finite batch, no distance to the mean exceeds the root of its size times the deviation
         bounded = fed and module.training
     return look(result, kind, axis, weighted=weighted, bounded=bounded)

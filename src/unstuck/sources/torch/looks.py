@@ -15,6 +15,8 @@ MOST_SAMPLES = 128
 """Samples of a batch that outputs are measured on."""
 MOST_NUMBERS = 1 << 13
 """... and numbers of one output: positions of images are taken evenly."""
+HEARD_NUMBERS = 1 << 19
+"""Numbers of a ReLU's output in which it is looked for units that give anything but 0."""
 PASSING = (
     "MaxPool",
     "AvgPool",
@@ -43,6 +45,12 @@ class Look:
     """Whether units are made here: by weights or by a non-linearity. Only these are looked at closely."""
     total: torch.Tensor | None
     """Sum over the whole output: not finite if any number is not; None where the numbers themselves tell."""
+    largest: torch.Tensor | None = None
+    """(all units,): of a ReLU's output of which only some positions are in `numbers`: the largest number of
+    each unit over all positions of some samples. A unit may be silent at a few positions only, as at the
+    black border of an image."""
+    heard: int = 0
+    """How many samples that is over."""
 
 
 def look(output: torch.Tensor, kind: str, axis: int, *, weighted: bool, bounded: bool = False) -> Look | None:
@@ -79,14 +87,37 @@ def look(output: torch.Tensor, kind: str, axis: int, *, weighted: bool, bounded:
     # what is finite stays finite in a pointwise operation: the one before has been summed
     told = pointwise or not plan.partial or (bounded and taken == plan.units)
     total = None if told else x.sum() if x.dtype in WIDE else x.sum(dtype=dtype)
-    return Look(
+    found = Look(
         kind, plan.units, (taken, each), numbers.view(samples, taken * each), weighted or pointwise, total
     )
+    if kind == "ReLU" and plan.partial:
+        found.largest, found.heard = _largest(output, axis)
+    return found
 
 
-def rectified(seen: Look) -> Look:
-    """The look at a ReLU of an output, from the look at that output."""
-    return Look("ReLU", seen.units, seen.shape, torch.relu(seen.numbers), own=True, total=None)
+def rectified(seen: Look, output: torch.Tensor, axis: int) -> Look:
+    """The look at a ReLU, from the look at what it was given.
+
+    Args:
+        seen: the look before.
+        output: of the ReLU.
+        axis: where its units are.
+    """
+    found = Look("ReLU", seen.units, seen.shape, torch.relu(seen.numbers), own=True, total=None)
+    if seen.numbers.numel() < output.numel():
+        found.largest, found.heard = _largest(output, axis)
+    return found
+
+
+def _largest(output: torch.Tensor, axis: int) -> tuple[torch.Tensor, int]:
+    """The largest number of each unit, over all positions of some samples, and how many samples these are."""
+    x = output.detach()
+    each = max(x.numel() // max(x.shape[0], 1), 1)
+    few = x[:: -(-x.shape[0] // max(HEARD_NUMBERS // each, 1))]
+    units = axis % x.dim() if x.dim() > 1 else None
+    over = [i for i in range(x.dim()) if i != units]
+    largest = few.amax(dim=over) if units is not None else few.amax().reshape(1)
+    return largest.float(), int(few.shape[0])
 
 
 class _Plan(NamedTuple):

@@ -12,6 +12,7 @@ import torch
 from unstuck.sources.torch.blocks import block_stats
 from unstuck.sources.torch.looks import Look, some
 from unstuck.sources.torch.stats import Floats, Gather
+from unstuck.trace.activity import Activity
 from unstuck.trace.measure import Values
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import PIECEWISE, SATURATING
@@ -65,6 +66,7 @@ class Reduction:
         self._waiting: dict[tuple[int, tuple[Kept, ...]], list[Found]] = {}
         self._room: dict[int, torch.Tensor] = {}
         """Memory that the next measured step may use again."""
+        self._activity = Activity()
 
     @property
     def waiting(self) -> bool:
@@ -127,9 +129,14 @@ class Reduction:
         gather.put(_reduced(x, first, widths), arrays.append)
         summed = [one.total for _, one in looks if one.total is not None]
         gather.put_all(summed or [first[0]], arrays.append)
+        heard: dict[str, Floats] = {}
+        for name, one in looks:
+            if one.largest is not None:
+                gather.put(one.largest, lambda x, name=name: heard.__setitem__(name, x))
 
         def finish(_: Floats) -> None:
             found = Found(at.step, *arrays)
+            self._hear(at.step, looks, found, heard)
             if blocks is None and np.isfinite(found.means).all() and np.isfinite(found.totals).all():
                 waiting = self._waiting.setdefault((samples, kept), [])
                 # copies: else all that came over in this step would wait too
@@ -147,6 +154,23 @@ class Reduction:
                     use(name, values)
 
         gather.put(first[:0], finish)
+
+    def _hear(
+        self, step: int, looks: list[tuple[str, Look]], found: "Found", heard: dict[str, Floats]
+    ) -> None:
+        """Which units gave anything but 0: told of each step in its order, as it comes over."""
+        begin = 2 * len(found.first)
+        for name, one in looks:
+            if one.kind not in PIECEWISE:
+                continue
+            width = one.shape[0] * one.shape[1]
+            shares = found.means[begin : begin + width].reshape(one.shape)
+            begin += width
+            largest = heard.get(name)
+            active = shares.max(axis=1) != 0 if largest is None else largest != 0
+            samples = one.heard if largest is not None else one.numbers.shape[0]
+            values = self._activity.see(name, active, units=one.units, samples=samples)
+            self._recording.add_row(step, name, values)
 
     def _space(self, group: int, like: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
         """Memory for so many numbers: that of the measured step before, if it fits."""
@@ -265,7 +289,6 @@ def _finished(
             within,
             within + square,
             within + np.maximum(across - shifted * shifted, 0.0),
-            within + square == 0,
         ]
     )
     each = np.add.reduceat(units, at.operations, axis=2) / at.counts
@@ -274,7 +297,7 @@ def _finished(
     slope_at = piece_at + sum(one.shape[0] * one.shape[1] for one in kept if one.kind in PIECEWISE)
     slopes = (means.shape[1] - slope_at) // 2
     for i, one in enumerate(kept):
-        mean, spread, power, deviation, silent = each[:, :, i]
+        mean, spread, power, deviation = each[:, :, i]
         finite = np.isfinite(mean) & (next(finite_sums) if one.summed else True)
         columns = {
             "act_mean": mean,
@@ -285,7 +308,6 @@ def _finished(
         }
         width = one.shape[0] * one.shape[1]
         if one.kind in PIECEWISE:
-            columns["dead"] = silent
             columns["zero"] = 1 - means[:, piece_at : piece_at + width].mean(1)
             piece_at += width
         elif one.kind in SATURATING:
@@ -299,7 +321,7 @@ def _at_once(columns: dict[str, float], finite: np.bool_) -> Values:
     """The quantities of one step: where something is not finite, sizes are NaN and the rest is undefined."""
     values: Values = {}
     for quantity, number in columns.items():
-        whole = quantity in {"units", "dead", "zero"}
+        whole = quantity in {"units", "zero"}
         bad = math.nan if quantity in {"act_mean", "act_rms"} else None
         values[quantity] = float(number) if whole or (finite and not math.isnan(number)) else bad
     return values

@@ -9,6 +9,7 @@ import torch
 
 from unstuck.sources.torch.arrivals import Arrivals
 from unstuck.sources.torch.calls import Calls, Group
+from unstuck.sources.torch.draws import note_draws
 from unstuck.sources.torch.graph import Entry, Graph, walk
 from unstuck.sources.torch.looks import Look, look
 from unstuck.sources.torch.marks import Call, Marks
@@ -106,6 +107,8 @@ class Step:
         if not self.light:
             self.params.refresh()
             self.weights.keep_start()
+        if self.number == 0 and not self.ours:
+            note_draws(self.gather, self.params.measurable(), self.rows)
         if not self.several:
             self.weights.held_before(self.gather, self.params.measurable(), self.rows)
         if scale is not None:

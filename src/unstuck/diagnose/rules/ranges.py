@@ -1,0 +1,108 @@
+"""Rules on the range of the answers: what the last operation can give against what is wanted."""
+
+import math
+from typing import Final
+
+import numpy as np
+
+from unstuck.diagnose.bounds import Bounds
+from unstuck.diagnose.finding import Evidence, Finding, Severity
+from unstuck.diagnose.outcome import outcome
+from unstuck.diagnose.paths import into_loss, loss_name
+from unstuck.diagnose.registry import NotChecked, rule
+from unstuck.trace.recording import Recording
+from unstuck.trace.structure import Node
+
+_RANGES: Final = {
+    "Sigmoid": (0.0, 1.0),
+    "Softmax": (0.0, 1.0),
+    "Tanh": (-1.0, 1.0),
+    "ReLU": (0.0, math.inf),
+    "Softplus": (0.0, math.inf),
+}
+"""What comes out of an operation, whatever goes in."""
+_DISTANCES: Final = frozenset({"MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"})
+"""Losses whose best answer is the target itself."""
+
+
+@rule(
+    "OUT001",
+    "output-range",
+    severity="error",
+    needs=("target.min", "target.max"),
+    explains={
+        "ACT001": "any",
+        "ACT002": "any",
+        "ACT003": "any",
+        "ACT005": "any",
+        "GRD001": "any",
+        "GRD003": "lasting",
+        "LRN001": "any",
+        "LRN002": "any",
+        "OUT010": "any",
+    },
+)
+def output_range(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """The last operation cannot give what the targets ask for."""
+    loss, node = loss_name(trace), into_loss(trace)
+    if not loss:
+        raise NotChecked("it is not known which loss was used")
+    if loss not in _DISTANCES:
+        return []
+    if node is None:
+        raise NotChecked("it was not seen which operation feeds the loss")
+    low, high = _RANGES.get(node.type, (-math.inf, math.inf))
+    least, most = _usual(trace, "target.min"), _usual(trace, "target.max")
+    below, above = max(low - least, 0.0), max(most - high, 0.0)
+    if math.isnan(below + above) or most <= least:
+        return []
+    part = (below + above) / (most - least)
+    severity = _severity(trace, part, (low, high), bounds)
+    if part <= bounds.output.beyond or severity is None:
+        return []
+    return [_finding(trace, node, severity, part)]
+
+
+def _severity(trace: Recording, part: float, reach: tuple[float, float], bounds: Bounds) -> Severity | None:
+    """Error where most targets are out of reach or the training failed; a few of them may not matter."""
+    mean = _usual(trace, "target.mean")
+    ended = outcome(trace, bounds.outcome)
+    if not math.isnan(mean) and not reach[0] <= mean <= reach[1]:
+        return "error"
+    if ended.word == "learned" and ended.fraction <= bounds.outcome.solved:
+        return None
+    return "error" if ended.word == "not learned" or part >= 0.5 else "warning"
+
+
+def _finding(trace: Recording, node: Node, severity: Severity, part: float) -> Finding:
+    low, high = _RANGES[node.type]
+    least, most = _usual(trace, "target.min"), _usual(trace, "target.max")
+    reach = "0 or more" if math.isinf(high) else f"from {low:g} to {high:g}"
+    evidence = [Evidence("target.min", least, "<", low)] if least < low else []
+    evidence += [Evidence("target.max", most, ">", high)] if most > high else []
+    return Finding(
+        code="OUT001",
+        name="output-range",
+        severity=severity,
+        layer=node.name,
+        step=0,
+        confidence=0.95,
+        summary=(
+            f"The {node.type.lower()} at the end ({node.name}) gives numbers {reach}; the targets lie "
+            f"between {least:.3g} and {most:.3g}, and {part:.0%} of that range is out of its reach. Leave "
+            "it out, or scale the targets into its range."
+        ),
+        evidence=tuple(evidence),
+        rival=(
+            "OUT010 constant-prediction without this: there the targets lie within reach and the network "
+            "does not get there."
+        ),
+        location=node.location,
+    )
+
+
+def _usual(trace: Recording, quantity: str) -> float:
+    """Median over the measured batches: one odd target is no reason."""
+    values = trace.series(quantity).values
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else math.nan

@@ -1,0 +1,18 @@
+"""Healthy trainings of many kinds, in PyTorch: no fault may be found in them."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+from healthy_trainings import HEALTHY
+from unstuck.diagnose.bounds import load_bounds
+
+
+@pytest.mark.parametrize("name", sorted(HEALTHY))
+def test_nothing_is_found(name):
+    recording = HEALTHY[name]()
+    diagnosis = recording.diagnose()
+    assert diagnosis.findings == ()
+    assert diagnosis.status == ("undetermined" if name == "one_sample_at_a_time" else "healthy")
+    shares = [recording.last("dead_lately", layer) for layer in recording.layers("dead_lately")]
+    assert max((share for share in shares if share is not None), default=0) < load_bounds().dead.share

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+
+from traces import facts, linear, op, recorded, told
+from unstuck import nn
+from unstuck.diagnose.bounds import load_bounds
+from unstuck.diagnose.diagnosis import diagnose
+from unstuck.diagnose.registry import NotChecked
+from unstuck.diagnose.remedies import parse
+from unstuck.diagnose.rules.ranges import output_range
+from unstuck.nn.training import Training
+from unstuck.prove.subjects.engine_treatments import Refusal, apply
+
+BOUNDS = load_bounds()
+
+
+def run(kind, low, high, *, mean=None, loss="MSELoss", final=1.0, baseline=1.0):
+    nodes = [linear("fc", "input", units=1), op("end", kind, "fc", shape=(1,))]
+    middle = (low + high) / 2 if mean is None else mean
+    return recorded(
+        nodes, loss, facts("end", (32, 1), (32, 1), "float32"), final=final, baseline=baseline,
+        target__min=low, target__max=high, target__mean=middle,
+    )  # fmt: skip
+
+
+# ---- OUT001 output-range
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "severity"),
+    [
+        ("Sigmoid", 0.0, 20.0, "error"),
+        ("Sigmoid", -1.0, 1.0, "error"),
+        ("Sigmoid", 0.0, 1.0, None),
+        ("Tanh", -3.0, 3.0, "error"),
+        ("Tanh", -1.05, 1.05, None),
+        ("ReLU", -2.0, 2.0, "error"),
+        ("ReLU", 0.0, 1e4, None),
+        ("Softmax", 0.0, 3.0, "error"),
+        ("Linear", -50.0, 50.0, None),
+        ("LeakyReLU", -50.0, 50.0, None),
+    ],
+)
+def test_targets_out_of_reach(kind, low, high, severity):
+    found = output_range(run(kind, low, high), BOUNDS)
+    assert told(found) == ([] if severity is None else [("OUT001", severity, "end")])
+
+
+def test_it_is_milder_where_it_learned_and_nothing_where_it_solved():
+    assert told(output_range(run("Tanh", -1.5, 1.5, final=0.5), BOUNDS)) == [("OUT001", "warning", "end")]
+    assert output_range(run("Tanh", -1.5, 1.5, final=0.05), BOUNDS) == []
+    assert told(output_range(run("Tanh", 0.0, 30.0, final=0.05), BOUNDS)) == [("OUT001", "error", "end")]
+
+
+def test_other_losses_and_unknown_ones():
+    assert output_range(run("Sigmoid", 0, 20, loss="CrossEntropyLoss"), BOUNDS) == []
+    with pytest.raises(NotChecked, match="which loss"):
+        output_range(run("Sigmoid", 0, 20, loss=""), BOUNDS)
+    assert "OUT001" in [skipped.code for skipped in diagnose(recorded([linear("fc", "input")])).not_checked]
+
+
+def training(*end, targets=None, **more):
+    x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+    y = (10 + 3 * x[:, :1]).astype(np.float32) if targets is None else targets
+    net = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 1 if targets is None else 2), *end)
+    return Training(net, (x, y), nn.MSELoss(), nn.SGD(lr=0.05), batch_size=16, epochs=30, **more)
+
+
+def test_the_engine_tells_it_and_its_treatment_helps():
+    sick = training(nn.Sigmoid())
+    found = diagnose(sick.run(0, record=True).recording).findings
+    assert (found[0].code, found[0].severity, found[0].layer) == ("OUT001", "error", "3")
+    assert [one.id for one in found[0].treatments] == ["output=linear"]
+    well = apply(sick, parse("output=linear"))
+    assert [layer.type for layer in well.network.layers.values()] == ["Linear", "Tanh", "Linear"]
+    assert diagnose(well.run(0, record=True).recording).healthy
+    with pytest.raises(Refusal, match="no activation"):
+        apply(well, parse("output=linear"))
+
+
+def test_classes_under_squared_error_are_compared_as_one_hot_rows():
+    labels = np.arange(64) % 2
+    assert output_range(training(nn.Sigmoid(), targets=labels).run(0, record=True).recording, BOUNDS) == []
+
+
+def test_an_output_may_become_a_sigmoid():
+    relu = training(nn.ReLU(), targets=np.arange(64) % 2)
+    after = apply(relu, parse("output=sigmoid"))
+    assert [layer.type for layer in after.network.layers.values()] == ["Linear", "Tanh", "Linear", "Sigmoid"]
+    with pytest.raises(Refusal, match="already"):
+        apply(after, parse("output=sigmoid"))
+    bare = apply(training(), parse("output=sigmoid"))
+    assert next(reversed(bare.network.layers)) == "sigmoid"
+
+
+def test_pytorch_tells_the_same():
+    torch = pytest.importorskip("torch")
+    from digit_programs import X, first, mlp, trained
+
+    sums = X.sum(dim=1, keepdim=True)
+    sick = trained(mlp(torch.nn.Sigmoid(), out=1), torch.nn.functional.mse_loss, lr=0.1, data=(X, sums))
+    assert first(sick) == ("OUT001", "error", "3")
+    scaled = (sums - sums.mean()) / sums.std()
+    assert trained(mlp(out=1), torch.nn.functional.mse_loss, lr=0.1, data=(X, scaled), steps=200).healthy
