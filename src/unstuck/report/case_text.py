@@ -66,6 +66,8 @@ def _titled(title: str, about: str) -> list[RenderableType]:
 def _facts(facts: Facts) -> Table:
     """A table whose last column of words may wrap."""
     table = columns(facts.heads)
+    for column in table.columns:
+        column.vertical = "top"
     for number in facts.text:
         table.columns[number].justify = "left"
         table.columns[number].no_wrap = number + 1 < len(facts.heads)
