@@ -22,10 +22,10 @@ class Activity:
 
     Example:
         >>> activity = Activity(same_samples=True)
-        >>> for alive in ([True, True, False], [True, False, False], [True, False, False]):
+        >>> for alive in ([True, True, False], *3 * [[True, False, False]]):
         ...     row = activity.see("act", np.array(alive), units=3, samples=4)
         >>> [round(row["never_active"], 3), round(row["dead_lately"], 3)]
-        [0.667, 0.333]
+        [0.333, 0.667]
     """
 
     def __init__(self, *, same_samples: bool = False) -> None:

@@ -15,8 +15,9 @@ MOST_SAMPLES = 128
 """Samples of a batch that outputs are measured on."""
 MOST_NUMBERS = 1 << 13
 """... and numbers of one output: positions of images are taken evenly."""
-HEARD_NUMBERS = 1 << 19
-"""Numbers of a ReLU's output in which it is looked for units that give anything but 0."""
+HEARD_SAMPLES = 16
+HEARD_NUMBERS = 1 << 17
+"""Samples and numbers of a ReLU's output in which it is looked for units that give anything but 0."""
 PASSING = (
     "MaxPool",
     "AvgPool",
@@ -112,12 +113,17 @@ def rectified(seen: Look, output: torch.Tensor, axis: int) -> Look:
 def _largest(output: torch.Tensor, axis: int) -> tuple[torch.Tensor, int]:
     """The largest number of each unit, over all positions of some samples, and how many samples these are."""
     x = output.detach()
+    if x.dim() < 2:
+        return x.amax().reshape(1).float(), int(x.shape[0])
+    units = axis % x.dim()
     each = max(x.numel() // max(x.shape[0], 1), 1)
-    few = x[:: -(-x.shape[0] // max(HEARD_NUMBERS // each, 1))]
-    units = axis % x.dim() if x.dim() > 1 else None
+    few = x[:: -(-x.shape[0] // max(HEARD_NUMBERS // each, HEARD_SAMPLES))]
     over = [i for i in range(x.dim()) if i != units]
-    largest = few.amax(dim=over) if units is not None else few.amax().reshape(1)
-    return largest.float(), int(few.shape[0])
+    if few.numel() > HEARD_NUMBERS and len(over) > 1:  # every k-th row of images: all columns are seen
+        rows = [slice(None)] * x.dim()
+        rows[over[1]] = slice(None, None, -(-few.numel() // HEARD_NUMBERS))
+        few = few[tuple(rows)]
+    return few.amax(dim=over).float(), int(few.shape[0])
 
 
 class _Plan(NamedTuple):
