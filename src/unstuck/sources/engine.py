@@ -47,35 +47,38 @@ def record_training(
     session = start(training, seed)
     last = session.last_step
     watch = _Watch(session)
+    tell = progress or _nobody
     apart = max(1, -(-last // SNAPSHOTS), -(-last * session.params.nbytes // SNAPSHOT_BYTES))
     looks = set(measured_steps(last))
     measured = looks if every is None else looks | set(range(0, last, every))
     path = [session.params.copy()]
-    stops = sorted(measured | set(range(apart, last, apart)) | {last})
-    test = TEST_EVERY * training.steps_per_epoch
+    between = TEST_EVERY * training.steps_per_epoch
+    tests = set[int]() if training.success is None else {*range(between, last, between), last}
+    stops = sorted(measured | set(range(apart, last, apart)) | tests | {last})
     while session.step < last and not session.diverged:
         if session.step in looks:
             watch.look()
         if session.step in measured:
             watch.step(close=session.step == last - 1 or (session.step in looks and is_close(session.step)))
         else:
-            session.advance(stops[bisect_right(stops, session.step)])
+            stop = stops[bisect_right(stops, session.step)]
+            while session.step < stop and not session.diverged:
+                session.advance_slice(stop)
+                tell(0.8 * session.step / last)
         if session.step % apart == 0 or session.step == last:
             path.append(session.params.copy())
-        if progress is not None:
-            progress(0.8 * session.step / last)
-        if (
-            training.success is not None
-            and session.step % test == 0
-            and session.succeeded(session.full_loss())
-        ):
+        tell(0.8 * session.step / last)
+        if session.step in tests and session.succeeded(session.full_loss()):
             break
     if not np.array_equal(path[-1], session.params):
         path.append(session.params.copy())
     watch.end(path)
-    if progress is not None:
-        progress(1.0)
+    tell(1.0)
     return finish(session, watch.recording)
+
+
+def _nobody(share: float) -> None:
+    """Progress that nobody wants to know."""
 
 
 def _goal(training: Training) -> str | None:
