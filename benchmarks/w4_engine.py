@@ -11,20 +11,14 @@ import argparse
 import statistics
 import time
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 from w2_cnn_ensemble import BATCH, LR, MOMENTUM, data, network
 
 from unstuck import nn
-from unstuck.sources import engine
+from unstuck.sources.engine import record_training
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-def every_step(last: int) -> list[int]:
-    """Measure all of them."""
-    return list(range(last))
 
 
 def main() -> None:
@@ -39,14 +33,10 @@ def main() -> None:
         network(), data(), nn.CrossEntropyLoss(), nn.SGD(lr=LR, momentum=MOMENTUM), BATCH, given.epochs
     )
 
-    def in_full(seed: int) -> Any:
-        with mock.patch.object(engine, "measured_steps", every_step):
-            return training.run(seed, record=True)
-
     ways: dict[str, Callable[[int], Any]] = {
         "unwatched": lambda seed: training.run(seed, threads=1),
         "recorded": lambda seed: training.run(seed, record=True),
-        "recorded, every step": in_full,
+        "recorded, every step": lambda seed: record_training(training, seed, every=1),
     }
     found: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(given.rounds + 1):

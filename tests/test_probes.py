@@ -12,10 +12,10 @@ from unstuck.sources.torch.marks import Marks
 from unstuck.sources.torch.probes import PROBES, run_probes
 from unstuck.sources.torch.probing import Probing
 from unstuck.sources.torch.record import record
-from unstuck.sources.torch.schedule import is_measured
 from unstuck.sources.torch.sharpness import sharpness
 from unstuck.trace.quantities import QUANTITIES
 from unstuck.trace.recording import Recording
+from unstuck.trace.schedule import is_measured
 
 CE = nn.CrossEntropyLoss()
 

@@ -88,8 +88,9 @@ def test_interruption_reaches_the_threads():
     assert seen.is_set()
 
 
-def test_a_stop_from_outside_ends_after_a_step():
-    session = start(training(epochs=10**6), seed=1)
+def test_a_stop_from_outside_ends_after_a_step(monkeypatch):
+    monkeypatch.setattr("unstuck.nn.pace.FIRST_WORK", 10**18)  # a slice that takes very long
+    session = start(training(epochs=10**5), seed=1)
     session.threads = 2
     ending = []
 
@@ -98,9 +99,8 @@ def test_a_stop_from_outside_ends_after_a_step():
         ending.append(together(run, memories, shared))
         return ending[0]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("unstuck.nn.runner.together", stopping)
-        session.advance(session.last_step)
+    monkeypatch.setattr("unstuck.nn.runner.together", stopping)
+    session.advance_slice(session.last_step)
     assert 0 < session.step == ending[0] < session.last_step
 
 

@@ -26,9 +26,9 @@ from unstuck.nn.training import Training
 from unstuck.prove.subjects.engine import EngineSubject
 from unstuck.prove.treatments import choose, recommend
 from unstuck.prove.trial import Trial, TrialResult
-from unstuck.sources.engine import measured_steps
 from unstuck.trace.measure import output_stats
 from unstuck.trace.recording import Recording, Series
+from unstuck.trace.schedule import measured_steps
 
 NAME = "weights-barely-move"
 SEED = 0

@@ -45,7 +45,7 @@ class Layout:
             place += self.padded(spec)
         return offsets
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Numbers in the whole array, a multiple of `pad`; the last `pad` are for vectors that hang over."""
         return self.pad + sum(self.padded(spec) for spec in (*self.specs, *self.buffers)) + self.pad
@@ -79,6 +79,11 @@ class Layout:
             spec.name: flat[..., start : start + size].reshape(flat.shape[:-1] + spec.shape)
             for spec, start, size in places
         }
+
+    @cached_property
+    def all_segments(self) -> NDArray[np.int64]:
+        """The segments where everything is trained."""
+        return self.segments()
 
     def segments(self, frozen: frozenset[str] = frozenset()) -> NDArray[np.int64]:
         """(tensors, 3): offset, padded length, and whether it is trained (not in `frozen`)."""

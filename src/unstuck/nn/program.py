@@ -89,6 +89,11 @@ class Program:
         rows = rows[rows[:, 0] == codes.CONTRACT]
         return int(rows[:, [UNITS, LINES, POSITIONS, INNER, INNER + 1, INNER + 2]].prod(1).sum())
 
+    @property
+    def work(self) -> int:
+        """What a step costs for each sample of its batch, about, in multiplications."""
+        return 3 * self.multiplications + 16 * self.memory_size // self.lanes
+
     def parts(self, batch: int) -> int:
         """Into how many parts a batch is cut, for threads to share; nothing else decides it."""
         if self.whole(training=True):

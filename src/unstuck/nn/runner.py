@@ -104,6 +104,14 @@ class Runner:
         total = self._execute(machine.EVALUATE, params, samples, loss, np.arange(samples.count))
         return float(total[0]) / self._divisor(loss, samples.count)
 
+    def evaluate(self, params: Array, samples: Samples, loss: Loss) -> tuple[float, Array]:
+        """Mean loss over all samples, and the network's outputs: (N, channels, lines, positions)."""
+        read = self.program.scores
+        out = np.zeros((samples.count, *read.lengths), dtype=self.dtype)
+        order = np.arange(samples.count)
+        total = self._execute(machine.EVALUATE, params, samples, loss, order, read=read, out=out)
+        return float(total[0]) / self._divisor(loss, samples.count), out
+
     def gradient(
         self,
         params: Array,
@@ -199,6 +207,8 @@ class Runner:
         read: Buffer | None = None,
         out: Array | None = None,
         masks: tuple[int, int] | None = None,
+        *,
+        whole: bool = False,
     ) -> NDArray[np.float64]:
         job = np.zeros(machine.JOB_FIELDS, dtype=np.int64)
         seed, step = masks or (0, 0)
@@ -208,7 +218,7 @@ class Runner:
         job[machine.PARTS] = 1
         losses = np.zeros(1)
         numbers = np.ones(1)  # the scale of the gradients
-        segments = self.layout.segments()
+        segments = self.layout.all_segments
         none = self.gradients  # there is no optimiser
         self._call(
             *(
@@ -226,7 +236,8 @@ class Runner:
                 losses,
                 read,
                 out,
-            )
+            ),
+            whole=whole,
         )
         return losses
 
@@ -247,6 +258,8 @@ class Runner:
         read: Buffer | None = None,
         out: Array | None = None,
         threads: int = 1,
+        *,
+        whole: bool = False,
     ) -> int:
         program = self.program
         outputs = int(np.prod(program.scores.lengths))
@@ -255,7 +268,7 @@ class Runner:
         job[machine.STAGES] = len(program.stages) if training else program.forward_stages
         job[machine.SIZE] = program.memory_size
         job[machine.STATISTICS] = training
-        job[machine.WHOLE] = program.whole(training=training)
+        job[machine.WHOLE] = whole or program.whole(training=training)
         if job[machine.WHOLE]:
             self._make_room(int(job[machine.BATCH]))
         job[machine.LOSS] = table.NO_LOSS if loss is None else loss.kind

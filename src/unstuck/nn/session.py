@@ -11,7 +11,8 @@ from unstuck.nn import random
 from unstuck.nn.layout import aligned
 from unstuck.nn.network import Sequential
 from unstuck.nn.optimisers import Optimizer
-from unstuck.nn.runner import Runner, Samples
+from unstuck.nn.pace import Pace
+from unstuck.nn.runner import WORTH_THREADS, Runner, Samples
 from unstuck.nn.training import Progress, Training
 from unstuck.trace.baseline import accuracy, class_labels
 
@@ -46,6 +47,7 @@ class Session:
         self.threads = 1
         """How many may share a batch; changes no number."""
         self._observer: Runner | None = None
+        self._pace = Pace(training.program.work * training.batch)
         self.step = 0
         self.losses = list[float]()
         """Loss of every step's batch, before its update."""
@@ -93,8 +95,19 @@ class Session:
 
     def advance(self, to_step: int) -> None:
         """Train up to before the given step, or until the loss is not finite."""
+        while self.step < to_step and not self.diverged:
+            self.advance_slice(to_step)
+
+    def advance_slice(self, to_step: int) -> None:
+        """Train towards the given step for some tenths of a second, one step at least."""
         if self.diverged or to_step <= self.step:
             return
+        least = WORTH_THREADS if self.threads > 1 else 1  # threads hear Ctrl-C by themselves
+        end = min(to_step, self.step + max(least, self._pace.steps))
+        self._pace.take(lambda: self._train(end))
+
+    def _train(self, to_step: int) -> int:
+        """Train up to before the given step in one go; how many steps were made."""
         losses = self.runner.train(
             self.params,
             self.state,
@@ -109,10 +122,7 @@ class Session:
         self.diverged = losses.size > 0 and not np.isfinite(losses[-1])
         self.losses += losses.tolist()
         self.step += losses.size
-
-    def advance_epochs(self, epochs: int) -> None:
-        """Train that many more epochs, at most to the end."""
-        self.advance(min(self.step + epochs * self.training.steps_per_epoch, self.last_step))
+        return losses.size
 
     def full_loss(self) -> float:
         """Mean loss over all training samples at the present weights."""
@@ -185,10 +195,13 @@ class Session:
 
 
 def train_on(session: Session, stop: threading.Event, progress: Progress | None = None) -> None:
-    """Train to the end in slices of ten epochs, testing between them, until `stop` is set."""
+    """Train to the end in short slices, testing every ten epochs, until `stop` is set."""
+    between = TEST_EVERY * session.training.steps_per_epoch
     while session.step < session.last_step and not session.diverged and not stop.is_set():
-        session.advance_epochs(TEST_EVERY)
+        test = min((session.step // between + 1) * between, session.last_step)
+        session.advance_slice(test)
         if progress is not None:
             progress(session.step / session.last_step)
-        if session.training.success is not None and session.succeeded(session.full_loss()):
+        tested = session.step == test or session.diverged
+        if tested and session.training.success is not None and session.succeeded(session.full_loss()):
             return

@@ -30,7 +30,7 @@ def progress() -> Generator[Tell | None]:
 
         def tell(what: str, share: float) -> None:
             if first and share == 0:
-                what = "compiling kernels (once)"
+                what = "compiling the engine (once, about 20 s)"
             bar.update(task, description=what, completed=share)
 
         yield tell

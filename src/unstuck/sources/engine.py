@@ -1,5 +1,6 @@
 """Records a training of our own engine: what the recorder measures changes no number of the training."""
 
+from bisect import bisect_right
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +11,12 @@ from unstuck.nn.fit import FitResult, finish, start
 from unstuck.nn.session import TEST_EVERY, Session
 from unstuck.nn.training import Progress, Training
 from unstuck.sources.allocation import Allocation, allocate
+from unstuck.sources.engine_layers import Layers
 from unstuck.trace.baseline import class_labels
 from unstuck.trace.meta import Meta
 from unstuck.trace.meter import Meter
 from unstuck.trace.recording import Recording
+from unstuck.trace.schedule import is_close, measured_steps
 
 Array = NDArray[np.floating]
 
@@ -30,49 +33,52 @@ LEAST_CHANGE = 2e-3
 """A change of the loss smaller than this share of it is not divided into shares."""
 
 
-def measured_steps(last: int) -> list[int]:
-    """The steps that are measured in full: the first four, about five for every factor of ten, the last.
+def record_training(
+    training: Training, seed: int, progress: Progress | None = None, every: int | None = None
+) -> FitResult:
+    """Train one network as `Training.run(seed)` does, bit for bit, and measure it on the way.
 
-    Example:
-        >>> measured_steps(100)
-        [0, 1, 2, 3, 4, 6, 10, 16, 25, 40, 63, 99]
+    Args:
+        training: what is trained.
+        seed: as in `Training.run`.
+        progress: called with the share that is done.
+        every: layers are measured at every so many steps besides those of `trace.schedule`.
     """
-    spaced = np.unique(np.round(10 ** np.arange(0.0, np.log10(max(last, 2)), 0.2)).astype(int))
-    return sorted({0, 1, 2, 3, *(int(s) for s in spaced), last - 1} & set(range(last)))
-
-
-def record_training(training: Training, seed: int, progress: Progress | None = None) -> FitResult:
-    """Train one network as `Training.run(seed)` does, bit for bit, and measure it on the way."""
     session = start(training, seed)
+    last = session.last_step
     watch = _Watch(session)
-    every = max(
-        1, -(-session.last_step // SNAPSHOTS), -(-session.last_step * session.params.nbytes // SNAPSHOT_BYTES)
-    )
-    measured = set(measured_steps(session.last_step))
+    tell = progress or _nobody
+    apart = max(1, -(-last // SNAPSHOTS), -(-last * session.params.nbytes // SNAPSHOT_BYTES))
+    looks = set(measured_steps(last))
+    measured = looks if every is None else looks | set(range(0, last, every))
     path = [session.params.copy()]
-    stops = sorted(measured | set(range(every, session.last_step, every)) | {session.last_step})
-    test = TEST_EVERY * training.steps_per_epoch
-    while session.step < session.last_step and not session.diverged:
+    between = TEST_EVERY * training.steps_per_epoch
+    tests = set[int]() if training.success is None else {*range(between, last, between), last}
+    stops = sorted(measured | set(range(apart, last, apart)) | tests | {last})
+    while session.step < last and not session.diverged:
+        if session.step in looks:
+            watch.look()
         if session.step in measured:
-            watch.step()
+            watch.step(close=session.step == last - 1 or (session.step in looks and is_close(session.step)))
         else:
-            session.advance(next(stop for stop in stops if stop > session.step))
-        if session.step % every == 0 or session.step == session.last_step:
+            stop = stops[bisect_right(stops, session.step)]
+            while session.step < stop and not session.diverged:
+                session.advance_slice(stop)
+                tell(0.8 * session.step / last)
+        if session.step % apart == 0 or session.step == last:
             path.append(session.params.copy())
-        if progress is not None:
-            progress(0.8 * session.step / session.last_step)
-        if (
-            training.success is not None
-            and session.step % test == 0
-            and session.succeeded(session.full_loss())
-        ):
+        tell(0.8 * session.step / last)
+        if session.step in tests and session.succeeded(session.full_loss()):
             break
     if not np.array_equal(path[-1], session.params):
         path.append(session.params.copy())
     watch.end(path)
-    if progress is not None:
-        progress(1.0)
+    tell(1.0)
     return finish(session, watch.recording)
+
+
+def _nobody(share: float) -> None:
+    """Progress that nobody wants to know."""
 
 
 def _goal(training: Training) -> str | None:
@@ -108,61 +114,47 @@ class _Watch:
             ),
         )
         self.meter = Meter(self.recording, same_samples=True)
+        self.measured = list[int]()
         spots = random.uniform(0, random.DATA, np.arange(training.samples.count))
         self.chosen = np.argsort(spots, kind="stable")[:WATCHED]
         self.sample = training.samples.take(self.chosen)
-        self.few = training.samples.take(self.chosen[:LOOKED_AT])
+        few = training.samples.take(self.chosen[:LOOKED_AT])
+        self.layers = Layers(self.recording, training, few, session.params)
 
-    def step(self) -> None:
-        """Measure the step that comes next, and make it."""
-        session, step = self.session, self.session.step
-        training = session.training
-        look = self._look(step)
-        before = session.params.copy()
-        views = training.layout.views
-        session.advance(step + 1)
-        gradients = session.runner.gradients.copy()
+    def look(self) -> None:
+        """Measure what the network as a whole does on the watched samples, at the step that comes next."""
+        session, training = self.session, self.session.training
+        step, program = session.step, training.program
+        loss, out = session.runner.evaluate(session.params, self.sample, training.loss)
+        self.recording.add(step, "", "full_loss", loss)
         self.meter.step(
             step,
-            lr=float(training.rates(step, step + 1)[0]),
-            params=views(before),
-            grads=views(gradients),
-            activations=look,
-            inputs=training.inputs[self.chosen],
+            inputs=training.inputs[self.chosen] if step == 0 else None,
             targets=training.targets[self.chosen],
-            outputs=self._outputs(before),
+            outputs=out.reshape(-1, *program.shapes[next(reversed(program.shapes))]),
         )
-        self.meter.updated(step, views(session.params))
 
-    def _look(self, step: int) -> dict[str, Array]:
-        """Outputs on the watched samples, and the loss there."""
-        session = self.session
-        training = session.training
-        self.recording.add(
-            step, "", "full_loss", session.runner.loss(session.params, self.sample, training.loss)
-        )
-        return session.activations(self.few)
-
-    def _outputs(self, params: Array) -> Array:
-        """The network's outputs on all watched samples."""
-        program = self.session.training.program
-        out = self.session.runner.forward(params, self.sample, program.scores)
-        return out.reshape(-1, *program.shapes[next(reversed(program.shapes))])
+    def step(self, *, close: bool) -> None:
+        """Make the step that comes next, and measure its layers."""
+        session, step = self.session, self.session.step
+        before = session.params.copy()
+        self.layers.outputs(step, before, close=close)
+        session.advance(step + 1)
+        self.layers.weights(step, before, session.params, session.runner.gradients, close=close)
+        self.measured.append(step)
 
     def end(self, path: list[Array]) -> None:
         """Measure the trained network, its losses, where the loss went, and the probes."""
         session, recording = self.session, self.recording
-        for step, loss in enumerate(session.losses):
-            recording.add(step, "", "loss", loss)
-        recording.steps = session.step
         last = session.step
-        outputs = self._look(last)
-        self.meter.step(
-            last,
-            activations=outputs,
-            targets=session.training.targets[self.chosen],
-            outputs=self._outputs(session.params),
-        )
+        self.layers.outputs(last, session.params, close=True)
+        self.layers.flush()
+        rates = session.training.rates(0, session.last_step)
+        recording.add_columns(self.measured, "", {"lr": rates[self.measured]})
+        for step, loss in enumerate(session.losses[-1:], last - 1):
+            recording.add_columns(range(step), "", {"loss": np.array(session.losses[:-1])})
+            recording.add(step, "", "loss", loss)  # may be NaN, which stays
+        self.look()
         recording.steps = session.step
         if not session.diverged:
             self._allocate(path, last)

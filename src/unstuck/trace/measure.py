@@ -161,7 +161,6 @@ def grad_cosine(pairs: Iterable[tuple[Array, Array]]) -> float | None:
     return dot / length if np.isfinite(dot) and 0.0 < length < np.inf else None
 
 
-@_QUIET
 def output_stats(output: Array, kind: str = "") -> Values:
     """All that is measured of one operation's output.
 
@@ -169,24 +168,22 @@ def output_stats(output: Array, kind: str = "") -> Values:
         output: (N, units), (N, units, *positions) or (N,) for a single unit.
         kind: the operation's type: the ReLU family adds `dead` and `zero`; Sigmoid and Tanh add `saturated`
             and `slope`.
-
-    References:
-        Roy & Vetterli (2007), "The effective rank: a measure of effective dimensionality", EUSIPCO.
     """
+    return size_stats(output, kind) | close_stats(output)
+
+
+@_QUIET
+def size_stats(output: Array, kind: str = "") -> Values:
+    """The part of `output_stats` that is made of sums: act_mean to act_variation, dead to slope."""
     x = by_unit(output)
     finite = bool(np.isfinite(x).all())
     values: Values = {
         "act_mean": float(x.mean()) if x.size else None,
         "act_rms": norm(x) / float(np.sqrt(x.size)) if x.size else None,
         "units": float(x.shape[1]),
+        "act_std": _unit_std(x) if finite and x.size else None,
+        "act_variation": variation(x),
     }
-    samples = by_row(x)
-    rows = _some_rows(x)
-    values["act_std"] = _unit_std(x) if finite and x.size else None
-    values["act_variation"] = variation(samples)
-    values["input_cosine"] = _mean_cosine(samples) if finite else None
-    values["effective_rank"] = effective_rank(rows) if finite else None
-    values["distinct_outputs"] = _distinct_outputs(rows) if finite else None
     if kind in PIECEWISE and x.size:
         values["dead"] = float(np.mean(np.all(x == 0, axis=(0, 2))))
         values["zero"] = float(np.mean(x == 0))
@@ -195,6 +192,24 @@ def output_stats(output: Array, kind: str = "") -> Values:
         values["saturated"] = float(np.mean(slope < 0.05)) if finite else None
         values["slope"] = float(np.mean(np.abs(slope))) if finite else None
     return values
+
+
+@_QUIET
+def close_stats(output: Array) -> Values:
+    """The part that compares samples and units: input_cosine, effective_rank and distinct_outputs.
+
+    References:
+        Roy & Vetterli (2007), "The effective rank: a measure of effective dimensionality", EUSIPCO.
+    """
+    x = by_unit(output)
+    if not np.isfinite(x).all():
+        return {"input_cosine": None, "effective_rank": None, "distinct_outputs": None}
+    rows = _some_rows(x)
+    return {
+        "input_cosine": _mean_cosine(by_row(x)),
+        "effective_rank": effective_rank(rows),
+        "distinct_outputs": _distinct_outputs(rows),
+    }
 
 
 @_QUIET

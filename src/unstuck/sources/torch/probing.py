@@ -14,8 +14,8 @@ from unstuck.sources.torch.calls import (
 from unstuck.sources.torch.loss import Loss
 from unstuck.sources.torch.probes import PROBES, Probe, run_probes
 from unstuck.sources.torch.scene import Given, NotMeasured
-from unstuck.sources.torch.schedule import is_close
 from unstuck.trace.recording import Recording
+from unstuck.trace.schedule import is_close
 
 CLOSE = 1e-3
 """A loss that is computed again must equal the one that was seen, up to this share."""

@@ -17,12 +17,12 @@ from unstuck.sources.torch.predictions import Predictions
 from unstuck.sources.torch.probing import Probing, due
 from unstuck.sources.torch.refusal import Refusal
 from unstuck.sources.torch.rounds import Rounds, inner
-from unstuck.sources.torch.schedule import is_close, is_measured
 from unstuck.sources.torch.step import Step
 from unstuck.sources.torch.strays import Strays
 from unstuck.sources.torch.weights import Weights
 from unstuck.sources.torch.writer import Writer
 from unstuck.trace.recording import Recording
+from unstuck.trace.schedule import is_close, is_measured
 from unstuck.trace.structure import Location
 
 
