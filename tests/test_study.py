@@ -410,3 +410,20 @@ def test_the_odds_of_the_case(tmp_path):
     assert relu.count.rate == pytest.approx(0.55, abs=0.06)
     assert set(relu.outcomes) == {"success", "stuck", "diverged", "dead"}
     assert relu.outcomes["diverged"] == 0
+
+
+def test_the_boundary_along_a_numeric_factor_is_told(tmp_path):
+    """Three points, a ReLU output: success falls as the learning rate grows; with a sigmoid it does not."""
+    from unstuck.report.study_words import boundaries
+
+    plan = tables()
+    plan["study"] |= {"seeds": 200, "epochs": 3000}
+    plan["network"]["layers"][0]["out"] = 8
+    plan["factors"] = {
+        "train.optimizer.lr": [0.1, 0.2, 0.3, 0.4, 0.5, 0.7],
+        "network.layers.3": [{"type": "Sigmoid"}, {"type": "LeakyReLU", "negative_slope": 0.9}],
+    }
+    (line,) = boundaries(run_study(plan, out=tmp_path))
+    assert line.startswith("LeakyReLU negative_slope=0.9: half succeed at lr = 0.")
+    assert line.endswith("fewer above")
+    assert 0.2 < float(line.partition("lr = ")[2].partition(" ")[0]) < 0.5

@@ -128,7 +128,7 @@ class Experiments:
         return self._odds(
             "The order of the draws, and seeding again, with 4 points",
             "Order alone changes nothing. A generator that is seeded again for each layer or neuron does.",
-            ("hidden units", "how the weights are drawn"),
+            ("hidden units", "drawn"),
             (
                 (f"{hidden} {width}", name, Lottery(hidden, width, init=init))
                 for name, init in ways

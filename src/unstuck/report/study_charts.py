@@ -42,19 +42,23 @@ def phase_diagram(odds: Odds) -> str:
     names, columns, rows, counts = odds.names, odds.columns, odds.rows, odds.counts
     if not counts:
         return ""
-    left, top, height = 92, 44, 30
-    wide = (WIDTH - left - 6) / len(columns)
+    chars = min(max(map(len, (names[1], *rows))), 20)
+    left, height = 14 + 6.8 * chars, 30
+    wide = (WIDTH - left - 20) / len(columns)
+    stride = math.ceil(30 / wide)  # where fields are narrow, not every one can be named
+    named = {number: column for number, column in enumerate(columns) if number % stride == 0}
+    room = max(int(wide * stride / 7), 3)
+    lines = 2 if max(map(len, named.values())) > room else 1  # long names take turns on two lines
+    top = 30 + 14 * lines
     canvas = Canvas(f"Success by {names[0]} and {names[1]}", top + height * len(rows) + 8)
     canvas.text(left, 14, fit(names[0], 36), "axis")
-    canvas.text(left - 8, 34, fit(names[1], 12), "axis", "end")
-    room = max(int(wide / 7), 3)
-    stride = math.ceil(30 / wide)  # where fields are narrow, not every one can be named
-    for number, column in enumerate(columns):
-        if number % stride == 0:
-            canvas.text(left + wide * (number + 0.5), 34, fit(column, room * stride), anchor="middle")
+    canvas.text(left - 8, top - 10, fit(names[1], chars), "axis", "end")
+    for place, (number, column) in enumerate(named.items()):
+        y = top - 10 - 14 * (place % 2 == 0) * (lines - 1)
+        canvas.text(left + wide * (number + 0.5), y, fit(column, room * lines), anchor="middle")
     for line, row in enumerate(rows):
         y = top + height * line
-        canvas.text(left - 8, y + height / 2 + 5, fit(row, 12), anchor="end")
+        canvas.text(left - 8, y + height / 2 + 5, fit(row, chars), anchor="end")
         for number, column in enumerate(columns):
             counted = counts.get((column, row))
             if counted is None:

@@ -11,6 +11,8 @@ from unstuck.report.study_charts import outcome_chart, phase_diagram, success_ch
 from unstuck.study.odds import Odds
 from unstuck.study.result import StudyResult
 
+BANDS = "The bands are 95 % intervals."
+
 
 @dataclass(frozen=True)
 class StudyPage:
@@ -20,6 +22,7 @@ class StudyPage:
     setting: str
     notes: tuple[str, ...]
     charts: tuple[Chart, ...]
+    boundaries: tuple[str, ...]
     cells: Grid
     legend: str
     rule: str = ""
@@ -32,11 +35,10 @@ def study_page(result: StudyResult) -> str:
     Returns:
         HTML that needs no other file.
     """
-    paths = words.varied(result)
     drawn = [
         *(_chart(odds.title, phase_diagram(odds), _extremes(odds)) for odds in words.maps(result)),
         *(
-            _chart(f"Success over {factor}", success_chart(factor, curves), "The bands are 95 % intervals.")
+            _chart(f"Success over {factor}", success_chart(factor, curves), BANDS)
             for factor, curves in words.curves(result)
         ),
         _chart("How the members ended", outcome_chart(words.ended(result)), words.ENDS),
@@ -46,10 +48,11 @@ def study_page(result: StudyResult) -> str:
         setting=words.setting(result),
         notes=result.notes,
         charts=tuple(chart for chart in drawn if chart.svg),
+        boundaries=tuple(words.boundaries(result)),
         cells=Grid(
-            (*map(words.name, paths), *words.HEADS),
-            tuple(words.row(cell, paths) for cell in result.cells),
-            left=len(paths),
+            words.heads(result),
+            tuple(words.rows(result)),
+            left=len(words.varied(result)),
         ),
         legend=words.LEGEND,
     )

@@ -13,7 +13,6 @@ from rich.text import Text
 from unstuck.report import study_words as words
 from unstuck.report.heat_map import heat_map
 from unstuck.report.numbers import clean, count, short
-from unstuck.study.file import shown
 from unstuck.study.odds import Odds
 from unstuck.study.run import Status
 from unstuck.study.statistics import Count
@@ -81,9 +80,9 @@ def _emerging(status: Status) -> Odds | None:
         return None
     (row, rows), (column, columns) = sorted(factors.items(), key=lambda one: len(one[1]))
     counts = {
-        (shown(cell.factors[column]), shown(cell.factors[row])): Count(*status.counts[cell.number])
+        (words.told(cell.factors[column]), words.told(cell.factors[row])): Count(*status.counts[cell.number])
         for cell in status.design.cells
         if cell.number in status.counts
     }
     names = words.name(column), words.name(row)
-    return Odds("", "", names, tuple(map(shown, columns)), tuple(map(shown, rows)), counts)
+    return Odds("", "", names, tuple(map(words.told, columns)), tuple(map(words.told, rows)), counts)

@@ -30,6 +30,10 @@ def study_text(result: StudyResult) -> RenderableType:
     parts.append(Text(words.LEGEND, style="dim"))
     for odds in words.maps(result):
         parts += [Text(), Text(clean(odds.title), style="bold"), heat_map(odds)]
+    boundaries = words.boundaries(result)
+    if boundaries:
+        parts += [Text(), Text("Where half of the members succeed (95 % interval)", style="bold")]
+        parts += [Text(clean(line)) for line in boundaries]
     page = "the same with charts: --html page.html"
     rows = f"all rows: duckdb or pandas on {result.store.shards}/*.parquet"
     parts += [Text(), Text.assemble(("next: ", "bold"), f"{page}; {clean(rows)}")]
@@ -37,8 +41,13 @@ def study_text(result: StudyResult) -> RenderableType:
 
 
 def _table(result: StudyResult) -> Table:
-    paths = words.varied(result)
-    table = columns([*map(words.name, paths), *words.HEADS], left=len(paths))
-    for cell in result.cells[:MOST_ROWS]:
-        table.add_row(*(clean(text) for text in words.row(cell, paths)))
+    """Where the terminal is narrow the values of factors are wrapped, and never a number."""
+    factors, lines = len(words.varied(result)), words.rows(result)[:MOST_ROWS]
+    heads = words.heads(result)
+    table = columns(heads, left=factors)
+    for number, column in enumerate(table.columns):
+        column.no_wrap = number >= factors
+        column.overflow = "fold"
+    for line in lines:
+        table.add_row(*(clean(text) for text in line))
     return table

@@ -2,9 +2,10 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from unstuck.report.numbers import NOTHING, count, short
+from unstuck.study.boundary import Direction, logistic_boundary
 from unstuck.study.file import shown
 from unstuck.study.odds import Odds
 from unstuck.study.result import CellResult, StudyResult
@@ -25,6 +26,26 @@ def name(path: str) -> str:
     return next((path.removeprefix(begin) for begin in _LEFT_OUT if path.startswith(begin)), path)
 
 
+def told(value: Any) -> str:
+    """A factor's value in few characters.
+
+    Example:
+        >>> told({"scheme": "uniform", "low": -1.0, "high": 1.0}), told([0.0, 0.5, 1.0]), told(0.5)
+        ('uniform low=-1 high=1', '0 0.5 1', '0.5')
+    """
+    if isinstance(value, Mapping):
+        parts = cast("Mapping[str, Any]", value)
+        words = [
+            told(part) if key in {"scheme", "type"} else f"{key}={told(part)}" for key, part in parts.items()
+        ]
+        return " ".join(words)
+    if isinstance(value, list):
+        return " ".join(told(part) for part in cast("list[Any]", value))
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value:g}"
+    return shown(value)
+
+
 def setting(result: StudyResult) -> str:
     """What was trained, how often, and how much of it is there."""
     design = result.design
@@ -36,8 +57,7 @@ def setting(result: StudyResult) -> str:
     return f"{cells} of {count(design.seeds, 'member')}, at most {section.epochs} epochs each{part}"
 
 
-HEADS = ("p", "95 %", "success", "stuck", "dead", "diverged", "epochs")
-"""Columns behind the factors."""
+FAILURES = ("stuck", "dead", "diverged")
 ENDS = "Stuck: finite, but no success; dead: an output or a whole layer inactive on all data; diverged: NaN."
 LEGEND = f"p: share of the members that succeed, with Wilson's interval; epochs: median over those. {ENDS}"
 
@@ -47,15 +67,28 @@ def varied(result: StudyResult) -> list[str]:
     return [path for path, values in result.design.study.factors.items() if len(values) > 1]
 
 
-def row(cell: CellResult, paths: Sequence[str]) -> tuple[str, ...]:
-    """A line of the table."""
+def heads(result: StudyResult) -> tuple[str, ...]:
+    """Heads of the table: the factors, then what was counted. Endings that never occur are left out."""
+    return (*map(name, varied(result)), "p", "95 %", *_endings(result), "epochs")
+
+
+def rows(result: StudyResult) -> list[tuple[str, ...]]:
+    """The table, a line for each cell."""
+    paths, endings = varied(result), _endings(result)
+    return [_row(cell, paths, endings) for cell in result.cells]
+
+
+def _endings(result: StudyResult) -> list[str]:
+    return [word for word in FAILURES if any(cell.outcomes[word] for cell in result.cells)]
+
+
+def _row(cell: CellResult, paths: Sequence[str], endings: Sequence[str]) -> tuple[str, ...]:
     interval = wilson(cell.count.successes, cell.count.trials)
-    ended = cell.outcomes
     return (
-        *(shown(cell.factors[path]) for path in paths),
+        *(told(cell.factors[path]) for path in paths),
         f"{cell.count.rate:.3f}",
         f"{interval.low:.3f} to {interval.high:.3f}",
-        *(str(ended[word]) if ended[word] else NOTHING for word in ("success", "stuck", "dead", "diverged")),
+        *(str(cell.outcomes[word]) if cell.outcomes[word] else NOTHING for word in endings),
         NOTHING if cell.median_epochs is None else short(cell.median_epochs, 4),
     )
 
@@ -73,7 +106,7 @@ def maps(result: StudyResult) -> list[Odds]:
     for values in itertools.product(*(factors[path] for path in rest)):
         fixed = dict(zip(rest, values, strict=True))
         cells = [cell for cell in result.cells if _agrees(cell, fixed)]
-        where = ", ".join(f"{name(path)} = {shown(value)}" for path, value in fixed.items())
+        where = ", ".join(f"{name(path)} = {told(value)}" for path, value in fixed.items())
         found.append(_map(result, (column, line), cells, f"Success where {where}" if where else "Success"))
     return found[:MOST_MAPS]
 
@@ -85,9 +118,9 @@ def _map(result: StudyResult, paths: tuple[str, str], cells: Sequence[CellResult
         title,
         "",
         (name(column), name(line)),
-        tuple(shown(value) for value in factors[column]),
-        tuple(shown(value) for value in factors[line]),
-        {(shown(cell.factors[column]), shown(cell.factors[line])): cell.count for cell in cells},
+        tuple(told(value) for value in factors[column]),
+        tuple(told(value) for value in factors[line]),
+        {(told(cell.factors[column]), told(cell.factors[line])): cell.count for cell in cells},
     )
 
 
@@ -100,17 +133,41 @@ def curves(result: StudyResult) -> list[tuple[str, Mapping[str, list[tuple[float
             continue
         own: dict[str, list[tuple[float, Count]]] = {}
         for cell in result.cells:
-            others = ", ".join(shown(cell.factors[other]) for other in paths if other != path)
+            others = ", ".join(told(cell.factors[other]) for other in paths if other != path)
             own.setdefault(others or "all", []).append((float(cell.factors[path]), cell.count))
         found.append((name(path), {key: sorted(points, key=lambda p: p[0]) for key, points in own.items()}))
     return found
+
+
+def boundaries(result: StudyResult) -> list[str]:
+    """Where half of the members succeed along each numeric factor, where that lies within what was tried."""
+    lines: list[str] = []
+    for factor, lines_of in curves(result):
+        for key, points in lines_of.items():
+            values, counts = [value for value, _ in points], [one for _, one in points]
+            log = min(values) > 0
+            best = max(range(len(points)), key=lambda i: counts[i].rate)
+            sides: tuple[tuple[Direction, list[Count], str], ...] = (
+                ("rising", counts[: best + 1], "fewer below"),
+                ("falling", counts[best:], "fewer above"),
+            )
+            for direction, side, where in sides:
+                if len(points) < 3 or not min(one.rate for one in side) < 0.5 < counts[best].rate:
+                    continue
+                found = logistic_boundary(values, counts, log=log, direction=direction)
+                if found.value is None:
+                    continue
+                ends = f"{short(found.low)} to {short(found.high)}"
+                who = "" if key == "all" else f"{key}: "
+                lines.append(f"{who}half succeed at {factor} = {short(found.value)} ({ends}), {where}")
+    return lines
 
 
 def ended(result: StudyResult) -> list[tuple[str, Mapping[str, int]]]:
     """How the members of each cell ended."""
     paths = varied(result)
     return [
-        (", ".join(shown(cell.factors[path]) for path in paths) or "all", cell.outcomes)
+        (", ".join(told(cell.factors[path]) for path in paths) or "all", cell.outcomes)
         for cell in result.cells
     ]
 
