@@ -24,7 +24,9 @@ def note_draws(gather: Gather, held: Sequence[Held], rows: Rows) -> None:
     """Bring a few numbers of each weight over, for same_draws and unit_values."""
     biases = {one.layer: one.tensor for one in held if one.short == "bias"}
     found: dict[str, list[Floats]] = {}
-    matrices = [one for one in held if one.is_weight and one.tensor.dim() > 1 and one.tensor.numel()]
+    matrices = [
+        one for one in held if one.is_weight and one.tensor.dim() > 1 and local(one.tensor).numel()
+    ]  # of sharded ones some processes have nothing
     for one in matrices:
         units = _by_unit(one)
         bias = biases.get(one.layer)
@@ -44,7 +46,7 @@ def note_draws(gather: Gather, held: Sequence[Held], rows: Rows) -> None:
         for row, one in begins.items():
             rows[row] |= same[row] | {"unit_values": draws.unit_values(one.row, one.bias)}
 
-    gather.put(matrices[-1].tensor.new_zeros(0, dtype=torch.float32), compare)
+    gather.put(local(matrices[-1].tensor).new_zeros(0, dtype=torch.float32), compare)
 
 
 def _by_unit(one: Held) -> torch.Tensor:
