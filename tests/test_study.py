@@ -39,6 +39,27 @@ bias = {scheme="uniform", low=-1.0, high=1.0}
 "train.optimizer.lr" = [0.5, 1]
 "network.layers.1.type" = ["Sigmoid", "ReLU"]
 """
+CLUSTER = """
+import os, signal, sys
+from distributed import LocalCluster
+from unstuck.study import design
+from unstuck.study.run import run_study
+
+if __name__ == "__main__":
+    design.MOST_MEMBERS = 64
+    workers = int(sys.argv[3])
+    ways = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with LocalCluster(n_workers=workers, **ways) as cluster:
+        killed = []
+
+        def tell(status):
+            if status.finished and not killed:
+                killed.append(next(iter(cluster.workers.values())).pid)
+                os.kill(killed[0], signal.SIGKILL)
+
+        result = run_study(sys.argv[1], out=sys.argv[2], dask=cluster.scheduler_address, tell=tell)
+        print("finished", result.finished, len(killed))
+"""
 HOLD = """
 import pathlib, sys
 from unstuck.study.claims import Claims
@@ -297,7 +318,7 @@ def test_the_command_line(study, tmp_path):
     assert again.returncode == 0
     assert "4 of 4 shards are finished already and skipped" in again.stderr
     assert "ReLU" in again.stdout
-    shown = unstuck_study("show", "studies/points")
+    shown = unstuck_study("show", "results/points")
     assert shown.returncode == 0
     assert shown.stdout == again.stdout
     for words, said in (
@@ -427,3 +448,30 @@ def test_the_boundary_along_a_numeric_factor_is_told(tmp_path):
     assert line.startswith("LeakyReLU negative_slope=0.9: half succeed at lr = 0.")
     assert line.endswith("fewer above")
     assert 0.2 < float(line.partition("lr = ")[2].partition(" ")[0]) < 0.5
+
+
+def test_a_worker_with_other_vectors_is_refused(study):
+    from dataclasses import replace
+
+    from unstuck.study.shard import Job, train
+
+    job = Job.of(Design.of(read(study)).shards[0])
+    with pytest.raises(UnstuckError, match=r"a worker has vectors of \d+ bytes.*UNSTUCK_VECTOR_BYTES"):
+        train(replace(job, vector=8))
+
+
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.usefixtures("small_shards")
+def test_a_cluster_gives_the_same_rows_though_a_worker_is_killed(study, tmp_path, workers):
+    (tmp_path / "cluster.py").write_text(CLUSTER)
+    words = [sys.executable, str(tmp_path / "cluster.py"), str(study), str(tmp_path / "dask"), str(workers)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=180)
+    assert done.stdout == "finished True 1\n", done.stderr
+    whole = run_study(study, out=tmp_path / "whole", workers=1)
+    there = StudyResult.load(tmp_path / "dask/points")
+    assert rows(there) == rows(whole)
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(study, tmp_path):
+    with pytest.raises(UnstuckError, match=r"--dask tcp://127.0.0.1:9: no scheduler answers"):
+        run_study(study, out=tmp_path, dask="tcp://127.0.0.1:9")

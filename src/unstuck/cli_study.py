@@ -34,7 +34,7 @@ def study_command(
     folder: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="After show: the folder of a study's results.")
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Results go to DIR/NAME.")] = Path("studies"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Results go to DIR/NAME.")] = Path("results"),
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Processes; default: as many as processors.")
     ] = None,

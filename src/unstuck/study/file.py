@@ -30,7 +30,7 @@ class StudySection(msgspec.Struct, forbid_unknown_fields=True):
 class DataSection(msgspec.Struct, forbid_unknown_fields=True):
     """`[data]`: a data set's name, its points, the order of its samples."""
 
-    name: str
+    name: str = "alternating"
     points: list[float] | None = None
     order: Literal["fixed", "shuffled"] = "fixed"
 

@@ -78,7 +78,7 @@ class StudyInterrupted(KeyboardInterrupt):
 def run_study(
     source: str | os.PathLike[str] | Mapping[str, Any],
     *,
-    out: str | os.PathLike[str] = "studies",
+    out: str | os.PathLike[str] = "results",
     workers: int | None = None,
     dask: str | None = None,
     tell: Tell | None = None,

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from unstuck.errors import UnstuckError
 from unstuck.study.cell import training
 from unstuck.study.design import Shard, stored
 
@@ -25,12 +26,17 @@ class Job:
     origin: str
     first: int
     last: int
+    vector: int
+    """Bytes of the vectors that its rows depend on."""
 
     @classmethod
     def of(cls, shard: Shard) -> "Job":
         """That of a shard."""
+        from unstuck.nn.kernels.vectors import BYTES
+
         cell = shard.cell
-        return cls(msgspec.json.encode(cell.settings), cell.folder, cell.origin, shard.first, shard.last)
+        settings = msgspec.json.encode(cell.settings)
+        return cls(settings, cell.folder, cell.origin, shard.first, shard.last, BYTES)
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,16 @@ def train(job: Job, stopped: Callable[[], bool] | None = None, threads: int = 1)
 
     Raises:
         Cancelled: it was stopped.
-        UnstuckError: the data are not there (on another machine).
+        UnstuckError: the data are not there (on another machine), or its vectors have another width.
     """
+    from unstuck.nn.kernels.vectors import BYTES
+
+    if job.vector != BYTES:
+        raise UnstuckError(
+            f"{job.origin}: a worker has vectors of {BYTES} bytes, where the study was started they have "
+            f"{job.vector}: their rows would differ in last bits. Set UNSTUCK_VECTOR_BYTES to the smallest "
+            "of all machines, on all of them"
+        )
 
     def tell(_share: float) -> None:
         if stopped is not None and stopped():
