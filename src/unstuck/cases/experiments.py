@@ -11,7 +11,7 @@ from unstuck.cases.lottery import UNIFORM, Drawn, Lottery
 from unstuck.cases.story import Facts
 from unstuck.study.odds import Odds
 from unstuck.study.plateaus import plateaus_of, read_losses
-from unstuck.study.statistics import wilson
+from unstuck.study.statistics import Count, tost_difference, wilson
 
 ZERO_BIAS = {"bias": {"scheme": "zeros"}}
 INITIALISATIONS: dict[str, dict[str, Any]] = {
@@ -30,6 +30,8 @@ ORDERS = {
 }
 """Of the draws, and how they are called here."""
 STREAMS = {"reseeded_per_layer": "seeded per layer", "reseeded_per_neuron": "seeded per neuron"}
+SAME = 0.05
+"""Odds that differ by less make no difference to anybody."""
 SLOW_TICKETS = 200
 """With batch normalisation, whose trainings take a hundred times as long."""
 RATES = (0.05, 0.15, 0.3, 0.5, 0.9)
@@ -197,9 +199,10 @@ class Experiments:
         rows = tuple(_order_row(name, one, first, flips[name]) for name, one in drawn.items())
         about = (
             "Another order is another ticket of the same lottery. Were the odds the same in all orders, "
-            f"chance would give such differences with p = {p_value:.2g}."
+            f"chance would give such differences with p = {p_value:.2g}. The same: within {SAME:g} of the "
+            "first for sure (two one-sided tests at 5 %)."
         )
-        heads = ("drawn", "p", "95 %", "seeds that flip", "if independent")
+        heads = ("drawn", "p", "95 %", "the same", "seeds that flip", "if independent")
         return (
             Facts("Does the order decide? ReLU, 8 units, 4 points", about, heads, rows),
             p_value,
@@ -232,10 +235,16 @@ def _order_row(
     interval = wilson(int(success.sum()), success.size)
     p, q = float(success.mean()), float(first.mean())
     same = success is first
+    equal = tost_difference(_count(success), _count(first), SAME).equivalent
     return (
         name,
         f"{p:.3f}",
         f"{interval.low:.3f} to {interval.high:.3f}",
+        "–" if same else "yes" if equal else "not shown",
         "–" if same else f"{flips:.3f}",
         "–" if same else f"{p * (1 - q) + q * (1 - p):.3f}",
     )
+
+
+def _count(success: NDArray[np.bool_]) -> Count:
+    return Count(int(success.sum()), success.size)
