@@ -8,6 +8,7 @@ from unstuck.report.numbers import NOTHING, count, short
 from unstuck.study.boundary import Direction, logistic_boundary
 from unstuck.study.file import shown
 from unstuck.study.odds import Odds
+from unstuck.study.prediction import predicted_limit
 from unstuck.study.result import CellResult, StudyResult
 from unstuck.study.statistics import Count, wilson
 
@@ -126,41 +127,59 @@ def _map(result: StudyResult, paths: tuple[str, str], cells: Sequence[CellResult
 
 def curves(result: StudyResult) -> list[tuple[str, Mapping[str, list[tuple[float, Count]]]]]:
     """For each numeric factor, success over it: a curve for each combination of the others."""
-    found: list[tuple[str, Mapping[str, list[tuple[float, Count]]]]] = []
+    return [
+        (name(path), {key: [(value, cell.count) for value, cell in points] for key, points in along.items()})
+        for path, along in _along(result)
+    ]
+
+
+def _along(result: StudyResult) -> list[tuple[str, dict[str, list[tuple[float, CellResult]]]]]:
+    """For each numeric factor the cells by its value, apart for each combination of the others."""
+    found: list[tuple[str, dict[str, list[tuple[float, CellResult]]]]] = []
     paths = varied(result)
     for path in paths:
         if not _numeric(result.design.study.factors[path]):
             continue
-        own: dict[str, list[tuple[float, Count]]] = {}
+        own: dict[str, list[tuple[float, CellResult]]] = {}
         for cell in result.cells:
             others = ", ".join(told(cell.factors[other]) for other in paths if other != path)
-            own.setdefault(others or "all", []).append((float(cell.factors[path]), cell.count))
-        found.append((name(path), {key: sorted(points, key=lambda p: p[0]) for key, points in own.items()}))
+            own.setdefault(others or "all", []).append((float(cell.factors[path]), cell))
+        found.append((path, {key: sorted(points, key=lambda p: p[0]) for key, points in own.items()}))
     return found
 
 
 def boundaries(result: StudyResult) -> list[str]:
     """Where half of the members succeed along each numeric factor, where that lies within what was tried."""
     lines: list[str] = []
-    for factor, lines_of in curves(result):
-        for key, points in lines_of.items():
-            values, counts = [value for value, _ in points], [one for _, one in points]
+    for path, along in _along(result):
+        for key, points in along.items():
+            values, counts = [value for value, _ in points], [cell.count for _, cell in points]
             log = min(values) > 0
             best = max(range(len(points)), key=lambda i: counts[i].rate)
-            sides: tuple[tuple[Direction, list[Count], str], ...] = (
-                ("rising", counts[: best + 1], "fewer below"),
-                ("falling", counts[best:], "fewer above"),
+            sides: tuple[tuple[Direction, list[Count]], ...] = (
+                ("rising", counts[: best + 1]),
+                ("falling", counts[best:]),
             )
-            for direction, side, where in sides:
+            for direction, side in sides:
                 if len(points) < 3 or not min(one.rate for one in side) < 0.5 < counts[best].rate:
                     continue
                 found = logistic_boundary(values, counts, log=log, direction=direction)
                 if found.value is None:
                     continue
                 ends = f"{short(found.low)} to {short(found.high)}"
+                where = "fewer below" if direction == "rising" else "fewer above"
+                if direction == "falling" and path == "train.optimizer.lr":
+                    where += _theory(result, points[best][1])
                 who = "" if key == "all" else f"{key}: "
-                lines.append(f"{who}half succeed at {factor} = {short(found.value)} ({ends}), {where}")
+                lines.append(f"{who}half succeed at {name(path)} = {short(found.value)} ({ends}), {where}")
     return lines
+
+
+def _theory(result: StudyResult, found: CellResult) -> str:
+    """The predicted boundary, where there is a prediction."""
+    cell = next(one for one in result.design.cells if one.factors == found.factors)
+    limit = predicted_limit(cell)
+    return "" if limit is None else f"; theory: unstable above {short(limit, 2)} (2 / λmax at the start)"
 
 
 def ended(result: StudyResult) -> list[tuple[str, Mapping[str, int]]]:
