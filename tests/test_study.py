@@ -200,25 +200,20 @@ def test_what_another_process_works_on_is_left_to_it(study, tmp_path, monkeypatc
     assert rows(result) == rows(run_study(study, out=tmp_path / "other"))
 
 
+def in_small_shards(study, out):
+    """The command, for a process of its own, on one thread."""
+    program = "from unstuck.study import design; design.MOST_MEMBERS = 64\n"
+    program += "from unstuck.cli import main; main()"
+    return [sys.executable, "-c", program, "study", str(study), "--out", str(out), "--workers", "1"]
+
+
 @pytest.mark.parametrize(
     "moment", [0.3, *(pytest.param(0.02 * i, marks=pytest.mark.long) for i in range(50))]
 )
 def test_a_study_that_is_killed_goes_on(study, tmp_path, moment):
     """Its main process dies at a random moment after its first shard."""
     study.write_text(STUDY.replace("seeds = 130", "seeds = 1000").replace("epochs = 400", "epochs = 4000"))
-    program = "import sys; from unstuck.study import design; design.MOST_MEMBERS = 64\n"
-    program += "from unstuck.cli import main; main()"
-    words = [
-        sys.executable,
-        "-c",
-        program,
-        "study",
-        str(study),
-        "--out",
-        str(tmp_path / "cut"),
-        "--workers",
-        "1",
-    ]
+    words = in_small_shards(study, tmp_path / "cut")
     shards = tmp_path / "cut/points/shards"
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         while not (shards.is_dir() and list(shards.glob("*.parquet"))):
@@ -239,7 +234,7 @@ def test_a_study_that_is_killed_goes_on(study, tmp_path, moment):
 
 
 def sql(result, order):
-    from unstuck.study.shard import connect
+    from unstuck.trace.storage import connect
 
     return connect().execute(f"FROM read_parquet('{result.store.shards}/*.parquet') {order}").fetchall()
 
@@ -267,19 +262,7 @@ def test_a_worker_that_is_killed_costs_only_its_shard(study, tmp_path):
 
 def test_two_processes_at_once_share_the_work(study, tmp_path):
     study.write_text(STUDY.replace("seeds = 130", "seeds = 1000").replace("epochs = 400", "epochs = 3000"))
-    program = "from unstuck.study import design; design.MOST_MEMBERS = 64\n"
-    program += "from unstuck.cli import main; main()"
-    words = [
-        sys.executable,
-        "-c",
-        program,
-        "study",
-        str(study),
-        "--out",
-        str(tmp_path / "both"),
-        "--workers",
-        "1",
-    ]
+    words = in_small_shards(study, tmp_path / "both")
     pair = [
         subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
     ]

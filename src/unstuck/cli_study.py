@@ -70,7 +70,7 @@ def study_command(
         _tell(result, format, output, html)
 
 
-def _tell(result: "StudyResult", format: Format, output: Path | None, html: Path | None) -> None:  # noqa: A002
+def _tell(result: "StudyResult", format: Format, output: Path | None, html: Path | None) -> None:  # noqa: A002  (see study_command)
     from unstuck.report.json_form import dumps
     from unstuck.report.study_text import study_text
 

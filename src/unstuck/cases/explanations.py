@@ -1,6 +1,7 @@
 """Four explanations of what the second case's person saw, weighed by all that was reported."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -75,9 +76,7 @@ def _account(experiments: Experiments, name: str, init: dict[str, Any], same: bo
 
 
 def _with(lottery: Lottery, init: Mapping[str, Any]) -> Lottery:
-    return Lottery(
-        lottery.hidden, lottery.width, lottery.points, lottery.lr, lottery.output, {**lottery.init, **init}
-    )
+    return replace(lottery, init={**lottery.init, **init})
 
 
 def _chance(happened: NDArray[np.bool_]) -> Chance:

@@ -177,8 +177,7 @@ def boundaries(result: StudyResult) -> list[str]:
 
 def _theory(result: StudyResult, found: CellResult) -> str:
     """The predicted boundary, where there is a prediction."""
-    cell = next(one for one in result.design.cells if one.factors == found.factors)
-    limit = predicted_limit(cell)
+    limit = predicted_limit(result.design.cells[found.number])
     return "" if limit is None else f"; theory: unstable above {short(limit, 2)} (2 / λmax at the start)"
 
 

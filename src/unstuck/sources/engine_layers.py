@@ -8,7 +8,7 @@ from unstuck.nn.runner import Samples
 from unstuck.nn.training import Training
 from unstuck.trace import measure
 from unstuck.trace.activity import Activity, active_units
-from unstuck.trace.draws import draw_rows
+from unstuck.trace.draws import rows_of_start
 from unstuck.trace.grouping import BIAS, WEIGHT, row_name
 from unstuck.trace.recording import Recording
 from unstuck.trace.schedule import is_measured
@@ -54,19 +54,9 @@ class Layers:
         self._norms = {name: measure.norm(view) for name, view in layout.views(start).items()}
         self._outputs, self._weights = list[tuple[int, Doubles]](), list[tuple[int, Doubles]]()
         self._cosines = list[tuple[int, float]]()
-        self._exceptions = list[tuple[int, str, measure.Values]]()
+        drawn = rows_of_start(layout.views(start))
+        self._exceptions = [(0, layer, values) for layer, values in drawn.items()]
         self._activity = Activity(same_samples=True)
-        self._draws(layout.views(start))
-
-    def _draws(self, views: dict[str, Array]) -> None:
-        """What the first weights tell of the generator that drew them."""
-        pairs = {
-            row_name(name): (weight, views.get(name.removesuffix(WEIGHT) + BIAS))
-            for name, weight in views.items()
-            if name.endswith(WEIGHT)
-        }
-        for layer, values in draw_rows(pairs).items():
-            self._exceptions.append((0, layer, values))
 
     def outputs(self, step: int, params: Array, *, close: bool) -> None:
         """Measure all outputs at some parameters; closely: ranks, cosines and distinct outputs too."""

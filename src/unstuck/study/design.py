@@ -12,7 +12,7 @@ import msgspec
 
 from unstuck.errors import UnstuckError
 from unstuck.study.cell import Cell
-from unstuck.study.file import StudyFile
+from unstuck.study.file import StudyFile, shown
 
 ENGINE = 1
 """Raised whenever the engine's trainings come out in other bits: then stored shards are computed anew."""
@@ -117,8 +117,6 @@ def _column_type(values: Sequence[Any]) -> str:
 
 
 def _called(study: StudyFile, values: Sequence[Any]) -> str:
-    from unstuck.study.file import shown
-
     factors = ", ".join(f"{path} = {shown(value)}" for path, value in zip(study.factors, values, strict=True))
     return f"{study.origin}, cell {factors}" if factors else study.origin
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unstuck.errors import UnstuckError
-from unstuck.study.statistics import Count, Interval, newcombe_difference, wilson
+from unstuck.study.statistics import Count, Interval, checked, newcombe_difference, wilson
 
 Method = Literal["sidak", "bonferroni"]
 
@@ -127,12 +127,7 @@ def benjamini_hochberg(p_values: Sequence[float] | NDArray[np.float64]) -> NDArr
     References:
         Y. Benjamini, Y. Hochberg, 1995, J. R. Stat. Soc. B 57:289-300.
     """
-    p = np.asarray(p_values, dtype=np.float64)
-    if p.ndim != 1:
-        raise UnstuckError(f"p_values: found shape {p.shape}, expected (m,)")
-    bad = np.flatnonzero(~((p >= 0) & (p <= 1)))
-    if bad.size:
-        raise UnstuckError(f"p_values[{bad[0]}]: found {p[bad[0]]}, expected a number in [0, 1]")
+    p = checked(p_values)
     order = np.argsort(p, kind="stable")[::-1]
     adjusted = np.empty_like(p)
     factors = p.size / np.arange(p.size, 0, -1)

@@ -10,15 +10,18 @@ from typing import Any
 from unstuck import wiring
 from unstuck.errors import UnstuckError
 from unstuck.study.design import Design
-from unstuck.study.shard import OUTCOMES, connect
+from unstuck.study.shard import OUTCOMES
 from unstuck.study.statistics import Count, wilson
 from unstuck.study.store import Store, stored_study
+from unstuck.trace.storage import connect
 
 
 @dataclass(frozen=True)
 class CellResult:
     """How the members of one cell ended."""
 
+    number: int
+    """Its place in the design."""
     factors: Mapping[str, Any]
     count: Count
     outcomes: Mapping[str, int]
@@ -118,6 +121,7 @@ class StudyResult:
     def _cell(self, number: int, ended: list[tuple[str, int]]) -> CellResult:
         epochs = [epochs for outcome, epochs in ended if outcome == "success"]
         return CellResult(
+            number,
             self.design.cells[number].factors,
             Count(len(epochs), len(ended)),
             {word: sum(outcome == word for outcome, _ in ended) for word in OUTCOMES},
@@ -126,8 +130,7 @@ class StudyResult:
 
     def counts(self) -> dict[int, tuple[int, int]]:
         """By the number of a cell: successes and members."""
-        places = {id(cell.factors): cell.number for cell in self.design.cells}
-        return {places[id(one.factors)]: (one.count.successes, one.count.trials) for one in self.cells}
+        return {cell.number: (cell.count.successes, cell.count.trials) for cell in self.cells}
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -155,7 +155,7 @@ class _Run:
             if not self.claims.take(shard.name):
                 self._note("another process works in this folder: what it has begun is left to it")
                 missing.append(shard)
-            elif self.store.path(shard).is_file() and self.store.finished([shard]):
+            elif self.store.finished([shard]):
                 self.claims.give_back(shard.name)
                 self.status.elsewhere += 1
             else:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from unstuck.errors import UnstuckError
 from unstuck.study.cell import training
 from unstuck.study.design import Shard, stored
+from unstuck.trace.storage import connect
 
 OUTCOMES = ("success", "stuck", "diverged", "dead")
 
@@ -158,13 +159,6 @@ def count_rows(paths: Sequence[Path]) -> int:
     except duckdb.Error as error:
         raise OSError(str(error)) from None
     return int(found[0]) if found is not None else 0
-
-
-def connect() -> Any:
-    """A database in memory."""
-    import duckdb
-
-    return duckdb.connect(":memory:", config={"threads": 1, "autoinstall_known_extensions": False})
 
 
 def _quoted(name: str) -> str:

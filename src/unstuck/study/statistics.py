@@ -302,6 +302,20 @@ def holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]
     References:
         S. Holm, 1979, Scandinavian Journal of Statistics 6:65-70.
     """
+    p = checked(p_values)
+    order = np.argsort(p, kind="stable")
+    factors = p.size - np.arange(p.size)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(np.maximum.accumulate(factors * p[order]), 1.0)
+    return adjusted
+
+
+def checked(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """p-values as an array (m,).
+
+    Raises:
+        UnstuckError: one that is NaN or outside [0, 1], or more than one axis.
+    """
     p = np.asarray(p_values, dtype=np.float64)
     if p.ndim != 1:
         raise UnstuckError(f"p_values: found shape {p.shape}, expected (m,)")
@@ -309,11 +323,7 @@ def holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]
     bad = np.flatnonzero(~((p >= 0) & (p <= 1)))
     if bad.size:
         raise UnstuckError(f"p_values[{bad[0]}]: found {p[bad[0]]}, expected a number in [0, 1]")
-    order = np.argsort(p, kind="stable")
-    factors = p.size - np.arange(p.size)
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(np.maximum.accumulate(factors * p[order]), 1.0)
-    return adjusted
+    return p
 
 
 def tost_difference(a: Count, b: Count, margin: float, alpha: float = 0.05) -> Equivalence:

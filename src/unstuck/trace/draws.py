@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from unstuck.trace.grouping import BIAS, WEIGHT, row_name
 from unstuck.trace.measure import Array, Doubles, Values, by_row, doubles
 
 FIRST = 4
@@ -104,6 +105,17 @@ def draw_rows(params: Mapping[str, tuple[Array, Array | None]]) -> dict[str, Val
     for layer, (weight, bias) in matrices.items():
         found[layer]["unit_values"] = unit_values(weight[0], bias)
     return found
+
+
+def rows_of_start(params: Mapping[str, Array]) -> dict[str, Values]:
+    """The same of all parameters by name ("fc1.weight", "fc1.bias"): by the row that each weight has."""
+    return draw_rows(
+        {
+            row_name(name): (weight, params.get(name.removesuffix(WEIGHT) + BIAS))
+            for name, weight in params.items()
+            if name.endswith(WEIGHT)
+        }
+    )
 
 
 def _drawn(numbers: Sequence[float] | Doubles) -> bool:

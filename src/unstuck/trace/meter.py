@@ -7,7 +7,7 @@ import numpy as np
 
 from unstuck.trace import baseline, measure
 from unstuck.trace.activity import Activity, active_units
-from unstuck.trace.draws import draw_rows
+from unstuck.trace.draws import rows_of_start
 from unstuck.trace.grouping import BIAS, WEIGHT, row_name
 from unstuck.trace.measure import Array
 from unstuck.trace.meta import Meta
@@ -107,7 +107,8 @@ class Meter:
     def _weights(self, step: int, params: Arrays, grads: Mapping[str, Array | None]) -> None:
         if not self._seen_weights:
             self._seen_weights = True
-            self._first_weights(step, params)
+            for layer, values in rows_of_start(params).items():
+                self._recording.add_row(step, layer, values)
         for name, weight in params.items():
             grad = grads.get(name)
             values = measure.tensor_stats(weight, grad)
@@ -121,15 +122,6 @@ class Meter:
                 self._start[name] = np.array(weight)
         self._before = {name: np.array(weight) for name, weight in params.items()}
         self._compare_gradients(step, {name: grad for name, grad in grads.items() if grad is not None})
-
-    def _first_weights(self, step: int, params: Arrays) -> None:
-        pairs = {
-            row_name(name): (weight, params.get(name.removesuffix(WEIGHT) + BIAS))
-            for name, weight in params.items()
-            if name.endswith(WEIGHT)
-        }
-        for layer, values in draw_rows(pairs).items():
-            self._recording.add_row(step, layer, values)
 
     def _compare_gradients(self, step: int, grads: Arrays) -> None:
         if not grads:

@@ -212,7 +212,7 @@ def _write_parts(folder: Path, columns: list[Rows], number: int) -> list[str]:
     for group in _batches(columns):
         name = f"part-{number + len(names):05d}.parquet"
         temporary = folder / f".{name}.{os.getpid()}"
-        with _connection() as connection:
+        with connect() as connection:
             _write_part(connection, temporary, group)
         temporary.replace(folder / name)
         names.append(name)
@@ -259,7 +259,8 @@ def _joined(parts: list[npt.NDArray[Any]], dtype: type) -> npt.NDArray[Any]:
     return np.concatenate([np.empty(0, dtype), *parts]).astype(dtype)
 
 
-def _connection() -> "duckdb.DuckDBPyConnection":
+def connect() -> "duckdb.DuckDBPyConnection":
+    """A database in memory, for what Parquet files hold."""
     import duckdb
 
     return duckdb.connect(":memory:", config={"threads": 1, "autoinstall_known_extensions": False})
@@ -304,7 +305,7 @@ def _read_part(path: Path, table: Table) -> None:
     # the folder's own name may hold the characters of a file pattern
     pattern = "".join(f"[{c}]" if c in "*?[" else c for c in str(path))
     try:
-        with _connection() as connection:
+        with connect() as connection:
             described = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [pattern]).fetchall()
             _check_columns(path, {str(row[0]): str(row[1]) for row in described})
             connection.execute(
