@@ -252,3 +252,20 @@ def counts_from_a_relu() -> Recording:
     with torch.no_grad():
         model[-2].bias.fill_(0.5)
     return watched(model, F.mse_loss, (x, 1 + x), lr=5e-3, steps=400)
+
+
+@healthy
+def derivative_in_the_loss() -> Recording:
+    """A network that solves an equation: the loss holds its derivative, so each layer is seen twice."""
+    torch.manual_seed(4)
+    model = dense(1, 32, 32, 1, hidden=nn.Tanh)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    with record(model, optimizer, goal="loss<2") as run:
+        for _ in range(300):
+            x = (6.3 * torch.rand(64, 1)).requires_grad_()
+            (slope,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
+            loss = ((slope - torch.cos(x)) ** 2).mean() + 10 * model(torch.zeros(1, 1)).pow(2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return run.recording

@@ -137,8 +137,13 @@ def _equal_layers(trace: Recording, group: Sequence[Node], bounds: Bounds) -> Fi
 
 
 def _random(trace: Recording, node: Node) -> bool:
+    """Whether a unit's weights differ as draws do.
+
+    A unit has no more values than inputs. Where more were measured, the graph shows the layer from its other
+    side (a derivative of the network in the loss uses the weights transposed): then units are not rows.
+    """
     values = trace.first("unit_values", node.name)
-    return values is not None and values >= _needed(node)
+    return values is not None and _needed(node) <= values <= max(node.fan_in, 2)
 
 
 def _needed(node: Node) -> float:
