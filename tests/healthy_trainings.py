@@ -1,6 +1,7 @@
 """Healthy trainings in PyTorch, of many kinds: no fault may be found in them; bounds are read off them."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from itertools import cycle, pairwise
 
 import torch
@@ -268,4 +269,34 @@ def derivative_in_the_loss() -> Recording:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+    return run.recording
+
+
+@healthy
+def black_borders_and_a_loss_of_their_own() -> Recording:
+    """The digit in the middle; the loss has no known baseline, so nothing shows that this learns."""
+    torch.manual_seed(0)
+    images = F.pad(IMAGES, (4, 4, 4, 4))
+    model = nn.Sequential(
+        nn.Conv2d(1, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(64, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(128, 10),
+    )
+    teacher = deepcopy(model)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    with record(model, optimizer) as run:
+        for (x, y), _ in zip(batches(64, images, LABELS), range(200), strict=False):
+            optimizer.zero_grad()
+            guess = model(x)
+            calm = F.mse_loss(guess.softmax(1), teacher(x).softmax(1).detach())
+            (F.cross_entropy(guess, y) + calm).backward()
+            optimizer.step()
+            with torch.no_grad():
+                for slow, quick in zip(teacher.parameters(), model.parameters(), strict=True):
+                    slow.lerp_(quick, 0.01)
     return run.recording

@@ -160,3 +160,18 @@ def test_an_infinity_in_a_normalised_output_is_seen(where):
         optimizer.step()
     assert math.isfinite(run.recording.first("act_mean", "conv"))
     assert math.isfinite(run.recording.first("act_mean", "norm")) == (where == "neither")
+
+
+@pytest.mark.parametrize(("side", "channels"), [(16, 16), (16, 32), (28, 6), (28, 64), (32, 24), (224, 64)])
+def test_positions_are_taken_off_the_border_and_in_many_columns(side, channels):
+    images = torch.zeros(128, channels, side, side)
+    edge = side // 4
+    images[:, :, edge:-edge, edge:-edge] = torch.randn(128, channels, side - 2 * edge, side - 2 * edge)
+    seen = look(images, "Conv2d", 1, weighted=True)
+    assert seen is not None
+    assert bool(seen.numbers.abs().amax(0).view(seen.shape).amax(1).gt(0).all())  # every unit is seen at work
+    columns = torch.arange(side).expand(128, channels, side, side).float()
+    where = look(columns, "Conv2d", 1, weighted=True)
+    assert where is not None
+    positions = where.shape[1]
+    assert len(where.numbers[0, :positions].unique()) >= min(positions, side) * 0.6

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
+from math import gcd
 from typing import NamedTuple
 
 import torch
@@ -14,7 +16,8 @@ POINTWISE = PIECEWISE | SATURATING
 MOST_SAMPLES = 128
 """Samples of a batch that outputs are measured on."""
 MOST_NUMBERS = 1 << 13
-"""... and numbers of one output: positions of images are taken evenly."""
+"""... and numbers of one output: positions of images are taken evenly, around the middle."""
+GOLDEN = (5**0.5 - 1) / 2
 HEARD_SAMPLES = 16
 HEARD_NUMBERS = 1 << 17
 """Samples and numbers of a ReLU's output in which it is looked for units that give anything but 0."""
@@ -75,11 +78,11 @@ def look(output: torch.Tensor, kind: str, axis: int, *, weighted: bool, bounded:
     x = output.detach()
     plan = _plan(x.shape, x.stride(), axis) if type(x) is torch.Tensor and x.layout is torch.strided else None
     if plan is None:
-        x = _units_second(x, axis)
-        few = some(x, MOST_SAMPLES, MOST_NUMBERS)
-        plan = _Plan((), (), int(x.shape[1]), few.numel() < x.numel())
+        x, width = _units_second(x, axis)
+        few = some(x, MOST_SAMPLES, MOST_NUMBERS, width)
+        plan = _Plan((), (), 0, int(x.shape[1]), few.numel() < x.numel())
     else:
-        few = x.as_strided(plan.shape, plan.strides)
+        few = x.as_strided(plan.shape, plan.strides, x.storage_offset() + plan.start)
     dtype = x.dtype if x.dtype in WIDE else torch.float32
     numbers = few.to(dtype, copy=True, memory_format=torch.contiguous_format)
     samples, taken = few.shape[0], few.shape[1]
@@ -132,6 +135,8 @@ class _Plan(NamedTuple):
     shape: tuple[int, ...]
     """(samples, units, positions) or (samples, units)."""
     strides: tuple[int, ...]
+    start: int
+    """Where the first of them lies."""
     units: int
     """Of the output; not all of very many are looked at."""
     partial: bool
@@ -142,28 +147,57 @@ class _Plan(NamedTuple):
 def _plan(shape: tuple[int, ...], strides: tuple[int, ...], axis: int) -> _Plan | None:
     """The plan for an output of this form; None if its numbers must be moved to lie as (N, units, ...)."""
     whole = torch.empty_strided(shape, strides, device="meta")
-    x = _units_second(whole, axis)
-    few = some(x, MOST_SAMPLES, MOST_NUMBERS)
+    x, width = _units_second(whole, axis)
+    few = some(x, MOST_SAMPLES, MOST_NUMBERS, width)
     if few is not whole and few._base is not whole:  # noqa: SLF001  (whether it is a view has no public name)
         return None
-    return _Plan(tuple(few.shape), few.stride(), int(x.shape[1]), few.numel() < whole.numel())
+    start = int(few.storage_offset()) - int(whole.storage_offset())
+    return _Plan(tuple(few.shape), few.stride(), start, int(x.shape[1]), few.numel() < whole.numel())
 
 
-def _units_second(x: torch.Tensor, axis: int) -> torch.Tensor:
-    """As (N, units) or (N, units, positions)."""
+def _units_second(x: torch.Tensor, axis: int) -> tuple[torch.Tensor, int]:
+    """As (N, units) or (N, units, positions), and how many positions make a row."""
     if x.dim() == 1:
-        return x.reshape(-1, 1)
+        return x.reshape(-1, 1), 1
     if x.dim() == 2:
-        return x
-    return (x.movedim(axis, 1) if axis not in {1, 1 - x.dim()} else x).flatten(2)
+        return x, 1
+    x = x.movedim(axis, 1) if axis not in {1, 1 - x.dim()} else x
+    return x.flatten(2), int(x.shape[-1])
 
 
-def some(x: torch.Tensor, most_samples: int, most_numbers: int) -> torch.Tensor:
-    """Samples, positions and, if there are very many, units, each taken evenly: a view."""
+def some(x: torch.Tensor, most_samples: int, most_numbers: int, width: int) -> torch.Tensor:
+    """Samples, positions and, if there are very many, units, each taken evenly: a view.
+
+    Args:
+        x: (N, units) or (N, units, positions).
+        most_samples: to keep at most.
+        most_numbers: to keep at most, unless there are more samples than that.
+        width: how many positions make a row of the image.
+    """
     if x.shape[0] > most_samples:
         x = x[:: -(-x.shape[0] // most_samples)]
     each = max(most_numbers // x.shape[0], 1)
     if x.shape[1] > each:
         x = x[:, :: -(-x.shape[1] // each)]
     wanted = max(each // x.shape[1], 1)
-    return x[:, :, :: -(-x.shape[2] // wanted)] if x.dim() > 2 and x.shape[2] > wanted else x
+    if x.dim() < 3 or x.shape[2] <= wanted:
+        return x
+    return x[:, :, _positions(int(x.shape[2]), width, wanted)]
+
+
+def _positions(positions: int, width: int, wanted: int) -> slice:
+    """At most so many positions, evenly, around the middle, each in another column than the one before.
+
+    At the border images are often empty, whatever the sample; a step of whole rows stays in one column. The
+    column moves on by the golden section of the width: any number of such points lies evenly (Kronecker's
+    sequence).
+    """
+    step = even = -(-positions // wanted)
+    if even >= width > 1:
+        step = max(round(even / width - GOLDEN), 0) * width + round(GOLDEN * width)
+    elif width < positions:
+        step = next(wider for wider in count(even) if gcd(wider, width) == 1)
+    middle = positions // width // 2 * width + width // 2
+    before = min(wanted // 2, middle // step)
+    after = min(wanted - before - 1, (positions - 1 - middle) // step)
+    return slice(middle - before * step, middle + after * step + 1, step)

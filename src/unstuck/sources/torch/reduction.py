@@ -225,7 +225,7 @@ def _bring_blocks(gather: Gather, looks: Sequence[tuple[str, Look]]) -> dict[str
     blocks: dict[str, Floats] = {}
     for name, one in looks:
         if one.own:
-            block = some(one.numbers.view(-1, *one.shape), CLOSE_SAMPLES, CLOSE_NUMBERS)
+            block = some(one.numbers.view(-1, *one.shape), CLOSE_SAMPLES, CLOSE_NUMBERS, one.shape[1])
             gather.put(block, lambda x, name=name: blocks.__setitem__(name, x))
     return blocks
 
