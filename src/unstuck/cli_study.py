@@ -75,7 +75,9 @@ def _tell(result: "StudyResult", format: Format, output: Path | None, html: Path
     from unstuck.report.study_text import study_text
 
     if format is Format.json:
-        text = dumps(result.to_dict())
+        from unstuck.study.comparisons import comparisons
+
+        text = dumps({**result.to_dict(), "comparisons": [one.to_dict() for one in comparisons(result)]})
     elif output is None:
         print_rich(study_text(result))
         text = ""

@@ -34,6 +34,11 @@ def study_text(result: StudyResult) -> RenderableType:
     if boundaries:
         parts += [Text(), Text("Where half of the members succeed (95 % interval)", style="bold")]
         parts += [Text(clean(line)) for line in boundaries]
+    differences = words.differences(result)
+    if differences:
+        parts += [Text(), Text("What makes a difference", style="bold")]
+        parts += [Text(clean(line)) for line in differences]
+        parts.append(Text(words.COMPARED, style="dim"))
     page = "the same with charts: --html page.html"
     rows = f"all rows: duckdb or pandas on {result.store.shards}/*.parquet"
     parts += [Text(), Text.assemble(("next: ", "bold"), f"{page}; {clean(rows)}")]

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from unstuck.report.numbers import NOTHING, count, short
 from unstuck.study.boundary import Direction, logistic_boundary
+from unstuck.study.comparisons import SAME, Comparison, comparisons
 from unstuck.study.file import shown
 from unstuck.study.odds import Odds
 from unstuck.study.prediction import predicted_limit
@@ -173,6 +174,63 @@ def boundaries(result: StudyResult) -> list[str]:
                 who = "" if key == "all" else f"{key}: "
                 lines.append(f"{who}half succeed at {name(path)} = {short(found.value)} ({ends}), {where}")
     return lines
+
+
+COMPARED = (
+    "Each value against the first of its factor, seed by seed; the intervals hold together at 95 %. "
+    f"The same: all of the interval lies within {SAME:g}."
+)
+
+
+_SUCCESS = {
+    "more": "more succeed",
+    "fewer": "fewer succeed",
+    "the same": "no difference that matters",
+    "undecided": "undecided, more seeds would tell",
+}
+
+
+def differences(result: StudyResult) -> list[str]:
+    """For each value that was compared with the first of its factor, what it does in how many settings."""
+    own: dict[tuple[str, str], list[Comparison]] = {}
+    for one in comparisons(result):
+        key = (one.factor, f"{name(one.factor)}: {told(one.value)} against {told(one.against)}")
+        own.setdefault(key, []).append(one)
+    return [f"{title}: {_sum_up(all_of_it)}" for (_, title), all_of_it in own.items()]
+
+
+def _sum_up(found: Sequence[Comparison]) -> str:
+    if len(found) == 1:
+        return f"{found[0].difference:+.3f} ({_ends(found[0])}): {_SUCCESS[found[0].word]}"
+    parts: list[str] = []
+    for word in ("more", "fewer", "the same", "undecided"):
+        own = [one for one in found if one.word == word]
+        if own:
+            far = max(own, key=lambda one: abs(one.difference))
+            most = f" ({far.difference:+.2f} at most)" if word in {"more", "fewer"} else ""
+            succeed = " succeed" if word in {"more", "fewer"} else ""
+            parts.append(f"{word}{succeed} in {len(own)}{most}")
+    return f"{', '.join(parts)} of {len(found)} settings"
+
+
+def compared(result: StudyResult) -> list[tuple[str, ...]]:
+    """A line for each comparison: factor, values, the other factors, difference, interval, in a word."""
+    return [
+        (
+            name(one.factor),
+            f"{told(one.value)} against {told(one.against)}",
+            ", ".join(f"{name(path)} {told(one.where[path])}" for path in varied(result) if path in one.where)
+            or NOTHING,
+            f"{one.difference:+.3f}",
+            _ends(one),
+            one.word,
+        )
+        for one in comparisons(result)
+    ]
+
+
+def _ends(one: Comparison) -> str:
+    return f"{one.interval.low:+.3f} to {one.interval.high:+.3f}"
 
 
 def _theory(result: StudyResult, found: CellResult) -> str:

@@ -69,7 +69,7 @@ class StudyResult:
         return cls(design, store)
 
     @cached_property
-    def _files(self) -> dict[str, int]:
+    def files(self) -> dict[str, int]:
         """Paths of finished shards, in the order of the design, and the number of each one's cell."""
         whole = self.store.finished(self.design.shards)
         return {
@@ -81,7 +81,7 @@ class StudyResult:
     @property
     def finished(self) -> bool:
         """Whether every member is there."""
-        return len(self._files) == len(self.design.shards)
+        return len(self.files) == len(self.design.shards)
 
     def relation(self) -> Any:
         """All members as a DuckDB relation: factors, seed, success, outcome, epochs, loss, accuracy.
@@ -89,9 +89,9 @@ class StudyResult:
         Raises:
             UnstuckError: nothing is finished yet.
         """
-        if not self._files:
+        if not self.files:
             raise UnstuckError(f"{self.store.root}: nothing is finished yet")
-        return connect().read_parquet(list(self._files))
+        return connect().read_parquet(list(self.files))
 
     def arrow(self) -> Any:
         """All members as an Arrow table; needs pyarrow."""
@@ -104,18 +104,18 @@ class StudyResult:
     @cached_property
     def cells(self) -> tuple[CellResult, ...]:
         """Those of which members are finished, in the order of the design."""
-        if not self._files:
+        if not self.files:
             return ()
         rows = (
             connect()
             .execute(
-                "SELECT filename, outcome, epochs FROM read_parquet(?, filename = true)", [list(self._files)]
+                "SELECT filename, outcome, epochs FROM read_parquet(?, filename = true)", [list(self.files)]
             )
             .fetchall()
         )
         ended: dict[int, list[tuple[str, int]]] = {}
         for path, outcome, epochs in rows:
-            ended.setdefault(self._files[path], []).append((outcome, epochs))
+            ended.setdefault(self.files[path], []).append((outcome, epochs))
         return tuple(self._cell(number, ended[number]) for number in sorted(ended))
 
     def _cell(self, number: int, ended: list[tuple[str, int]]) -> CellResult:
