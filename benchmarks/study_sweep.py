@@ -94,7 +94,8 @@ def ours(seeds: int, workers: int) -> dict[tuple[str, float], list[tuple[int, fl
         subprocess.run([*unstuck, "--workers", str(workers)], check=True, capture_output=True)
         rows = duckdb.sql(
             'SELECT "network.layers.1.type", "train.optimizer.lr", count(*), avg(loss), var_pop(loss) '
-            f"FROM '{folder}/big/shards/*.parquet' GROUP BY ALL"
+            "FROM read_parquet(?) GROUP BY ALL",
+            params=[f"{folder}/big/shards/*.parquet"],
         ).fetchall()
     return {(kind, rate): [(n, mean, variance)] for kind, rate, n, mean, variance in rows}
 
@@ -160,9 +161,7 @@ def main() -> None:
     if far > 4:
         raise SystemExit(f"mean losses differ by {far:.1f} standard errors: not the same sweep")
     updates = 200 * given.seeds * 2000 * 4
-    print(
-        f"{updates:.1e} updates, {given.workers} processes; mean losses agree within {far:.1f} standard errors\n"
-    )
+    print(f"{updates:.1e} updates, {given.workers} processes; mean losses within {far:.1f} standard errors\n")
     print("| program | wall s | CPU s | updates / wall s | ours is |\n|---|---|---|---|---|")
     first = statistics.median(wall for wall, _ in turns["unstuck study"])
     for name, taken in turns.items():

@@ -127,3 +127,22 @@ def test_batch_normalisation_as_it_was_measured():
     }
     for place, rate in expected.items():
         assert norms[place].rate == pytest.approx(rate, abs=TOLERANCE), place
+
+
+@pytest.mark.long
+def test_a_further_layer_and_batch_normalisation_with_five_points():
+    rows = {row[0]: row[1:] for row in Experiments(300, lambda _what: None).deep_norms().rows}
+    online, _, batch, epochs, normed, fewer = (float(word) for word in rows["Sigmoid, Sigmoid"])
+    assert online < 0.5
+    assert min(batch, normed) > 0.9
+    assert 5 * fewer < epochs  # ten times fewer, as reported
+
+
+def test_other_suspicions_change_one_thing_each():
+    few = Experiments(40, lambda _what: None).suspicions()
+    rows = {row[0]: row[1:] for row in few.rows}
+    assert len(few.heads) == 5
+    assert float(rows["as it is"][2]) > 0.8
+    assert float(rows["inputs / 10"][2]) < 0.2
+    assert float(rows["and 4 sigmoid layers"][2]) < 0.2
+    assert float(rows["2 points, ReLU output"][0]) < 0.3 < float(rows["2 points"][0])

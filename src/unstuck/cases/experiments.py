@@ -1,13 +1,13 @@
 """What the second case measures: how often its networks train, by everything that people suspected."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unstuck.cases.lottery import UNIFORM, Drawn, Lottery
+from unstuck.cases.lottery import EPOCHS, UNIFORM, Drawn, Lottery
 from unstuck.cases.story import Facts
 from unstuck.study.odds import Odds
 from unstuck.study.plateaus import plateaus_of, read_losses
@@ -140,18 +140,14 @@ class Experiments:
 
     def depths(self) -> Odds:
         """What a second hidden layer does."""
-        nets = [("ReLU", ""), ("ReLU", "ReLU"), ("ReLU", "Sigmoid"), ("Sigmoid", ""), ("Sigmoid", "Sigmoid")]
+        nets = [("ReLU",), ("ReLU", "ReLU"), ("ReLU", "Sigmoid"), ("Sigmoid",), ("Sigmoid", "Sigmoid")]
         return self._odds(
             "A second hidden layer, 8 units each",
             "It helps ReLU with 4 points, and none of them enough with 5.",
             ("points", "hidden layers"),
             (
-                (
-                    str(points),
-                    f"{hidden}, {second}".strip(", "),
-                    Lottery(hidden, points=points, second=second),
-                )
-                for hidden, second in nets
+                (str(points), ", ".join(kinds), Lottery(kinds[0], points=points, further=kinds[1:]))
+                for kinds in nets
                 for points in (4, 5)
             ),
         )
@@ -179,6 +175,41 @@ class Experiments:
                 for norm in tried
             ),
         )
+
+    def deep_norms(self) -> Facts:
+        """The network with a further layer that solved 4 points but not 5, and batch normalisation in it."""
+        ways: dict[str, dict[str, Any]] = {
+            "one after another": {},
+            "in one batch": {"together": True},
+            "and batch norm": {"together": True, "norm": "plain"},
+        }
+        rows = {
+            f"{hidden}, {second}": [
+                self.play(Lottery(hidden, points=5, further=(second,), **way)) for way in ways.values()
+            ]
+            for hidden, second in (("ReLU", "Sigmoid"), ("Sigmoid", "Sigmoid"), ("ReLU", "ReLU"))
+        }
+        about = "In one batch gradients are summed. Batch normalisation needs it: one sample has no variance."
+        return _speeds("Two hidden layers of 8 units, 5 points", about, "hidden layers", tuple(ways), rows)
+
+    def suspicions(self) -> Facts:
+        """What else was reported or suspected: input size, deep stacks of sigmoids, two points."""
+        nets = {"ReLU": Lottery(), "Sigmoid": Lottery("Sigmoid")}
+        changes: dict[str, dict[str, Any]] = {
+            "as it is": {},
+            "inputs / 10": {"scale": 0.1},
+            "inputs × 10": {"scale": 10.0},
+            "and 2 sigmoid layers": {"further": ("Sigmoid",) * 2},
+            "and 4 sigmoid layers": {"further": ("Sigmoid",) * 4},
+            "2 points": {"points": 2},
+            "2 points, ReLU output": {"points": 2, "output": "ReLU"},
+        }
+        rows = {
+            change: [self.play(replace(net, **numbers)) for net in nets.values()]
+            for change, numbers in changes.items()
+        }
+        about = "The draws suit inputs in 0..1; behind four sigmoids training stops moving."
+        return _speeds("What else was suspected, 8 units, 4 points", about, "changed", tuple(nets), rows)
 
     def orders(self) -> tuple[Facts, float, float]:
         """ReLU with 8 units in each order: how many succeed, and for how many seeds another order decides.
@@ -244,6 +275,25 @@ def _order_row(
         "–" if same else f"{flips:.3f}",
         "–" if same else f"{p * (1 - q) + q * (1 - p):.3f}",
     )
+
+
+def _speeds(
+    title: str, about: str, head: str, columns: tuple[str, ...], rows: Mapping[str, list[Drawn]]
+) -> Facts:
+    """How many succeed, and after how many epochs."""
+    return Facts(
+        title,
+        f"{about} Success within {EPOCHS} epochs, and the median epochs of those that succeed.",
+        (head, *(word for column in columns for word in (column, "epochs"))),
+        tuple(
+            (name, *(word for one in drawn for word in (f"{one.count.rate:.2f}", _median(one))))
+            for name, drawn in rows.items()
+        ),
+    )
+
+
+def _median(drawn: Drawn) -> str:
+    return f"{np.median(drawn.epochs[drawn.success]):.0f}" if drawn.success.any() else "–"
 
 
 def _count(success: NDArray[np.bool_]) -> Count:

@@ -23,7 +23,7 @@ from unstuck.study.odds import Odds
 NAME = "init-order"
 TICKETS, QUICK_TICKETS = 2000, 300
 """Seeds of each configuration."""
-CONFIGURATIONS = 105
+CONFIGURATIONS = 126
 """About so many are played: for the progress alone."""
 RECOMMENDED = (
     "activation=leaky_relu",
@@ -58,6 +58,7 @@ def init_order(seeds: int, *, quick: bool = False, progress: Progress | None = N
         "depths": experiments.depths(),
         **({} if quick else {"norms": experiments.norms()}),
     }
+    slow = () if quick else (experiments.suspicions(), experiments.deep_norms())
     orders, p_value, flips = experiments.orders()
     story, ranking = explanations(experiments)
     main = _failing(experiments, "relu", Lottery(), "ReLU, 8 units, 4 points, lr 0.5: a seed that gets stuck")
@@ -92,7 +93,7 @@ def init_order(seeds: int, *, quick: bool = False, progress: Progress | None = N
         quick=quick,
         unit="squared errors, averaged over outputs and points",
         odds=tuple(odds.values()),
-        facts=(orders, experiments.plateaus(), story, _claims(odds)),
+        facts=(orders, experiments.plateaus(), *slow, story, _claims(odds)),
     )
 
 

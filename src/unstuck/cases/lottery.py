@@ -31,10 +31,11 @@ class Lottery:
         lr: learning rate of the online descent.
         output: activation of the two outputs; '' for none.
         init: as in a study file; weights and biases from U(-1, 1) unless it says otherwise.
-        second: activation of a second hidden layer as wide as the first; '' for none.
+        further: activations of further hidden layers, each as wide as the first.
         together: all points in one batch, whose gradients are summed, instead of one after another.
-        norm: batch normalisation before the hidden activation: '' for none, "plain", or "shifted" where its
+        norm: batch normalisation before every hidden activation: '' for none, "plain", or "shifted" where its
             shift starts at random too. Needs `together`.
+        scale: factor on the inputs.
         epochs: after which a member has failed.
     """
 
@@ -44,22 +45,25 @@ class Lottery:
     lr: float = 0.5
     output: str = "Sigmoid"
     init: dict[str, Any] = field(default_factory=dict[str, Any])
-    second: str = ""
+    further: tuple[str, ...] = ()
     together: bool = False
     norm: str = ""
+    scale: float = 1.0
     epochs: int = EPOCHS
 
     @cached_property
     def training(self) -> nn.Training:
         """The training of any of its members."""
-        inputs = np.array(POINTS[self.points], dtype=np.float32)[:, None]
+        inputs = np.array(POINTS[self.points], dtype=np.float32)[:, None] * np.float32(self.scale)
         labels = np.eye(2, dtype=np.float32)[np.arange(self.points) % 2]
-        layers: dict[str, nn.Layer] = {"fc1": nn.Linear(1, self.width)}
-        if self.norm:  # success is tested by the batch, too
-            layers["norm1"] = nn.BatchNorm1d(self.width, track_running_stats=False)
-        layers["act1"] = ACTIVATIONS[self.hidden]()
-        if self.second:
-            layers |= {"fc2": nn.Linear(self.width, self.width), "act2": ACTIVATIONS[self.second]()}
+        layers: dict[str, nn.Layer] = {}
+        before = 1
+        for number, kind in enumerate((self.hidden, *self.further), 1):
+            layers[f"fc{number}"] = nn.Linear(before, self.width)
+            if self.norm:  # success is tested by the batch, too
+                layers[f"norm{number}"] = nn.BatchNorm1d(self.width, track_running_stats=False)
+            layers[f"act{number}"] = ACTIVATIONS[kind]()
+            before = self.width
         layers["out"] = nn.Linear(self.width, 2)
         if self.output:
             layers["act_out"] = ACTIVATIONS[self.output]()
@@ -84,7 +88,7 @@ class Lottery:
     def play(self, seeds: Sequence[int]) -> "Drawn":
         """Train one member for each seed."""
         result: Any = self.training.run(None, seeds=seeds)
-        return Drawn(result.success, result.final_loss, result.outcome)
+        return Drawn(result.success, result.final_loss, result.outcome, result.epochs)
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class Drawn:
     success: NDArray[np.bool_]
     loss: NDArray[np.float64]
     outcome: NDArray[np.str_]
+    epochs: NDArray[np.int64]
 
     @property
     def count(self) -> Count:

@@ -100,9 +100,9 @@ def logistic_boundary(
     if len(x) < 2:
         return _open(way, rates, back(float(x[0])))
     curve = _Curve(x, wins, trials, 1.0 if way == "rising" else -1.0)
-    from scipy.stats import chi2
+    from scipy.special import chdtri
 
-    return _interval(curve, float(chi2.ppf(confidence, 1)) / 2, way, back)
+    return _interval(curve, float(chdtri(1, 1 - confidence)) / 2, way, back)
 
 
 class _Curve:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def _copy(path: Path, shard: Shard, types: dict[str, str], ends: Ends) -> None:
     }
     target = str(path).replace("'", "''")
     try:
-        with connect() as connection:
+        with _database(os.getpid()).cursor() as connection:
             connection.register("rows", rows)
             connection.execute(
                 f"""COPY (SELECT {factors}seed::BIGINT AS seed, code = 1 AS success,
@@ -141,6 +142,13 @@ def _copy(path: Path, shard: Shard, types: dict[str, str], ends: Ends) -> None:
             )
     except duckdb.IOException as error:
         raise OSError(str(error)) from None
+
+
+@lru_cache(maxsize=1)
+def _database(process: int) -> Any:
+    """One for all shards that a process writes: opening one takes longer than writing many a shard."""
+    del process  # a forked process may not use its parent's
+    return connect()
 
 
 def count_rows(paths: Sequence[Path]) -> int:
