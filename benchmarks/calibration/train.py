@@ -23,7 +23,7 @@ class Trained:
 
     recording: Recording
     score: float
-    """1 - loss / loss of the best constant answer, on training samples in evaluation mode; NaN: not finite."""
+    """1 - loss / that of the best constant answer, on training samples, in evaluation mode."""
     crashed: str
 
 
