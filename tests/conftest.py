@@ -34,3 +34,9 @@ def chromium() -> str:
             pytest.fail("CI must install Chromium")
         pytest.skip("no Chromium found: install it to test the pages")
     return path
+
+
+@pytest.fixture(autouse=True)
+def _rules_that_fail_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For users a rule that fails is one line among what was not checked; here it is an error."""
+    monkeypatch.setattr("unstuck.diagnose.diagnosis.SURVIVES", False)

@@ -83,7 +83,7 @@ def _both(task: tuple[int, Path]) -> int:
             break
     faulty_spec = fault.inject(spec, rng)
     faulty = train(faulty_spec, number)
-    _write(
+    write(
         folder / "healthy",
         healthy.recording,
         Label(number, "", (), healthy.score, healthy.score, _about(spec)),
@@ -91,7 +91,7 @@ def _both(task: tuple[int, Path]) -> int:
     label = Label(
         number, fault.name, fault.codes, faulty.score, healthy.score, _about(faulty_spec), faulty.crashed
     )
-    _write(folder / "faulty", faulty.recording, label)
+    write(folder / "faulty", faulty.recording, label)
     (folder / "done").touch()
     return number
 
@@ -104,7 +104,8 @@ def _about(spec: Any) -> str:
     )
 
 
-def _write(folder: Path, recording: Recording, label: Label) -> None:
+def write(folder: Path, recording: Recording, label: Label) -> None:
+    """A training's folder, its label last."""
     recording.save(folder)
     told = asdict(label)
     told["score"] = None if math.isnan(label.score) else label.score

@@ -20,6 +20,7 @@ from unstuck.cli_common import (
     plain_errors,
     print_rich,
     print_text,
+    project,
     report,
     write,
 )
@@ -137,13 +138,12 @@ def diagnose(
     with plain_errors():
         check_targets(output, html)
         from unstuck.diagnose.diagnosis import diagnose as find_causes
-        from unstuck.report.selection import chosen_codes, prefixes
         from unstuck.trace.csvform import load_any
 
-        codes = chosen_codes(select, ignore)
+        rules = project(select, ignore)
         trace = load_any(recording)
-        found = find_causes(trace, select=prefixes(select), ignore=prefixes(ignore))
-        report(format, output, found, codes)
+        found = rules.judged(find_causes(trace, rules.select, rules.ignore, rules.bounds))
+        report(format, output, found, rules.codes)
         if html is not None:
             from unstuck.diagnose.outcome import learning_curve
             from unstuck.report.page import diagnosis_page

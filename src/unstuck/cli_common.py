@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from unstuck.diagnose.diagnosis import Diagnosis
+    from unstuck.diagnose.project import Project
 
 INTERRUPTED = 130
 """Exit status of a program that Ctrl-C has ended."""
@@ -46,6 +47,19 @@ IgnoreOption = Annotated[
     str, typer.Option("--ignore", metavar="PREFIX,..", help="Leave out rules whose code begins so.")
 ]
 ExitZeroOption = Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 whatever is found.")]
+
+
+def project(select: str, ignore: str) -> "Project":
+    """The rules that a command applies: those of the project it is called in, changed by its options.
+
+    Raises:
+        UnstuckError: an option or a setting that cannot be, with the file and the key.
+    """
+    from unstuck import config
+    from unstuck.diagnose.project import Project
+    from unstuck.report.selection import prefixes
+
+    return Project.of(config.load(), prefixes(select), prefixes(ignore))
 
 
 def report(

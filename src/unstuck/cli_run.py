@@ -21,6 +21,7 @@ from unstuck.cli_common import (
     check_targets,
     end,
     plain_errors,
+    project,
     report,
     write,
 )
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from unstuck.diagnose.diagnosis import Diagnosis
-    from unstuck.sources.script.run import ScriptResult, WatchOptions
+    from unstuck.diagnose.project import Project
+    from unstuck.sources.script.run import ScriptResult
 
 CONTEXT = {"allow_interspersed_args": False}
 """Settings of the command: what stands after the script's path belongs to the script."""
@@ -86,18 +88,18 @@ def run_command(
         _check_goal(goal)
         if record is not None and record.exists() and not record.is_dir():
             raise UnstuckError(f"--record: {record} is a file, expected a folder")
-        from unstuck.report.selection import chosen_codes, prefixes
         from unstuck.sources.script.run import WatchOptions, run_script
 
-        codes = chosen_codes(select, ignore)
+        rules = project(select, ignore)
         options = WatchOptions(
             steps=steps,
             stop_on_error=stop_on is not None,
             goal=goal or None,
             probe=probe,
             folder=record,
-            select=tuple(prefixes(select)),
-            ignore=tuple(prefixes(ignore)),
+            select=rules.select,
+            ignore=rules.ignore,
+            bounds=rules.bounds,
         )
         quiet = format is not Format.text and output is None
         result = run_script(script, args or [], options, module=module, stdout_to_stderr=quiet)
@@ -105,14 +107,13 @@ def run_command(
         if result.ranks > 1:  # a launcher ends all when one fails, but this one has something to say first
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if result.rank == 0:
-            status = _tell(result, codes, options, (format, output, html))
+            status = _tell(result, rules, (format, output, html))
         _exit(result, status, own=exit_code is ExitCode.script, zero=exit_zero)
 
 
 def _tell(
     result: "ScriptResult",
-    codes: tuple[str, ...],
-    options: "WatchOptions",
+    rules: "Project",
     targets: tuple[Format, Path | None, Path | None],
 ) -> int:
     """Print what was found; returns 1 for errors and warnings, 2 where there was nothing to judge."""
@@ -122,12 +123,13 @@ def _tell(
     if not result.trainings:
         typer.echo(f"error: {result.unseen}", err=True)
         return INTERRUPTED if result.ending == "interrupted" else 2
-    found, training = diagnose_trainings(result.trainings, options.select, options.ignore)
+    found, training = diagnose_trainings(result.trainings, rules.select, rules.ignore, rules.bounds)
+    found = rules.judged(found)
     for line in (_ending(result), *(f"note: {note}" for note in result.notes)):
         typer.echo(f"unstuck: {line}", err=True)
     if format is Format.text and output is None:
         typer.echo()  # apart from what the script printed
-    report(format, output, found, codes, shown=_all_networks(found))
+    report(format, output, found, rules.codes, shown=_all_networks(found))
     if html is not None:
         from unstuck.diagnose.outcome import learning_curve
         from unstuck.report.page import diagnosis_page

@@ -22,6 +22,8 @@ from unstuck.trace.recording import Recording
 __all__ = ["Diagnosis", "LayerRow", "Skipped", "Status", "diagnose"]
 
 SCHEMA = 1
+SURVIVES = True
+"""Whether a rule that fails is told among what was not checked, and the others are applied all the same."""
 Status = Literal["faulty", "no known cause", "healthy", "undetermined"]
 
 
@@ -190,6 +192,11 @@ def diagnose(
             found.extend(rule.check(recording, limits))
         except NotChecked as reason:
             skipped.append(Skipped(rule.code, reason.because))
+        except Exception as error:
+            if not SURVIVES:
+                raise
+            kind = f"{type(error).__name__}: {error}"
+            skipped.append(Skipped(rule.code, f"of a mistake in the rule itself ({kind}); please report it"))
     roots = tuple(
         msgspec.structs.replace(finding, treatments=propose(finding, recording))
         for finding in fold(found, recording)

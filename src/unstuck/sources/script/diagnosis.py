@@ -15,7 +15,10 @@ OF_THE_OPTIMISER = ("LRN", "GRD005")
 
 
 def diagnose_trainings(
-    trainings: Sequence[Watched], select: Sequence[str] = (), ignore: Sequence[str] = ()
+    trainings: Sequence[Watched],
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    bounds: Any = None,
 ) -> tuple[Any, Watched]:
     """Diagnose all trainings of a program.
 
@@ -23,20 +26,21 @@ def diagnose_trainings(
         trainings: at least one.
         select: prefixes of codes; only these rules are applied. Empty: all.
         ignore: prefixes of codes that are left out.
+        bounds: of the rules; None: those that ship with the package.
 
     Returns:
         The diagnosis of the first faulty training (where none is, of the longest one) with the others as
         its variants, and the training that it is of.
     """
-    found = [_diagnosis(one, select, ignore) for one in trainings]
+    found = [_diagnosis(one, select, ignore, bounds) for one in trainings]
     ranks = [(one.status != "faulty", -one.steps if one.status != "faulty" else 0) for one in found]
     main = min(range(len(found)), key=lambda i: (ranks[i], i))
     variants = tuple(one for i, one in enumerate(found) if i != main)
     return replace(found[main], variants=variants), trainings[main]
 
 
-def _diagnosis(training: Watched, select: Sequence[str], ignore: Sequence[str]) -> Any:
-    diagnosis = wiring.call("diagnose", training.recording, select=select, ignore=ignore)
+def _diagnosis(training: Watched, select: Sequence[str], ignore: Sequence[str], bounds: Any) -> Any:
+    diagnosis = wiring.call("diagnose", training.recording, select=select, ignore=ignore, bounds=bounds)
     findings = tuple(
         msgspec.structs.replace(one, location=training.optimizer)
         if one.location is None and one.layer is None and one.code.startswith(OF_THE_OPTIMISER)

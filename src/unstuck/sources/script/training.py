@@ -68,6 +68,8 @@ class WatchOptions:
     """Where the recording is stored; that of the program's second training in its subfolder 2."""
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    bounds: Any = None
+    """Of the rules; None: those that ship with the package."""
 
 
 @dataclass
@@ -90,7 +92,13 @@ class Run:
         if steps < self.next_look:
             return False
         self.next_look = steps + max(FIRST_LOOK, steps // 4)
-        found = wiring.call("diagnose", self.recorder.recording, select=options.select, ignore=options.ignore)
+        found = wiring.call(
+            "diagnose",
+            self.recorder.recording,
+            select=options.select,
+            ignore=options.ignore,
+            bounds=options.bounds,
+        )
         errors = frozenset((one.code, one.layer) for one in found.findings if one.severity == "error")
         again, self.errors = errors & self.errors, errors
         return bool(again)
