@@ -24,7 +24,8 @@ class Case:
     status: str
     findings: tuple[tuple[str, str], ...]
     """Code and severity of the roots, in order."""
-    consequences: frozenset[str]
+    confidences: tuple[float, ...]
+    """Of errors and warnings, in order."""
 
     @property
     def alarms(self) -> list[str]:
@@ -53,7 +54,7 @@ def cases(out: Path) -> list[Case]:
                 label,
                 diagnosis.status,
                 tuple((finding.code, finding.severity) for finding in diagnosis.findings),
-                frozenset(effect.code for finding in diagnosis.findings for effect in finding.consequences),
+                tuple(one.confidence for one in diagnosis.findings if one.severity != "info"),
             )
         )
     return found
