@@ -20,8 +20,8 @@ INTRO = """# How often the rules are right
 
 Measured on trainings in PyTorch that were watched as `unstuck run` does, nothing else: no probes. Each was
 trained healthy, and once more with one fault of the [catalogue](index.md) put in at a random strength. By its
-outcome it counts as harmed when less than half of what the healthy sibling learned is left: a fault that does no
-harm is no fault, and taking it out again is the sibling. None of these programs knows anything of the rules.
+outcome it counts as harmed when less than half of what the healthy sibling learned is left: a fault that does
+no harm is no fault, and taking it out again is the sibling. None of these programs knows of the rules.
 
 * **Generated**: random networks (dense, convolutional, recurrent, of embedded tokens), data, activations,
   initialisations, normalisations and optimisers: `benchmarks/calibration/spec.py`.

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from unstuck import wiring
+from unstuck.diagnose.attribution import Passage, passages
 from unstuck.diagnose.bounds import Bounds, load_bounds
 from unstuck.diagnose.causes import fold
 from unstuck.diagnose.finding import SEVERITIES, ArmCount, Evidence, Finding, Verdict
@@ -56,6 +57,8 @@ class Diagnosis:
     findings: tuple[Finding, ...]
     outcome: Outcome
     layers: tuple[LayerRow, ...] = ()
+    gradients: tuple[Passage, ...] = ()
+    """What each layer did to the gradient at the start, from the loss to the input."""
     not_checked: tuple[Skipped, ...] = ()
     kind: str = ""
     name: str = ""
@@ -205,6 +208,7 @@ def diagnose(
         findings=roots,
         outcome=outcome(recording, limits.outcome),
         layers=_layer_rows(recording),
+        gradients=passages(recording),
         not_checked=tuple(skipped),
         kind=recording.meta.kind,
         name=recording.meta.name,

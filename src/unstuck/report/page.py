@@ -81,6 +81,7 @@ class Part:
     demoted: tuple[Cause, ...]
     layers: Grid | None
     skipped: tuple[tuple[str, str], ...]
+    passages: Grid | None = None
     why: str = "Why"
     key: str = ""
     title: str = ""
@@ -196,6 +197,9 @@ def common(diagnosis: Diagnosis) -> dict[str, Any]:
         "why": "Why" if harmful else "Good to know",
         "causes": tuple(_cause(finding, diagnosis.verdicts) for finding in diagnosis.roots),
         "demoted": tuple(_ruled_out(finding) for finding in diagnosis.findings if finding.demoted),
+        "passages": Grid(words.GRADIENT_HEADS, tuple(words.gradient_rows(diagnosis)))
+        if words.gradient_matters(diagnosis)
+        else None,
         "skipped": tuple((rule.code, rule.because) for rule in diagnosis.not_checked),
     }
 

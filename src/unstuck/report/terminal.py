@@ -38,6 +38,8 @@ def diagnosis_text(diagnosis: Diagnosis) -> RenderableType:
     parts += findings_text(diagnosis)
     if diagnosis.layers:
         parts += [Text(), layers_table(diagnosis)]
+    if words.gradient_matters(diagnosis):
+        parts += [Text(), Text(words.GRADIENT, style="bold"), gradient_table(diagnosis)]
     skipped = words.not_checked(diagnosis)
     parts += [Text(), Text(skipped, style="dim")] if skipped else []
     if diagnosis.findings:
@@ -61,8 +63,10 @@ def findings_text(diagnosis: Diagnosis) -> list[RenderableType]:
     """Root causes in order, then what a trial has ruled out."""
     parts: list[RenderableType] = []
     roots = diagnosis.roots
-    for number, finding in enumerate(roots, start=1):
+    for number, finding in enumerate(roots[: words.MOST_CAUSES], start=1):
         parts += [Text(), _title(finding, f"{number}. "), _body(finding, diagnosis.verdicts)]
+    if len(roots) > words.MOST_CAUSES:
+        parts += [Text(), Text(words.further(roots[words.MOST_CAUSES :]), style="dim")]
     demoted = [finding for finding in diagnosis.findings if finding.demoted]
     if demoted:
         parts += [Text(), Text("ruled out by the trial", style="bold")]
@@ -138,6 +142,14 @@ def layers_table(diagnosis: Diagnosis) -> Table:
             scientific(row.update_ratio),
             percent(row.loss_share),
         )
+    return table
+
+
+def gradient_table(diagnosis: Diagnosis) -> Table:
+    """What each layer did to the gradient on its way back."""
+    table = columns(words.GRADIENT_HEADS)
+    for row in words.gradient_rows(diagnosis):
+        table.add_row(*(Text(fit(row[0], 40)), *row[1:]))
     return table
 
 

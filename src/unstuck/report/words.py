@@ -4,15 +4,20 @@ import math
 from collections.abc import Iterable, Sequence
 
 from unstuck.cases.story import CaseResult, LayerStory, LossStory
+from unstuck.diagnose.attribution import CODES
 from unstuck.diagnose.diagnosis import Diagnosis
 from unstuck.diagnose.finding import ArmCount, Evidence, Finding, Verdict
 from unstuck.prove.trial import TrialResult
-from unstuck.report.numbers import clean, count, percent, scientific, short
+from unstuck.report.numbers import NOTHING, clean, count, percent, scientific, short
 
 YARDSTICK = (1e-3, 1e-4)
 """The size of a step that people quote: in the first layers, in the last."""
 YARDSTICK_WORDS = "1e-3 in the first layers, 1e-4 in the last"
 SHOWN_NUMBERS = 3
+MOST_CAUSES = 3
+"""Root causes that are told in full."""
+GRADIENT = "The gradient on its way back, before the first update"
+GRADIENT_HEADS = ("from ... to", "in all", "by the activation", "by the weights", "by the rest")
 
 
 def listed(words: Sequence[str]) -> str:
@@ -68,6 +73,36 @@ def causes(diagnosis: Diagnosis) -> str:
         return ", ".join(place(finding.name, finding.layer) for finding in roots)
     ruled_out = listed([place(finding.name, finding.layer) for finding in harmful])
     return f"the cause is not known; the trial ruled out {ruled_out}" if ruled_out else "nothing found"
+
+
+def further(findings: Sequence[Finding]) -> str:
+    """Causes beyond those that are told in full, in a line."""
+    return "also: " + ", ".join(f"{one.code} {place(one.name, one.layer)}" for one in findings)
+
+
+def gradient_matters(diagnosis: Diagnosis) -> bool:
+    """Whether a cause is about the gradient's size, and it is known what each layer did to it."""
+    told = {finding.code for finding in diagnosis.findings}
+    told |= {effect.code for finding in diagnosis.findings for effect in finding.consequences}
+    return bool(diagnosis.gradients) and diagnosis.status == "faulty" and bool(told & CODES)
+
+
+def gradient_rows(diagnosis: Diagnosis) -> list[tuple[str, ...]]:
+    """From the loss to the input: what each step of the way back did to the gradient, and by what."""
+    return [
+        (
+            f"{clean(row.after)} to {clean(row.layer)}",
+            _times(row.factor),
+            _times(row.activation),
+            _times(row.weights),
+            _times(row.rest),
+        )
+        for row in diagnosis.gradients
+    ]
+
+
+def _times(factor: float | None) -> str:
+    return NOTHING if factor is None else f"× {short(factor, 2)}"
 
 
 def _unseen(diagnosis: Diagnosis) -> str:

@@ -1,0 +1,110 @@
+"""Where a gradient dies or grows on its way back: what each layer did to it, and by what."""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from unstuck.diagnose.measured import activation_place, weight_layers
+from unstuck.trace.recording import Recording
+from unstuck.trace.structure import NORMALISING, Node
+
+_STEEPEST: Final = {"Sigmoid": 0.25, "Tanh": 1.0}
+"""Largest slope of an activation; `slope` is measured relative to it."""
+CODES: Final = frozenset({"GRD001", "GRD002", "INI003", "INI004", "ACT003"})
+"""Findings that this table explains."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What became of the gradient between two weight layers, at the start."""
+
+    layer: str
+    """Into whose output the gradient came, from ..."""
+    after: str
+    """... the weight layer behind it."""
+    factor: float
+    """|gradient at the outputs of `layer`| / |the same of `after`|, per step of the way back."""
+    activation: float | None
+    """Its mean slope (of a ReLU the root of the active share); None where it is not known."""
+    weights: float | None
+    """|W| / sqrt(units) of `after`: what they do to a gradient of no special direction; None as above."""
+
+    @property
+    def rest(self) -> float | None:
+        """What remains: normalisations, pooling, and directions that are special after all."""
+        known = (self.activation or 1.0) * (self.weights or 1.0)
+        return self.factor / known if known > 0 and self.factor > 0 else None
+
+
+def passages(trace: Recording) -> tuple[Passage, ...]:
+    r"""How the gradient changes from each weight layer to the one before it, from the loss to the input.
+
+    The gradient of a weight is the product of the gradient at its layer's outputs and of its inputs, so
+
+    $$\frac{|\delta_l|}{|\delta_{l+1}|} \approx
+      \frac{|\partial L/\partial W_l|\;/\;|a_{l-1}|}{|\partial L/\partial W_{l+1}|\;/\;|a_l|}$$
+
+    with $a$ the inputs (root mean square times the root of their number); it is compared with the slope of
+    the activation in between and the size of the weights behind it.
+
+    Args:
+        trace: gradients and activations at its first step are read.
+
+    Returns:
+        A line for each pair of neighbouring layers; none where something was not measured, or where a
+        gradient is exactly 0 (then GRD003, INI001 or ACT001 know why).
+
+    References:
+        X. Glorot, Y. Bengio, 2010, AISTATS (variances of gradients from layer to layer).
+    """
+    layers = weight_layers(trace)
+    found: list[Passage] = []
+    for before, after in pairwise(layers):
+        factor = _factor(trace, before, after)
+        if factor is None:
+            return ()
+        found.append(Passage(before.name, after.name, factor, _slope(trace, before), _gain(trace, after)))
+    return tuple(reversed(found))
+
+
+def _factor(trace: Recording, before: Node, after: Node) -> float | None:
+    upper, lower = trace.first("grad_norm", after.name), trace.first("grad_norm", before.name)
+    given, taken = _size_of_input(trace, before), _size_of_input(trace, after)
+    if not upper or not lower or not given or not taken:
+        return None
+    factor = (lower / given) / (upper / taken)
+    return factor if math.isfinite(factor) else None
+
+
+def _size_of_input(trace: Recording, node: Node) -> float | None:
+    """Norm of what a layer is given, for one sample and (for images) one patch."""
+    previous = [other for other in weight_layers(trace) if other.name != node.name]
+    names = [other.name for other in trace.structure.nodes]
+    ahead = [other for other in previous if names.index(other.name) < names.index(node.name)]
+    size = trace.first("act_rms", activation_place(trace, ahead[-1])) if ahead else _data_size(trace)
+    return None if size is None or not size > 0 else size * math.sqrt(node.fan_in)
+
+
+def _data_size(trace: Recording) -> float | None:
+    mean, std = trace.first("data.mean"), trace.first("data.std")
+    return None if mean is None or std is None else math.hypot(mean, std)
+
+
+def _slope(trace: Recording, node: Node) -> float | None:
+    activation = trace.structure.activation(node.name)
+    if activation is None:
+        return 1.0
+    if activation.type in _STEEPEST:
+        slope = trace.first("slope", activation.name)
+        return None if slope is None else slope * _STEEPEST[activation.type]
+    zero = trace.first("zero", activation.name)
+    return None if zero is None or activation.type != "ReLU" else math.sqrt(max(1 - zero, 0.0))
+
+
+def _gain(trace: Recording, node: Node) -> float | None:
+    norm = trace.first("weight_norm", node.name)
+    following = next(trace.structure.after(node.name), None)
+    if norm is None or (following is not None and following.type in NORMALISING):
+        return None  # a normalisation behind the layer takes the size of its weights out again
+    return norm / math.sqrt(node.units) if node.units else None
