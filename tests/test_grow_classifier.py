@@ -207,3 +207,120 @@ def test_a_file_that_is_none(tmp_path):
 
 def test_its_name_is_loaded_when_asked_for():
     assert unstuck.CNNClassifier is unstuck.grow.CNNClassifier
+
+
+# ---- strategies and growth
+
+
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [
+        ({"memory": 200}, 0.9),
+        ({"memory": 200, "strategy": "gdumb"}, 0.85),
+        ({"strategy": "joint"}, 0.95),
+        ({"masked": True}, 0.5),
+    ],
+    ids=str,
+)
+def test_each_strategy_keeps_what_it_can(digits, options, least):
+    x, y = digits
+    clf = CNNClassifier(epochs=10, learning_rate=0.003, random_state=0, **options)
+    for part in stages(x, y, 5):
+        clf.partial_fit(*part)
+    assert clf.score(x, y) > least
+
+
+@pytest.mark.parametrize("strategy", ["ewc", "lwf"])
+def test_elastic_weights_and_distillation_hold_on_to_the_old_network(digits, strategy):
+    x, y = digits
+    parts = list(stages(x, y, 5))
+    far = []
+    for one in ("naive", strategy):
+        clf = CNNClassifier(epochs=6, learning_rate=0.001, random_state=0, strategy=one, masked=True)
+        clf.partial_fit(*parts[0])
+        before = clf.decision_function(parts[0][0])[:, :5]
+        clf.partial_fit(*parts[1])
+        after = clf.decision_function(parts[0][0])[:, :5]
+        far.append(np.abs(after - before).mean())
+    assert far[1] < 0.8 * far[0]
+
+
+def test_elastic_weights_are_stored(digits, tmp_path):
+    x, y = digits
+    one = CNNClassifier(SMALL, epochs=1, random_state=0, strategy="ewc")
+    parts = list(stages(x[:200], y[:200]))
+    one.partial_fit(*parts[0]).partial_fit(*parts[1]).save(tmp_path / "clf")
+    other = CNNClassifier.load(tmp_path / "clf")
+    one.partial_fit(*parts[2])
+    other.partial_fit(*parts[2])
+    assert np.array_equal(one.decision_function(x), other.decision_function(x))
+
+
+def test_a_step_by_hand_is_the_engines(digits):
+    x, y = digits
+    both = [CNNClassifier(SMALL, epochs=1, batch_size=16, random_state=0) for _ in range(2)]
+    for clf in both:
+        clf.fit(x[:16], y[:16])
+    learner = both[0]._learner
+    inputs, units = learner.form.prepare(x[16:32]), learner.classes.units(y[16:32])
+    both[0]._learner.net.train(inputs, units, np.arange(16), 16, 0.01, 0)
+    net = both[1]._learner.net
+    scores = net.scores(inputs)
+    from unstuck.grow.penalties import slope
+
+    net.step(inputs, scores, slope(scores, units, None, None), 0.0, 0.01)
+    for name, value in both[0].network_.parameters.items():
+        np.testing.assert_allclose(value, both[1].network_.parameters[name], atol=2e-5)
+
+
+def test_noisy_layers_have_no_steps_by_hand(digits):
+    x, y = digits
+    clf = CNNClassifier([nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()], epochs=1, strategy="lwf")
+    clf.partial_fit(x[:20], y[:20] % 2)
+    with pytest.raises(UnstuckError, match="'1': BatchNorm2d"):
+        clf.partial_fit(x[:20], y[:20] % 2 + 2)
+
+
+def test_a_network_that_is_too_small_grows_where_it_is_stuck(digits, tmp_path):
+    x, y = digits
+    tiny = [nn.Flatten(), nn.Linear(64, 2), nn.ReLU()]
+    fixed = CNNClassifier(tiny, epochs=120, learning_rate=0.01, random_state=1).fit(x, y)
+    grown = CNNClassifier(tiny, epochs=120, learning_rate=0.01, random_state=1, growth="auto").fit(x, y)
+    hidden = [step for step in grown.growth_ if step.what != "outputs"]
+    assert hidden
+    assert grown.score(x, y) > fixed.score(x, y) + 0.05
+    for step in hidden:
+        assert step.evidence["before"] - step.evidence["after"] < 0.02 * step.evidence["before"]
+        assert step.evidence["after"] > 0.05 * step.evidence["guessing"]
+        assert step.evidence["slope"] > 1e-3
+    grown.save(tmp_path / "clf")
+    again = CNNClassifier.load(tmp_path / "clf")
+    assert again.growth_ == grown.growth_
+    again.partial_fit(x, y)
+    grown.partial_fit(x, y)
+    assert np.array_equal(again.decision_function(x), grown.decision_function(x))
+
+
+def test_a_network_that_is_large_enough_stays_as_it_is(digits):
+    x, y = digits
+    clf = CNNClassifier(epochs=40, learning_rate=0.003, random_state=0, growth="auto").fit(x, y)
+    assert [step.what for step in clf.growth_] == ["outputs"]
+
+
+def test_growth_by_hand_keeps_every_answer(digits):
+    x, y = digits
+    clf = CNNClassifier(epochs=1, random_state=0).fit(x, y)
+    before = clf.decision_function(x)
+    clf.grow("conv1", 3).grow("fc1", 5, "split")
+    np.testing.assert_allclose(clf.decision_function(x), before, atol=1e-5)
+    assert [(step.layer, step.count) for step in clf.growth_[1:]] == [("conv1", 3), ("fc1", 5)]
+    with pytest.raises(AttributeError, match="record=True"):
+        clf.recording_  # noqa: B018
+
+
+def test_aligned_weights_have_one_norm(digits):
+    x, y = digits
+    clf = CNNClassifier(SMALL, memory=50, epochs=2, random_state=0, bias_correction="weights")
+    clf.partial_fit(x[y < 5], y[y < 5]).partial_fit(x[y >= 5], y[y >= 5])
+    norms = np.linalg.norm(clf.network_.parameters["head.weight"], axis=1)
+    assert norms[5:].mean() == pytest.approx(norms[:5].mean(), rel=1e-5)

@@ -1,7 +1,7 @@
 """CNNClassifier: a scikit-learn classifier whose network grows with its stream of samples."""
 
 from os import PathLike
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,12 @@ from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, va
 from unstuck.errors import DataError
 from unstuck.grow.inputs import Form
 from unstuck.grow.labels import checked
-from unstuck.grow.learner import GrowthStep, Learner, Settings
+from unstuck.grow.learner import Learner
+from unstuck.grow.settings import GrowthStep, Settings
+
+if TYPE_CHECKING:
+    from unstuck.nn.network import Sequential
+    from unstuck.trace.recording import Recording
 
 
 class CNNClassifier(ClassifierMixin, BaseEstimator):
@@ -31,9 +36,13 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         random_state: a whole number for the same numbers every time; None, or a NumPy RandomState.
         strategy: how `partial_fit` keeps what it learned: "replay" (from the memory), "naive" (not at all),
             "gdumb" (forgets the network and learns the memory from the start), "joint" (keeps all samples,
-            and learns all from the start).
+            and learns all from the start), "ewc" (elastic weights), "lwf" (distillation).
         growth: "outputs" (one for each new class), or "auto": hidden parts too, when the loss stays where it
-            is.
+            is although gradients say where to go.
+        masked: without a memory, only classes that are present in a call take part in its softmax.
+        bias_correction: "none", or "weights": after each call the output weights of the present classes are
+            scaled to the mean norm of the others'.
+        record: measure on the way: `clf.recording_.diagnose()` names what went wrong. Not stored by `save`.
 
     Attributes:
         classes_: the classes seen so far, sorted; columns of `predict_proba`.
@@ -66,6 +75,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         *,
         strategy: str = "replay",
         growth: str = "outputs",
+        masked: bool = False,
+        bias_correction: str = "none",
+        record: bool = False,
     ) -> None:
         self.layers = layers
         self.memory = memory
@@ -75,6 +87,9 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.strategy = strategy
         self.growth = growth
+        self.masked = masked
+        self.bias_correction = bias_correction
+        self.record = record
 
     # ---- learning
 
@@ -124,6 +139,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             learner = self._learner
             learner.settings = settings
             learner.memory.budget = settings.budget
+        if self.record and learner.recorder is None:
+            from unstuck.grow.recorder import Recorder
+
+            learner.recorder = Recorder(learner.seed)
         if announced is not None:
             learner.meet(announced)
         learner.learn(x, labels, settings.epochs)
@@ -138,6 +157,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             self.learning_rate,
             cast("Any", self.strategy),
             cast("Any", self.growth),
+            self.masked,
+            cast("Any", self.bias_correction),
         )
         settings.check()
         return settings
@@ -152,6 +173,25 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             x, labels = validate_data(self, cast("Any", X), cast("Any", y), reset=first, dtype="numeric")
         check_classification_targets(labels)
         return cast("Any", x), cast("Any", labels)
+
+    def grow(self, layer: str, units: int, how: Literal["new", "split"] = "new") -> Self:
+        """Give a hidden layer more units now; the answers stay what they are.
+
+        Args:
+            layer: its name in `network_`.
+            units: how many.
+            how: "new" draws incoming weights and starts with outgoing weights of 0; "split" shares the
+                outgoing weights of the most used units with copies of them.
+
+        Returns:
+            The classifier itself.
+
+        Raises:
+            UnstuckError: no such layer, or one whose units cannot grow.
+        """
+        check_is_fitted(self, "_learner")
+        self._learner.widen(layer, units, how, {"asked for": how})
+        return self
 
     # ---- storing
 
@@ -190,6 +230,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             header.random_state,
             strategy=one.strategy,
             growth=one.growth,
+            masked=one.masked,
+            bias_correction=one.bias_correction,
         )
         clf._learner = learner
         clf.n_features_in_ = learner.form.features
@@ -203,6 +245,26 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         if not hasattr(self, "_learner"):
             raise AttributeError("classes_")
         return self._learner.classes.sorted
+
+    @property
+    def network_(self) -> "Sequential":
+        """The engine's network as it is now; its head's units are in the order in which classes came."""
+        check_is_fitted(self, "_learner")
+        return self._learner.net.net
+
+    @property
+    def optimizer_state_(self) -> dict[str, dict[str, NDArray[np.floating]]]:
+        """What Adam keeps, by slot and parameter; writing to an array changes it."""
+        check_is_fitted(self, "_learner")
+        return self._learner.net.moments()
+
+    @property
+    def recording_(self) -> "Recording":
+        """What was measured on the way, with `record=True`."""
+        check_is_fitted(self, "_learner")
+        if self._learner.recorder is None:
+            raise AttributeError("recording_: nothing was recorded, expected CNNClassifier(record=True)")
+        return self._learner.recorder.recording
 
     @property
     def growth_(self) -> list[GrowthStep]:

@@ -18,14 +18,18 @@ from numpy.typing import NDArray
 from unstuck.errors import UnstuckError
 from unstuck.grow.inputs import Form
 from unstuck.grow.labels import Classes, Name
-from unstuck.grow.learner import GrowthStep, Learner, Settings
+from unstuck.grow.learner import Learner
 from unstuck.grow.memory import Memory
 from unstuck.grow.network import GrowingNetwork
+from unstuck.grow.penalties import Elastic
+from unstuck.grow.plateau import Plateau
+from unstuck.grow.settings import GrowthStep, Settings
 from unstuck.nn.layers.kinds import KINDS, arguments, make
 from unstuck.nn.layers.layer import Layer
 
 KEY = "unstuck-grow"
 VERSION = 1
+ELASTIC = ("anchor", "fisher")
 MEMORY = ("units", "priorities", "seen", "ceilings")
 Value = bool | int | float | str | tuple[int, int] | None
 
@@ -54,6 +58,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     passes: int
     losses: list[float]
     growth: list[GrowthStep]
+    since: int
+    plateaus: list[Plateau]
 
 
 def save(learner: Learner, path: str | PathLike[str], random_state: int | None, *, given: bool) -> None:
@@ -80,6 +86,8 @@ def save(learner: Learner, path: str | PathLike[str], random_state: int | None, 
         passes=learner.passes,
         losses=learner.losses,
         growth=learner.growth,
+        since=learner.since,
+        plateaus=learner.plateaus,
     )
     tensors = {f"net/{name}": value.copy() for name, value in network.net.state.items()}
     for slot, views in network.moments().items():
@@ -88,6 +96,8 @@ def save(learner: Learner, path: str | PathLike[str], random_state: int | None, 
     tensors |= {f"memory/{name}": np.ascontiguousarray(getattr(memory, name)) for name in MEMORY}
     if memory.samples is not None:
         tensors["memory/samples"] = np.ascontiguousarray(memory.samples)
+    for part in ELASTIC if learner.elastic is not None else ():
+        tensors |= {f"{part}/{name}": value.copy() for name, value in getattr(learner.elastic, part).items()}
     _write(Path(path), to_bytes(tensors, {KEY: msgspec.json.encode(header).decode()}))
 
 
@@ -108,12 +118,14 @@ def load(path: str | PathLike[str]) -> tuple[Learner, Header]:
         network.restore({slot: _Part(tensors, slot) for slot in network.slots})
         learner.network = network
         learner.memory = _memory(header, tensors)
+        learner.elastic = _elastic(tensors)
     except KeyError as error:
         raise UnstuckError(f"{place}: array {error} is missing") from None
     except (UnstuckError, TypeError) as error:
         raise UnstuckError(f"{place}: {error}") from None
     learner.calls, learner.passes = header.calls, header.passes
     learner.losses, learner.growth = list(header.losses), list(header.growth)
+    learner.since, learner.plateaus = header.since, list(header.plateaus)
     return learner, header
 
 
@@ -128,6 +140,16 @@ class _Part(dict[str, NDArray[Any]]):
 
     def __missing__(self, name: str) -> NDArray[Any]:
         raise KeyError(f"{self.slot}/{name}")
+
+
+def _elastic(tensors: dict[str, NDArray[Any]]) -> Elastic | None:
+    parts = [
+        {name.removeprefix(f"{part}/"): v for name, v in tensors.items() if name.startswith(f"{part}/")}
+        for part in ELASTIC
+    ]
+    if set(parts[0]) != set(parts[1]):
+        raise UnstuckError("the elastic weights' anchor and fisher are of other parameters")
+    return Elastic(*parts) if parts[0] else None
 
 
 def _memory(header: Header, tensors: dict[str, NDArray[Any]]) -> Memory:

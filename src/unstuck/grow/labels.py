@@ -1,6 +1,6 @@
 """Classes by name: which unit of the head stands for which label, in the order in which they came."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ def checked(y: Any, known: NDArray[Any] | None = None) -> NDArray[Any]:
         DataError: missing labels, labels of several kinds, or of another kind than those before.
     """
     if y is None:
-        return y  # scikit-learn has its own words for missing labels and complex numbers
+        return cast("Any", y)  # scikit-learn has its own words for missing labels and complex numbers
     labels = _one_kind(np.array(y, dtype=object) if _flat(y) else np.asarray(y))
     if labels.dtype.kind == "c":
         return labels

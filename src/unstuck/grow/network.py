@@ -12,7 +12,7 @@ from unstuck.grow.draws import fresh
 from unstuck.nn.layers.layer import Layer
 from unstuck.nn.layers.linear import Linear
 from unstuck.nn.layout import aligned
-from unstuck.nn.losses import CrossEntropyLoss, Loss
+from unstuck.nn.losses import CrossEntropyLoss, Loss, MSELoss
 from unstuck.nn.network import Sequential, as_samples
 from unstuck.nn.optimisers import GrowingAdam
 from unstuck.nn.program import Program, Shape
@@ -181,12 +181,37 @@ class GrowingNetwork:
             np.full(-(-order.size // batch), rate),
         )
 
-    def gradient(self, inputs: Array, targets: NDArray[np.generic]) -> Array:
-        """The gradient of the mean cross entropy, in the layout of the parameters."""
-        loss, program = CrossEntropyLoss(), self.net.program(self.shape, self.net.dtype)
+    def gradient(self, inputs: Array, targets: NDArray[np.generic], loss: Loss | None = None) -> Array:
+        """The gradient of the mean loss (cross entropy if None), in the layout of the parameters."""
+        loss, program = loss or CrossEntropyLoss(), self.net.program(self.shape, self.net.dtype)
         runner = Runner(program, self.net.layout(self.net.dtype), self.net.dtype)
         runner.gradient(self.net.flat, as_samples(inputs, targets, loss, program), loss)
         return runner.gradients
+
+    def step(self, inputs: Array, scores: Array, slopes: Array, extra: Array | float, rate: float) -> None:
+        """One update from the gradient of the loss with respect to the scores, and a further gradient.
+
+        Args:
+            inputs: (N, ...).
+            scores: (N, outputs) of these inputs now.
+            slopes: (N, outputs) of each sample's loss; their mean counts.
+            extra: added to the gradient, in the layout of the parameters.
+            rate: the learning rate.
+        """
+        targets = scores - slopes * (self.outputs / 2)
+        g = self.gradient(inputs, targets, MSELoss()) + extra
+        one = GrowingAdam(rate)
+        b1, b2 = one.betas
+        m, v, c1, c2 = self.state
+        m += (1 - b1) * (g - m)
+        v += (1 - b2) * (g * g - v)
+        c1 += (1 - b1) * (1 - c1)
+        c2 += (1 - b2) * (1 - c2)
+        update = rate * m / (c1 * (np.sqrt(v / c2) + one.eps))
+        layout = self.net.layout(self.net.dtype)
+        changes, weights = layout.views(update), self.net.parameters
+        for name, change in changes.items():
+            weights[name][...] -= change
 
     def scores(self, inputs: Array) -> Array:
         """(N, outputs): the head's outputs."""

@@ -63,9 +63,9 @@ def widen(network: GrowingNetwork, layer: str, count: int, how: How = "new") -> 
     name_out, _ = _sizes(grown)
     old: int = getattr(grown, name_out)
     new = old + whole("units to add", count, 1)
-    norms, consumer = _downstream(layers, layer)
-    parents = np.arange(new - old) % old
+    norms, reader = _downstream(layers, layer)
     values, kept = _unchanged(network)
+    parents = _most_used(values[f"{reader}.weight"], old, new - old)
     layers[layer] = dataclasses.replace(grown, **{name_out: new})
     for short, shape in layers[layer].parameters().items():
         name = f"{layer}.{short}"
@@ -77,7 +77,7 @@ def widen(network: GrowingNetwork, layer: str, count: int, how: How = "new") -> 
             name = f"{norm}.{short}"
             if values[name].ndim:  # all but the number of batches
                 values[name] = np.concatenate([values[name], values[name][parents]])
-    _feed(network, layers, layer, consumer, (old, new), parents if how == "split" else None, values)
+    _feed(network, layers, layer, reader, (old, new), parents if how == "split" else None, values)
     network.reshape(layers, values, kept)
 
 
@@ -116,6 +116,11 @@ def deepen(network: GrowingNetwork, after: str, name: str) -> None:
     network.reshape(ordered, values, kept)
 
 
+def consumer(network: GrowingNetwork, layer: str) -> str:
+    """The layer that reads the units of a growable one."""
+    return _downstream(network.layers, layer)[1]
+
+
 def growable(network: GrowingNetwork) -> list[str]:
     """Names of the hidden layers that `widen` can take."""
     names = list[str]()
@@ -129,22 +134,28 @@ def growable(network: GrowingNetwork) -> list[str]:
     return names
 
 
+def _most_used(weight: Array, units: int, count: int) -> NDArray[np.intp]:
+    """Units by the norm of what is read from them, largest first, over and over."""
+    used = np.linalg.norm(weight.reshape(weight.shape[0], units, -1), axis=(0, 2))
+    return np.resize(np.argsort(-used, kind="stable"), count)
+
+
 def _feed(
     network: GrowingNetwork,
     layers: dict[str, Layer],
     source: str,
-    consumer: str,
+    reader: str,
     units: tuple[int, int],
     parents: NDArray[np.intp] | None,
     values: dict[str, Array],
 ) -> None:
     """Give the layer that reads the grown one columns for the new units."""
     old, new = units
-    fed = _units(layers, consumer)
+    fed = _units(layers, reader)
     _, name_in = _sizes(fed)
     each: int = getattr(fed, name_in) // old
-    layers[consumer] = dataclasses.replace(fed, **{name_in: new * each})
-    name = f"{consumer}.weight"
+    layers[reader] = dataclasses.replace(fed, **{name_in: new * each})
+    name = f"{reader}.weight"
     weight = values[name]
     by_unit = weight.reshape(weight.shape[0], old, each, *weight.shape[2:])
     if parents is None:
