@@ -17,6 +17,7 @@ from unstuck.grow.learner import Learner
 from unstuck.grow.settings import GrowthStep, Settings
 
 if TYPE_CHECKING:
+    from unstuck.grow.memory import Memory
     from unstuck.nn.network import Sequential
     from unstuck.trace.recording import Recording
 
@@ -257,6 +258,12 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         """What Adam keeps, by slot and parameter; writing to an array changes it."""
         check_is_fitted(self, "_learner")
         return self._learner.net.moments()
+
+    @property
+    def memory_(self) -> "Memory":
+        """The samples that are kept for replay."""
+        check_is_fitted(self, "_learner")
+        return self._learner.memory
 
     @property
     def recording_(self) -> "Recording":

@@ -57,6 +57,7 @@ class GrowingNetwork:
         self.slots = GrowingAdam().state
         self.state = aligned((len(self.slots), self.net.flat.size), self.net.dtype)
         self._runner: Runner | None = None
+        self._looker: Runner | None = None
 
     # ---- what it is
 
@@ -124,7 +125,7 @@ class GrowingNetwork:
         for slot, views in self.moments().items():
             for name, places in kept.items():
                 views[name][np.ix_(*places)] = before[slot][name]
-        self._runner = None
+        self._runner = self._looker = None
 
     # ---- learning and answering
 
@@ -183,9 +184,8 @@ class GrowingNetwork:
 
     def gradient(self, inputs: Array, targets: NDArray[np.generic], loss: Loss | None = None) -> Array:
         """The gradient of the mean loss (cross entropy if None), in the layout of the parameters."""
-        loss, program = loss or CrossEntropyLoss(), self.net.program(self.shape, self.net.dtype)
-        runner = Runner(program, self.net.layout(self.net.dtype), self.net.dtype)
-        runner.gradient(self.net.flat, as_samples(inputs, targets, loss, program), loss)
+        loss, runner = loss or CrossEntropyLoss(), self._watching()
+        runner.gradient(self.net.flat, as_samples(inputs, targets, loss, runner.program), loss)
         return runner.gradients
 
     def step(self, inputs: Array, scores: Array, slopes: Array, extra: Array | float, rate: float) -> None:
@@ -215,7 +215,21 @@ class GrowingNetwork:
 
     def scores(self, inputs: Array) -> Array:
         """(N, outputs): the head's outputs."""
+        runner = self._watching()
+        read = runner.program.outputs[HEAD]
         parts = [
-            self.net.forward(inputs[start : start + EVALUATED]) for start in range(0, len(inputs), EVALUATED)
+            runner.forward(self.net.flat, as_samples(inputs[start : start + EVALUATED]), read)
+            for start in range(0, len(inputs), EVALUATED)
         ]
-        return np.concatenate(parts) if parts else np.zeros((0, self.outputs), np.float32)
+        return (
+            np.concatenate(parts).reshape(-1, self.outputs)
+            if parts
+            else np.zeros((0, self.outputs), np.float32)
+        )
+
+    def _watching(self) -> Runner:
+        """What looks without training: every layer's output stands in its memory."""
+        if self._looker is None:
+            program = self.net.program(self.shape, self.net.dtype)
+            self._looker = Runner(program, self.net.layout(self.net.dtype), self.net.dtype)
+        return self._looker
