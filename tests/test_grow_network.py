@@ -114,6 +114,16 @@ def test_a_deeper_network_answers_the_same_and_goes_on_learning(name):
         deepen(net, "1", "more")
 
 
+@EACH
+@pytest.mark.parametrize("count", [1, 13])
+def test_new_outputs_change_no_bit_of_the_old_ones(name, count):
+    net = trained(network(*NETS[name]))
+    x = samples(net.shape, 37, seed=1)
+    before = net.scores(x)
+    add_outputs(net, count)
+    assert np.array_equal(net.scores(x)[:, :3], before)
+
+
 def test_outputs_two_at_a_time_are_ten_at_once():
     late, at_once = network(None, (4,), 2), network(None, (4,), 10)
     for _ in range(4):
