@@ -12,13 +12,24 @@ if TYPE_CHECKING:
     from unstuck import datasets, nn
     from unstuck.diagnose.diagnosis import Diagnosis, diagnose
     from unstuck.errors import UnstuckError
+    from unstuck.grow.classifier import CNNClassifier
     from unstuck.trace.recording import Recording
 
 __version__ = "0.1.0"
 
-__all__ = ["Diagnosis", "Recording", "UnstuckError", "__version__", "datasets", "diagnose", "nn"]
+__all__ = [
+    "CNNClassifier",
+    "Diagnosis",
+    "Recording",
+    "UnstuckError",
+    "__version__",
+    "datasets",
+    "diagnose",
+    "nn",
+]
 
 _HOMES = {
+    "CNNClassifier": "unstuck.grow.classifier",
     "Diagnosis": "unstuck.diagnose.diagnosis",
     "Recording": "unstuck.trace.recording",
     "UnstuckError": "unstuck.errors",
@@ -27,7 +38,7 @@ _HOMES = {
     "run_study": "unstuck.study.run",
     "load_ipython_extension": "unstuck.sources.notebook",
 }
-_MODULES = ("datasets", "nn", "study", "prove", "cases", "report")
+_MODULES = ("datasets", "nn", "study", "grow", "prove", "cases", "report")
 
 
 def __getattr__(name: str) -> Any:

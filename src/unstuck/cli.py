@@ -24,6 +24,7 @@ from unstuck.cli_common import (
     report,
     write,
 )
+from unstuck.cli_grow import grow_command
 from unstuck.cli_run import CONTEXT, run_command
 from unstuck.cli_study import study_command
 from unstuck.errors import UnstuckError
@@ -57,6 +58,7 @@ PlainOption = Annotated[Plain, typer.Option("--format", help="How to write it.")
 
 app.command("run", context_settings=CONTEXT)(run_command)
 app.command("study")(study_command)
+app.command("grow")(grow_command)
 
 
 def main() -> None:

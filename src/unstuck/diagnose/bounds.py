@@ -97,6 +97,18 @@ class LotteryBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reliable: float
 
 
+class GrowthBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a network that grows with a stream must show to be at fault."""
+
+    idle: float
+    age: float
+    outvoted: float
+    known: float
+    fall: float
+    updates: float
+    kept: float
+
+
 class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All bounds. They are provisional: not calibrated yet.
 
@@ -114,6 +126,7 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: DataBounds
     dead: DeadBounds
     lottery: LotteryBounds
+    growth: GrowthBounds
 
 
 @lru_cache(maxsize=1)

@@ -18,7 +18,7 @@ from unstuck.nn.layers.residual import Residual
 from unstuck.nn.layers.softmax import LogSoftmax, Softmax
 from unstuck.nn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, MSELoss, NLLLoss
 from unstuck.nn.network import Sequential
-from unstuck.nn.optimisers import SGD, Adam, AdamW, Optimizer, RMSprop
+from unstuck.nn.optimisers import SGD, Adam, AdamW, GrowingAdam, Optimizer, RMSprop
 from unstuck.nn.schedules import (
     ConstantLR,
     CosineAnnealingLR,
@@ -54,6 +54,7 @@ __all__ = [
     "ExponentialLR",
     "FitResult",
     "Flatten",
+    "GrowingAdam",
     "Initialisation",
     "LRSchedule",
     "Layer",

@@ -190,6 +190,42 @@ class AdamW(Adam):
 
 
 @dataclass(frozen=True)
+class GrowingAdam(Adam):
+    """Adam whose bias correction counts each parameter's own steps: for networks that grow.
+
+    m and v start at 0, so Adam divides them by 1 - beta1^t and 1 - beta2^t. With one t for all, a parameter
+    that is added late would begin with steps of (1 - beta1) / sqrt(1 - beta2) = 3 times the usual size; if
+    all began anew, the old ones would lose what the optimiser knows of them. Here each parameter carries
+    c1 = 1 - beta1^t and c2 = 1 - beta2^t of its own t, from 0 on. The place in the schedule does not enter.
+
+    Args:
+        lr: learning rate; a finite number of at least 0.
+        betas: as in Adam.
+        eps: as in Adam.
+        weight_decay: as in Adam.
+
+    Raises:
+        UnstuckError: a number out of range, or `amsgrad`.
+
+    References:
+        Kingma & Ba (2015), arXiv:1412.6980, section 3.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.amsgrad:
+            raise UnstuckError("GrowingAdam: amsgrad is not offered, found True")
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq", "correction1", "correction2")
+
+    @property
+    def rule(self) -> int:
+        return codes.GROWING_ADAM
+
+
+@dataclass(frozen=True)
 class RMSprop(Optimizer):
     """The gradient over the root of its running mean square, as torch's: w = w - lr g / (sqrt(s) + eps).
 

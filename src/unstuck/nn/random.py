@@ -15,6 +15,7 @@ References:
 
 import math
 import operator
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final, SupportsIndex, TypeAlias
 
@@ -28,6 +29,7 @@ INIT: Final = 0
 SHUFFLE: Final = 1
 DROPOUT: Final = 2
 DATA: Final = 3
+GROWTH: Final = 4
 
 Words: TypeAlias = NDArray[np.uint64]  # 32-bit words, each in a 64-bit integer: room for their products
 Block: TypeAlias = tuple[Words, Words, Words, Words]
@@ -160,6 +162,43 @@ def normal(seed: Seeds, stream: int, positions: ArrayLike, substream: int = 0) -
         v = _bits53(w2, w3).astype(np.float64) * 2.0**-53
         out[part] = np.sqrt(-2.0 * _log(u)) * _cos_turns(v)
     return out.reshape(shape)
+
+
+def keyed(
+    seed: SupportsIndex, layer: str, units: ArrayLike, inputs: ArrayLike, shape: Sequence[int] = ()
+) -> Floats:
+    """Uniform numbers in [-1, 1) for single connections: f(seed, layer, unit, input), and of nothing else.
+
+    A network that grows draws a weight when its unit appears. As neither the order of the draws nor the
+    number of units or inputs enters, drawing late gives the numbers that drawing all at once would have
+    given.
+
+    Args:
+        seed: a whole number from 0 to 2**64 - 1.
+        layer: the tensor's name; its CRC-32 is the substream.
+        units: numbers of the units, (U,), below 2**32.
+        inputs: numbers of their inputs, (I,), below 2**32.
+        shape: axes behind the input, such as a kernel's height and width: inputs are then counted through
+            them.
+
+    Returns:
+        (U, I, *shape).
+
+    Raises:
+        UnstuckError: a number out of range.
+
+    Example:
+        >>> one = keyed(7, "fc.weight", [3], range(5))
+        >>> bool((one == keyed(7, "fc.weight", range(8), range(9))[3, :5]).all())
+        True
+    """
+    within = math.prod(shape)
+    taps = _positions(inputs)[:, None] * np.uint64(within) + np.arange(within, dtype=np.uint64)
+    places = (_positions(units)[:, None] << _HALF) + taps.ravel()
+    if taps.size and int(taps.max()) > int(_LOW):
+        raise UnstuckError(f"inputs: found number {int(taps.max())}, expected less than 2**32")
+    drawn = 2.0 * uniform(seed, GROWTH, places, zlib.crc32(layer.encode())) - 1.0
+    return drawn.reshape(len(places), -1, *shape)
 
 
 def _philox(counter: Block, key: tuple[Words, Words]) -> Block:

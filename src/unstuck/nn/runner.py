@@ -157,6 +157,29 @@ class Runner:
             Mean loss of each step's batch before its update; fewer than asked for when a loss was not finite,
             which then is the last.
         """
+        order = np.arange(samples.count)
+        return self.train_in_order(
+            order, params, state, samples, loss, schedule, seed, first, rates, threads=threads
+        )
+
+    def train_in_order(
+        self,
+        order: NDArray[np.int64],
+        params: Array,
+        state: Array,
+        samples: Samples,
+        loss: Loss,
+        schedule: Schedule,
+        seed: int,
+        first: int,
+        rates: NDArray[np.float64],
+        *,
+        threads: int = 1,
+    ) -> NDArray[np.float64]:
+        """As `train`, with an epoch made of the samples whose numbers are in `order`, some perhaps twice.
+
+        A schedule that shuffles shuffles `order` in place.
+        """
         job = np.zeros(machine.JOB_FIELDS, dtype=np.int64)
         job[machine.BATCH] = schedule.batch_size
         job[machine.FIRST_STEP], job[machine.LAST_STEP] = first, first + rates.size
@@ -178,13 +201,13 @@ class Runner:
             state.reshape(-1),
             samples,
             loss,
-            np.arange(samples.count),
+            order,
             losses,
             threads=min(threads, parts) if rates.size >= WORTH_THREADS else 1,
         )
-        per_epoch = -(-samples.count // schedule.batch_size)
+        per_epoch = -(-order.size // schedule.batch_size)
         place = np.arange(first, first + made) % per_epoch
-        sizes = np.minimum(schedule.batch_size, samples.count - place * schedule.batch_size)
+        sizes = np.minimum(schedule.batch_size, order.size - place * schedule.batch_size)
         return losses[:made] / (sizes * self._divisor(loss, 1))
 
     def _divide(self, parts: int) -> None:

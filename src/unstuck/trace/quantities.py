@@ -76,6 +76,22 @@ _ALL: Final = (
         "probe.mode_gap", "network", "(loss in training mode - in evaluation mode) / the larger of both"
     ),
     Quantity("probe.sharpness", "network", "largest eigenvalue of the loss's second derivative"),
+    # networks that grow with a stream: a class is present in a call that trains it, else earlier
+    Quantity("new_accuracy", "network", "share of samples of present classes that are classified right"),
+    Quantity("new_apart", "network", "the same if only present classes could be answered"),
+    Quantity("new_norm", "network", "mean norm of the output weights of present / of earlier classes"),
+    Quantity("earlier_accuracy", "network", "share of samples of earlier classes that are classified right"),
+    Quantity("earlier_apart", "network", "the same if only earlier classes could be answered"),
+    Quantity(
+        "earlier_best",
+        "network",
+        "mean over them of the best (share right - share of other samples taken for it)",
+    ),
+    Quantity("earlier_lost", "network", "share of samples of earlier classes taken for present ones"),
+    Quantity("state_kept", "network", "norm of the optimiser's second moments after growth / before it"),
+    Quantity("grown_units", "weights", "units that were added to the layer since the start"),
+    Quantity("grown_idle", "weights", "share of these that no gradient reached since they were added"),
+    Quantity("grown_age", "weights", "updates since the youngest of them was added"),
     # per weight layer
     Quantity("weight_norm", "weights", "Euclidean norm of the weight tensor"),
     Quantity("grad_norm", "weights", "norm of the loss's gradient with respect to it"),

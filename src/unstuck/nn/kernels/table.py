@@ -74,3 +74,4 @@ LIKELIHOOD: Final = 4
 DESCENT: Final = 0
 ADAM: Final = 1
 RMSPROP: Final = 2
+GROWING_ADAM: Final = 3

@@ -8,6 +8,8 @@ g is the gradient after clipping, c the weight decay, r the learning rate, t the
     Adam       g = g + c w;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g**2
                w = w - r / (1 - b1**t) m / (sqrt(v) / sqrt(1 - b2**t) + eps)
     AdamW      w = (1 - r c) w, and then Adam without c
+    GrowingAdam  c1 = c1 + (1 - b1) (1 - c1);  c2 = c2 + (1 - b2) (1 - c2);  m and v as Adam's
+               w = w - r m / (c1 (sqrt(v / c2) + eps))              (c1 = 1 - b1**t, t the parameter's own)
     RMSprop    g = g + c w;  s = a s + (1 - a) g**2;  w = w - r g / (sqrt(s) + eps)
                centred: a = a a' + (1 - a') g  and  sqrt(s - a**2);  with momentum: as SGD on g / (...)
 
@@ -19,7 +21,7 @@ The loops have no branches: each would double them, and the time that they take 
 import math
 
 from unstuck.nn.kernels.jit import kernel
-from unstuck.nn.kernels.table import ADAM, DESCENT
+from unstuck.nn.kernels.table import ADAM, DESCENT, GROWING_ADAM
 from unstuck.nn.kernels.vectors import (
     BYTES,
     fma,
@@ -89,6 +91,8 @@ def update(rule, params, state, gradients, segments, numbers, rate, step, begin,
                 descend(params, state, gradients, first, last, factor, numbers, rate)
             elif rule == ADAM:
                 adam(params, state, gradients, first, last, factor, numbers, rate, step + 1)
+            elif rule == GROWING_ADAM:
+                growing_adam(params, state, gradients, first, last, factor, numbers, rate)
             else:
                 rmsprop(params, state, gradients, first, last, factor, numbers, rate)
 
@@ -130,6 +134,29 @@ def adam(params, state, gradients, first, last, factor, numbers, rate, t):
         store(state, largest_at + i, v)
         root = square_root(v) / root_scale + eps
         store(params, i, fma(down, m / root, load(params, i) * stay))
+
+
+@kernel
+def growing_adam(params, state, gradients, first, last, factor, numbers, rate):
+    """Adam that counts each parameter's own steps: c1 and c2 are the means of a gradient that is 1."""
+    size = params.size
+    b1, b2 = numbers[MOMENTUM], numbers[BETA]
+    down, eps, one = splat(params, -rate), splat(params, numbers[EPS]), splat(params, 1.0)
+    new1, keep2, new2 = splat(params, 1.0 - b1), splat(params, b2), splat(params, 1.0 - b2)
+    for i in range(first, last, BYTES // params.itemsize):
+        g = decayed(params, gradients, i, factor, numbers[CLIP_VALUE], numbers[DECAY])
+        m, v = load(state, i), load(state, size + i)
+        c1, c2 = load(state, 2 * size + i), load(state, 3 * size + i)
+        m = fma(new1, g - m, m)
+        v = fma(new2 * g, g, keep2 * v)
+        c1 = fma(new1, one - c1, c1)
+        c2 = fma(new2, one - c2, c2)
+        store(state, i, m)
+        store(state, size + i, v)
+        store(state, 2 * size + i, c1)
+        store(state, 3 * size + i, c2)
+        root = square_root(v / c2) + eps
+        store(params, i, fma(down, m / (c1 * root), load(params, i)))
 
 
 @kernel

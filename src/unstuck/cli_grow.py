@@ -1,0 +1,110 @@
+"""`unstuck grow`: a network that grows with a stream of samples; it goes on where it was interrupted."""
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from unstuck.cli_common import (
+    INTERRUPTED,
+    Format,
+    FormatOption,
+    HtmlOption,
+    OutputOption,
+    check_targets,
+    end,
+    plain_errors,
+    print_rich,
+    print_text,
+    write,
+)
+from unstuck.errors import UnstuckError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from unstuck.grow.result import StreamResult
+    from unstuck.grow.run import Tell
+
+STREAM = (
+    "split-digits, split-mnist5k or split-fashion; an .npz file with X and y; a folder with a folder of "
+    "images, or an .npy file, for each class; or - for lines, each a label and numbers, or JSON with x and y."
+)
+
+
+def grow_command(
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help=STREAM)],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Results go to DIR/NAME.")] = Path("results"),
+    memory: Annotated[int, typer.Option(min=0, help="Samples kept, over all classes.")] = 500,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over each chunk; default 1, of named streams 10.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="New samples in an update.")] = 32,
+    lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
+    strategy: Annotated[str, typer.Option(help="replay, naive, gdumb, ewc or lwf.")] = "replay",
+    growth: Annotated[str, typer.Option(help="outputs, or auto: hidden parts too, when stuck.")] = "outputs",
+    masked: Annotated[
+        bool, typer.Option("--masked", help="Without a memory: a softmax of the present classes only.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Decides all that is random.")] = 0,
+    chunk: Annotated[int, typer.Option(min=1, help="Samples that are learned together.")] = 1000,
+    stage: Annotated[int, typer.Option(min=1, help="Samples between two tests.")] = 10_000,
+    checkpoint: Annotated[int, typer.Option(min=1, help="Chunks between two checkpoints.")] = 10,
+    format: FormatOption = Format.text,  # noqa: A002  (the option's name)
+    output: OutputOption = None,
+    html: HtmlOption = None,
+) -> None:
+    """Learn a stream of samples whose classes may appear at any time, or go on with it."""
+    with plain_errors():
+        if format not in {Format.text, Format.json}:
+            raise UnstuckError(f"--format {format.value}: a stream is told as text or json only")
+        check_targets(output, html)
+        from unstuck.grow.protocols import NAMES
+        from unstuck.grow.run import Plan, run_stream
+        from unstuck.grow.settings import Settings
+
+        passes = epochs or (10 if stream in NAMES else 1)
+        settings = Settings(
+            memory, passes, batch_size, lr, cast("Any", strategy), cast("Any", growth), masked
+        )
+        plan = Plan(settings, chunk, stage, checkpoint, seed)
+        try:
+            with _progress() as tell:
+                result = run_stream(stream, plan, out, tell, sys.stdin)
+        except KeyboardInterrupt:
+            end("interrupted: the last checkpoint is kept; the same command goes on", INTERRUPTED)
+        _show(result, format, output, html)
+
+
+def _show(result: "StreamResult", format: Format, output: Path | None, html: Path | None) -> None:  # noqa: A002  (see grow_command)
+    from unstuck.report.json_form import dumps
+    from unstuck.report.stream_report import stream_page, stream_text
+    from unstuck.report.terminal import to_plain
+
+    if format is Format.text and output is None:
+        print_rich(stream_text(result))
+    else:
+        text = dumps(result.to_dict()) if format is Format.json else to_plain(stream_text(result))
+        if output is None:
+            print_text(text)
+        else:
+            write("--output", output, text)
+    if html is not None:
+        write("--html", html, stream_page(result))
+
+
+@contextmanager
+def _progress() -> "Generator[Tell]":
+    """A line after each stage, on standard error."""
+    told = [0]
+
+    def tell(result: "StreamResult", samples: int, /) -> None:
+        from unstuck.report.stream_report import headline
+
+        if len(result.stages) > told[0]:
+            told[0] = len(result.stages)
+            typer.echo(f"stage {told[0]}: {headline(result)} ({samples} samples read)", err=True)
+
+    yield tell

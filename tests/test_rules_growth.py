@@ -1,0 +1,198 @@
+"""Networks that grow with a stream: added units, new classes against old ones, what the optimiser keeps."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from unstuck import CNNClassifier
+from unstuck.diagnose.bounds import load_bounds
+from unstuck.diagnose.diagnosis import diagnose
+from unstuck.diagnose.registry import NotChecked
+from unstuck.diagnose.rules.growth import dead_grown_unit, forgetting, lost_optimizer_state, new_class_bias
+from unstuck.trace.recording import Recording
+
+BOUNDS = load_bounds()
+DIGITS = load_digits()
+X, Y = DIGITS.images[:800].astype(np.float32), DIGITS.target[:800]
+RULES = (dead_grown_unit, new_class_bias, forgetting, lost_optimizer_state)
+
+
+def stream(clf, groups=((0, 1, 2), (3, 4, 5), (6, 7, 8, 9)), between=None):
+    for group in groups:
+        chosen = np.isin(Y, group)
+        clf.partial_fit(X[chosen], Y[chosen])
+        if between is not None:
+            between(clf)
+            between = None
+    return clf.recording_
+
+
+def recorded(**options):
+    return CNNClassifier(random_state=0, record=True, **{"learning_rate": 0.003, "epochs": 8} | options)
+
+
+def told(trace):
+    return [finding.code for finding in diagnose(trace).findings]
+
+
+# ---- all of them
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"memory": 200},
+        {"memory": 200, "growth": "auto", "epochs": 20},
+        {"strategy": "joint"},
+        {"strategy": "gdumb", "memory": 200},
+        {"memory": 200, "bias_correction": "weights"},
+    ],
+    ids=str,
+)
+def test_healthy_streams_raise_no_alarm(options):
+    trace = stream(recorded(**options))
+    assert diagnose(trace).status == "healthy"
+    assert told(trace) == []
+
+
+def test_classes_in_every_call_raise_no_alarm():
+    clf = recorded()
+    for part in np.array_split(np.arange(len(X)), 8):
+        clf.partial_fit(X[part], Y[part])
+    assert told(clf.recording_) == []
+
+
+def test_without_measurements_nothing_is_said():
+    skipped = {one.code: one.because for one in diagnose(Recording()).not_checked}
+    assert {"GRW001", "GRW002", "GRW003", "GRW004"} <= set(skipped)
+    trace = recorded().fit(X, Y).recording_
+    skipped = {one.code: one.because for one in diagnose(trace).not_checked}
+    assert "does not hold new_accuracy" in skipped["GRW002"]
+
+
+def test_a_stored_trace_gives_the_same_findings(tmp_path):
+    trace = stream(recorded(), between=wipe)
+    trace.save(tmp_path / "run")
+    again = Recording.load(tmp_path / "run")
+    for check in RULES[1:]:
+        assert check(again, BOUNDS) == check(trace, BOUNDS)
+    assert told(again) == told(trace) != []
+
+
+def test_a_look_changes_no_number():
+    plain, watched = (
+        CNNClassifier(random_state=0, memory=50, epochs=2),
+        recorded(memory=50, epochs=2, learning_rate=1e-3),
+    )
+    for group in ((0, 1), (2, 3)):
+        chosen = np.isin(Y, group)
+        plain.partial_fit(X[chosen], Y[chosen])
+        watched.partial_fit(X[chosen], Y[chosen])
+    assert np.array_equal(plain.decision_function(X), watched.decision_function(X))
+
+
+# ---- GRW001 dead-grown-unit
+
+
+def kill(clf):
+    clf.grow("fc1", 10)
+    clf.network_.parameters["fc1.weight"][-10:] = 0
+
+
+def test_units_that_are_zero_on_both_sides():
+    trace = stream(recorded(memory=200), between=kill)
+    assert [(f.layer, f.severity) for f in dead_grown_unit(trace, BOUNDS)] == [("fc1", "warning")]
+    assert told(trace) == ["GRW001"]
+
+
+def test_units_that_no_input_wakes():
+    def silence(clf):
+        clf.grow("fc1", 10)
+        clf.network_.parameters["fc1.bias"][-10:] = -1e3
+
+    assert told(stream(recorded(memory=200), between=silence)) == ["GRW001"]
+
+
+@pytest.mark.parametrize("how", ["new", "split"])
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "fc1"])
+def test_units_that_learn(layer, how):
+    trace = stream(recorded(memory=200), between=lambda clf: clf.grow(layer, 6, how))
+    assert trace.last("grown_units", layer) == 6
+    assert trace.last("grown_idle", layer) < 0.5
+    assert trace.last("grown_age", layer) > 20
+    assert dead_grown_unit(trace, BOUNDS) == []
+
+
+def test_just_added_units_are_not_judged():
+    clf = recorded(memory=200, epochs=1)
+    clf.partial_fit(X[Y < 2], Y[Y < 2])
+    kill(clf)
+    clf.partial_fit(X[Y < 2], Y[Y < 2])
+    assert clf.recording_.last("grown_idle", "fc1") == 1
+    assert dead_grown_unit(clf.recording_, BOUNDS) == []
+
+
+# ---- GRW002 new-class-bias
+
+
+def test_a_stream_without_a_memory_outvotes_what_it_knows():
+    trace = stream(recorded(), ((0, 1), (2, 3)))
+    assert [finding.code for finding in new_class_bias(trace, BOUNDS)] == ["GRW002"]
+    found = diagnose(trace).findings
+    assert [one.code for one in found] == ["GRW002"]
+    assert [one.code for one in found[0].consequences] == ["GRW003"]
+
+
+def test_earlier_classes_may_outvote_new_ones():
+    trace = Recording()
+    for step in range(30):
+        values = {"new_accuracy": 0.2, "new_apart": 0.9, "accuracy": 0.6, "earlier_lost": 0.0}
+        trace.add_row(step, "", values | {"earlier_apart": 0.9, "earlier_best": 0.9, "new_norm": 0.3})
+    assert "earlier classes outvote them" in new_class_bias(trace, BOUNDS)[0].summary
+
+
+def test_masks_part_the_two():
+    trace = stream(recorded(masked=True), ((0, 1), (2, 3)))
+    assert new_class_bias(trace, BOUNDS) == []
+
+
+# ---- GRW003 forgetting
+
+
+def test_what_cannot_be_told_apart_any_more_is_forgotten():
+    trace = stream(recorded(epochs=30, learning_rate=0.01))
+    assert [finding.code for finding in forgetting(trace, BOUNDS)] == ["GRW003"]
+
+
+def test_too_few_updates_say_nothing():
+    clf = recorded(epochs=1)
+    clf.partial_fit(X[:10], Y[:10])
+    clf.partial_fit(X[:2], Y[:2])
+    with pytest.raises(NotChecked, match="fewer than 20"):
+        forgetting(clf.recording_, BOUNDS)
+
+
+def test_what_was_never_learned_is_not_forgotten():
+    trace = stream(recorded(epochs=2, learning_rate=1e-6))
+    assert forgetting(trace, BOUNDS) == []
+
+
+# ---- GRW004 lost-optimizer-state
+
+
+def wipe(clf):
+    for moments in clf.optimizer_state_.values():
+        for values in moments.values():
+            values[...] = 0
+
+
+def test_moments_that_are_gone_after_growth():
+    trace = stream(recorded(memory=200), between=wipe)
+    assert told(trace) == ["GRW004"]
+    assert lost_optimizer_state(trace, BOUNDS)[0].evidence[0].value == 0
+
+
+def test_moments_that_stay():
+    trace = stream(recorded(memory=200), between=lambda clf: clf.grow("fc1", 40))
+    assert trace.series("state_kept").values.tolist() == pytest.approx([1, 1])
+    assert lost_optimizer_state(trace, BOUNDS) == []
