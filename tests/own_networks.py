@@ -1,8 +1,8 @@
 """Networks as people write them from scratch, each with typical mistakes that can be planted by name.
 
-A builder takes a slip (empty: none) and a generator, and gives forward, backward, params, x. `PLANTED` lists what can
-be planted where, and what it should be called. The styles differ on purpose: rows and columns, NCHW and NHWC, loops
-and im2col, dictionaries, tuples and objects as caches, parameters with any names.
+A builder takes a slip (empty: none) and a generator, and gives forward, backward, params, x. `PLANTED` lists
+what can be planted where, and what it should be called. The styles differ on purpose: rows and columns, NCHW and
+NHWC, loops and im2col, dictionaries, tuples and objects as caches, parameters with any names.
 """
 
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ def sigmoid(z):
     return 1 / (1 + np.exp(-z))
 
 
-# dense layers -------------------------------------------------------------------------------------------------------
+# --- dense layers ---
 
 
 def rows(slip, rng):
@@ -200,7 +200,7 @@ def squares(slip, rng):
     return forward, backward, params, rng.normal(size=3).tolist()
 
 
-# convolutions -------------------------------------------------------------------------------------------------------
+# --- convolutions ---
 
 
 def loops(slip, rng):
@@ -335,7 +335,7 @@ def images(slip, rng):
 
 
 def channels_last(slip, rng):
-    """im2col, NHWC, kernels as (height, width, in, out), leaky ReLU, average pooling; parameters in a list."""
+    """im2col, NHWC, kernels as (height, width, in, out), leaky ReLU, average pooling; a list of parameters."""
     params = {"p": [rng.normal(size=(3, 3, 2, 4)) * 0.4, np.zeros(4)]}
 
     def columns_of(x):
@@ -389,7 +389,7 @@ def channels_last(slip, rng):
     return forward, backward, params, rng.normal(size=(2, 6, 6, 2))
 
 
-# normalisation ------------------------------------------------------------------------------------------------------
+# --- normalisation ---
 
 
 def normed(slip, rng):
@@ -503,7 +503,7 @@ def normed_images(slip, rng):
     return forward, backward, params, rng.normal(size=(3, 3, 2, 2))
 
 
-# recurrent ----------------------------------------------------------------------------------------------------------
+# --- recurrent ---
 
 
 def recurrent(slip, rng):
@@ -647,7 +647,7 @@ def last_state(slip, rng):
     return forward, backward, params, rng.normal(size=(3, 4, 2))
 
 
-# softmax, dropout, state --------------------------------------------------------------------------------------------
+# --- softmax, dropout, state ---
 
 
 def attention(slip, rng):

@@ -17,7 +17,7 @@ from unstuck.gradcheck.order import depths
 from unstuck.gradcheck.probes import Probes
 from unstuck.gradcheck.report import Report, Row
 from unstuck.gradcheck.subject import Backward, Forward, Subject, Values
-from unstuck.gradcheck.tree import Array, leaves
+from unstuck.gradcheck.tree import Array, stacks
 
 
 def check_gradients(
@@ -167,7 +167,8 @@ class _Check:
         self.subject.shaken(-1)
         drawn = [n for n in names if n in after and not np.allclose(_numbers(before[n]), _numbers(after[n]))]
         if drawn:
-            first = max(drawn, key=list(before).index)
+            order = depths(self.subject, values, list(before))
+            first = max(drawn, key=lambda name: order[name])
             text = "backward draws random numbers of its own: it does not use the mask of its forward pass"
             look.mistakes.append(Mistake(first, "dropout-mask-not-reused", text))
             rest = [n for n in drawn if n != first]
@@ -301,7 +302,7 @@ class _Check:
             return None
         x = next(iter(self.subject.inputs))
         coarse = point.comparison.differences.coarse
-        arrays = [np.asarray(value) for value in leaves(cache).values()]
+        arrays = stacks(cache)
         evidence = Evidence(y, arrays, self.subject.arrays_around(), 1e-5 if coarse else 1e-9)
         unneeded = {name for name in self.subject.parameters if name not in point.given}
         operations = recognise(point.values, x, evidence, unneeded)

@@ -76,7 +76,7 @@ def factor_named(factor: float, expected: Expected) -> Named:
             count > 1
             and abs(size * count - 1) < 2e-3
             and expected.share is not None
-            and len(expected.shape) <= 1
+            and _is_bias(expected.shape)
         ):
             mean = f"a mean over {count} instead of a sum: it is 1/{count} of the right one"
             text = f"the gradient of {name} is {sign}{mean}"
@@ -146,6 +146,11 @@ def _shape(  # noqa: C901, PLR0911  (a list of what a shape may tell)
     return "wrong-shape", found
 
 
+def _is_bias(shape: tuple[int, ...]) -> bool:
+    """Whether a tensor is a vector, whatever the number of its axes."""
+    return max(shape, default=1) == int(np.prod(shape))
+
+
 def same_shape(a: Array, b: Array) -> bool:
     """Whether two arrays have as many entries."""
     return a.size == b.size
@@ -183,7 +188,7 @@ def _parts(given: Array, expected: Expected) -> Named | None:
                     f"the gradient of {name} is that of the {which} of {count} uses alone: it is not added up"
                 )
                 overwritten = last == -1 or "recurrent" in getattr(expected.operation, "word", "")
-                return ("overwritten" if overwritten and len(expected.shape) > 1 else "not-summed"), text
+                return ("overwritten" if overwritten and not _is_bias(expected.shape) else "not-summed"), text
     return None
 
 

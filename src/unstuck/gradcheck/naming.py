@@ -110,15 +110,19 @@ class Namer:
             trials += [(Applied(at, slip.id), slip) for slip in inside if self._inner(at, slip)]
         for number in range(at + 1, end + 1):
             trials += self._sized(number, at, wrong, current)
+        best_ties: int | None = None
         for applied, slip in trials:
-            count = self._tried(applied, wrong)
-            if count and (best is None or count > best[0]):
-                best = (count, applied, slip)
+            for ties in (None, *self._pools(at, end, applied.at)):
+                count = self._tried(applied, wrong, ties)
+                if count and (best is None or count > best[0]):
+                    best, best_ties = (count, applied, slip), ties
         local = self._local_count(at, wrong, current)
         if best is None or (local and best[0] <= local):
             return False
         _, applied, slip = best
         number = applied.at
+        if best_ties is not None:
+            self.applied[best_ties] = Applied(best_ties, "ties")
         self.applied[number] = applied
         after = self.chain.backward(self.dy, self.applied).gradients
         folded = [
@@ -150,13 +154,25 @@ class Namer:
         word = self.chain.operations[number].word
         return f"{slip.text} (operation {number + 1}, {word}; seen from the gradient of {latest} on)"
 
-    def _tried(self, applied: Applied, wrong: list[str]) -> int:
+    def _pools(self, at: int, end: int, besides: int) -> list[int]:
+        """Poolings that may give every tie the full gradient, which is no mistake where a ReLU stops it."""
+        operations = self.chain.operations
+        return [
+            number
+            for number in range(max(at, 0), min(end + 1, len(operations)))
+            if number != besides and operations[number].word == "max pooling" and number not in self.applied
+        ]
+
+    def _tried(self, applied: Applied, wrong: list[str], ties: int | None = None) -> int:
         """How many of the wrong tensors a slip explains."""
         if applied.at in self.applied:
             return 0
         with np.errstate(all="ignore"):
             try:
-                made = self.chain.backward(self.dy, {**self.applied, applied.at: applied}).gradients
+                slips = {**self.applied, applied.at: applied}
+                if ties is not None:
+                    slips[ties] = Applied(ties, "ties")
+                made = self.chain.backward(self.dy, slips).gradients
             except (ValueError, IndexError):
                 return 0
         return sum(name in made and self._matches(name, made[name]) for name in wrong)

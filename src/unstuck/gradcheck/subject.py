@@ -160,11 +160,10 @@ class Subject:
 
     def arrays_around(self) -> list[Array]:
         """Arrays that are no tensors but that the functions see: integers of x, targets, constants."""
-        found = [value for value in leaves(self._x).values() if isinstance(value, np.ndarray)]
-        found += [value for value in leaves(self._params).values() if isinstance(value, np.ndarray)]
+        found = _arrays(self._x) + _arrays(self._params)
         for function in (self._forward, self._backward):
             for value in _surroundings(function):
-                found += [part for part in leaves(value).values() if isinstance(part, np.ndarray)]
+                found += _arrays(value)
         return found
 
 
@@ -245,6 +244,16 @@ def output_array(what: str, y: Any) -> Array:
         bad = int((~np.isfinite(array)).sum())
         raise UnstuckError(f"{what}: expected finite numbers, found {bad} of {array.size} NaN or infinite")
     return array.astype(np.float64)
+
+
+def _arrays(value: Any) -> list[Array]:
+    """Arrays in a value, lists of numbers among them."""
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], (int, float)):
+        try:
+            return [np.asarray(value)]
+        except ValueError:
+            return []
+    return [np.asarray(part) for part in leaves(value).values() if not isinstance(part, (float, np.floating))]
 
 
 def _gradients(value: Any) -> dict[str, Any]:

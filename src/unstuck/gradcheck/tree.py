@@ -107,6 +107,27 @@ def _rebuilt(value: Any, inner: Callable[[Any, Any], Any]) -> Any:
     return copied(value)
 
 
+def stacks(value: Any) -> list[Array]:
+    """Arrays in a value; those of one shape in one container also on top of each other, and without their ends.
+
+    Recurrent networks keep their states so: step by step, and with one before the first.
+    """
+    found = leaves(value)
+    groups: dict[tuple[str, tuple[int, ...]], list[Array]] = {}
+    arrays: list[Array] = []
+    for path, leaf in found.items():
+        array = np.asarray(leaf)
+        arrays.append(array)
+        if array.ndim:
+            groups.setdefault((path.rpartition(".")[0], array.shape), []).append(array)
+    arrays += [np.stack(group) for group in groups.values() if len(group) > 1]
+    whole = [array for array in arrays if array.ndim > 1]
+    arrays += [array[1:] for array in whole] + [array[:-1] for array in whole]
+    arrays += [array[:, 1:] for array in whole] + [array[:, :-1] for array in whole]
+    arrays += [array[-1] for array in whole] + [array[:, -1] for array in whole if array.ndim > 2]
+    return arrays
+
+
 def copied(value: Any) -> Any:
     """A deep copy, or the thing itself where Python cannot copy it."""
     try:

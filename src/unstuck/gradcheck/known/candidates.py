@@ -1,5 +1,6 @@
 """Which operation may come next, from the shapes of what is there; the likelier the cheaper."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -8,7 +9,7 @@ import numpy as np
 
 from unstuck.gradcheck.known.convolution import Convolution, Geometry
 from unstuck.gradcheck.known.dense import Dense
-from unstuck.gradcheck.known.elementwise import Dropout, Elementwise, Mean, Reshape, Softmax
+from unstuck.gradcheck.known.elementwise import Dropout, Elementwise, Last, Mean, Reshape, Softmax
 from unstuck.gradcheck.known.functions import ACTIVATIONS
 from unstuck.gradcheck.known.layout import Layout, layouts
 from unstuck.gradcheck.known.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
@@ -20,6 +21,17 @@ from unstuck.gradcheck.subject import Values
 from unstuck.gradcheck.tree import Array
 
 EPSILONS = (1e-5, 1e-8, 1e-3, 1e-7, 1e-6, 1e-4, 1e-12, 1e-10, 1e-9, 0.0)
+
+
+_SPREADS = sorted(
+    (
+        (0.05 * number + 0.3 * ddof + 0.3 * outside, Spread(eps, ddof, outside))
+        for number, eps in enumerate(EPSILONS)
+        for ddof in (0, 1)
+        for outside in (False, True)
+    ),
+    key=lambda pair: pair[0],
+)
 
 
 class Known(Protocol):
@@ -72,11 +84,14 @@ def candidates(
     yield from _normalisations(values, h, unused)
     if h.ndim in {2, 3} and not isinstance(last, Recurrent):
         yield from _recurrent(values, h, unused)
-    if not isinstance(last, Elementwise):
+    if not isinstance(last, (Elementwise, Reshape)):
         for number, f in enumerate(ACTIVATIONS):
-            yield Candidate(Elementwise(f), 1.0 + 0.1 * number if number < 4 else 2.5)
-    yield from _shapes(last, h, known)
-    if h.ndim >= 2 and not isinstance(last, Softmax):
+            yield Candidate(Elementwise(f), 1.0 + 0.1 * number)
+    yield from _shapes(last, h, unused, known)
+    if h.ndim >= 2 and any(isinstance(operation, Recurrent) for operation in before):
+        for axis in range(h.ndim - 1):
+            yield Candidate(Last(axis), 1.0)
+    if h.ndim >= 2 and not isinstance(last, (Softmax, Reshape)):
         for axis in (-1, 0):
             yield Candidate(Softmax(axis), 1.5)
             yield Candidate(Softmax(axis, log=True), 2.0)
@@ -100,7 +115,7 @@ def _dense(values: Values, h: Array, unused: tuple[str, ...]) -> Iterator[Candid
                 out = matrix.shape[0 if transposed else 1]
                 cost = 1.0 + (1.0 if columns else 0.0) + (0.2 if transposed is not columns else 0.0)
                 for bias in _biases(values, unused, name, out):
-                    extra = 0.0 if bias else 1.2
+                    extra = 0.0 if bias else 0.6
                     yield Candidate(Dense(name, bias, transposed=transposed, columns=columns), cost + extra)
 
 
@@ -114,8 +129,11 @@ def _biases(values: Values, unused: tuple[str, ...], weight: str, size: int) -> 
 
 
 def _convolutions(values: Values, h: Array, unused: tuple[str, ...], known: Known) -> Iterator[Candidate]:
+    matrices = any(values[name].ndim > 1 for name in unused)
     for name in unused:
         kernel = values[name]
+        if kernel.ndim == 1 and matrices:
+            continue  # a bias; a kernel of one axis comes alone
         for layout in layouts(h.ndim):
             for order in _orders(kernel, layout):
                 canonical = [kernel.shape[axis] if axis >= 0 else 1 for axis in order]
@@ -153,23 +171,29 @@ def _geometries(
 ) -> Iterator[Candidate]:
     sizes = known.sizes()
     high, wide = canonical[2:]
-    for stride in (1, 2, 3, 4):
-        for padding in range(max(high, wide)):
-            pads = (padding if high > 1 else 0, padding)
-            steps = (stride if "H" in layout.letters else 1, stride)
-            rows = (x.shape[2] + 2 * pads[0] - high) // steps[0] + 1
-            columns = (x.shape[3] + 2 * pads[1] - wide) // steps[1] + 1
-            if rows < 1 or columns < 1:
-                continue
-            likely = x.shape[0] * canonical[0] * rows * columns in sizes
-            for bias in _biases(values, unused, name, canonical[0]):
-                for flipped in (False, True):
-                    if flipped and high * wide == 1:
-                        continue
-                    cost = 1.0 + (0.0 if likely else 1.0) + 0.3 * (stride > 1) + 0.2 * (padding > 1)
-                    cost += 0.8 * flipped + (0.0 if bias else 1.2)
-                    geometry = Geometry(steps, pads, flipped)
-                    yield Candidate(Convolution(name, bias, layout, order, geometry), cost)
+    rare = len(layout.letters) < 3  # a matrix is an image less often than rows of features
+    found: list[tuple[float, int, Geometry, str]] = []
+    biases = _biases(values, unused, name, canonical[0])
+    for stride, padding in itertools.product((1, 2, 3, 4), range(max(high, wide))):
+        pads = (padding if high > 1 else 0, padding)
+        steps = (stride if "H" in layout.letters else 1, stride)
+        rows = (x.shape[2] + 2 * pads[0] - high) // steps[0] + 1
+        columns = (x.shape[3] + 2 * pads[1] - wide) // steps[1] + 1
+        if rows < 1 or columns < 1:
+            continue
+        likely = x.shape[0] * canonical[0] * rows * columns in sizes
+        cost = 1.0 + (0.0 if likely else 1.0) + 0.3 * (stride > 1) + 0.2 * (padding > 1) + 1.5 * rare
+        for bias, flipped in itertools.product(biases, (False, True)):
+            if not (flipped and high * wide == 1):
+                extra = 0.8 * flipped + (0.0 if bias else 1.2)
+                found.append((cost + extra, len(found), Geometry(steps, pads, flipped), bias))
+    found.sort(key=lambda one: one[:2])
+    forms = (
+        Candidate(Convolution(name, bias, layout, order, geometry), cost) for cost, _, geometry, bias in found
+    )
+    first = next(forms, None)
+    if first is not None:
+        yield replace(first, others=forms)
 
 
 def _normalisations(values: Values, h: Array, unused: tuple[str, ...]) -> Iterator[Candidate]:
@@ -197,18 +221,11 @@ def _normalisations(values: Values, h: Array, unused: tuple[str, ...]) -> Iterat
 
 def _spreads(gamma: str, beta: str, axes: tuple[int, ...], shared: tuple[int, ...]) -> Iterator[Candidate]:
     base = 1.5 if beta else 3.0
-    made: list[Candidate] = []
-    for number, eps in enumerate(EPSILONS):
-        for ddof in (0, 1):
-            for outside in (False, True):
-                cost = base + 0.05 * number + 0.3 * ddof + 0.3 * outside
-                made.append(
-                    Candidate(Normalisation(gamma, beta, axes, shared, Spread(eps, ddof, outside)), cost)
-                )
-    made.sort(key=lambda candidate: candidate.cost)
-    forms = iter(made)
-    for candidate in forms:
-        yield replace(candidate, others=forms)
+    forms = (
+        Candidate(Normalisation(gamma, beta, axes, shared, spread), base + extra)
+        for extra, spread in _SPREADS
+    )
+    yield from forms
 
 
 def _recurrent(values: Values, h: Array, unused: tuple[str, ...]) -> Iterator[Candidate]:
@@ -231,7 +248,7 @@ def _recurrent(values: Values, h: Array, unused: tuple[str, ...]) -> Iterator[Ca
                     for bias in (*biases, *pairs, ()):
                         weights = Weights(inward, carried, bias, turned, turned_carry)
                         cost = (
-                            1.5
+                            0.7
                             + (0.5 if turned_carry is not turned else 0.0)
                             + (0.0 if len(bias) == 1 else 1.0)
                         )
@@ -245,26 +262,23 @@ def _unrolled(weights: Weights, h: Array, cost: float) -> Iterator[Candidate]:
                 yield Candidate(Recurrent(weights, f, time, last=last), cost + 0.2 * number + 0.1 * time)
 
 
-def _shapes(  # noqa: C901  (a list of shapes)
-    last: Operation | None, h: Array, known: Known
+def _shapes(
+    last: Operation | None, h: Array, unused: tuple[str, ...], known: Known
 ) -> Iterator[Candidate]:
     if isinstance(last, Reshape):
         return
-    shapes: set[tuple[int, ...]] = {array.shape for array in known.of_size(h.size)}
-    if known.y.size == h.size:
+    shapes = {array.shape for array in known.of_size(h.size) if known.same(h.reshape(array.shape), array)}
+    if known.y.size == h.size and not unused:
         shapes.add(known.y.shape)
-    if h.ndim > 2:
-        shapes.add((h.shape[0], h.size // h.shape[0]))
-    if h.ndim > 1:
-        shapes.add((h.size,))
-        shapes.add((1, h.size))
-    for shape in shapes - {h.shape}:
-        yield Candidate(Reshape(shape), 0.3)
+    flat: set[tuple[int, ...]] = (
+        {(h.shape[0], h.size // h.shape[0]), (h.size,)} if h.ndim > 2 else {(h.size,)}
+    )
+    for shape in (shapes | flat) - {h.shape}:
+        yield Candidate(Reshape(shape), 0.3 if shape in shapes or len(shape) == 2 else 0.6)
+    for shape in flat:
         if h.ndim == 4:
             yield Candidate(Reshape(shape, (0, 2, 3, 1)), 1.5)
             yield Candidate(Reshape(shape, (0, 3, 1, 2)), 1.5)
-        if h.ndim == 2:
-            yield Candidate(Reshape(shape, (1, 0)), 2.0)
     if h.ndim == 2:
         yield Candidate(Reshape((h.shape[1], h.shape[0]), (1, 0)), 1.5)
     if h.ndim == 3:
@@ -307,7 +321,7 @@ def _poolings(h: Array, last: Operation | None) -> Iterator[Candidate]:
             for stride in sorted({size, 2, 1, 3}, key=lambda s, size=size: s != size):
                 if x.shape[3] < size or (not flat and x.shape[2] < size):
                     continue
-                cost = 1.2 + 0.3 * (size > 2) + 0.6 * (stride != size)
+                cost = 1.2 + 0.3 * (size > 2) + 0.6 * (stride != size) + (1.5 if h.ndim < 3 else 0.0)
                 window, steps = ((1, size), (1, stride)) if flat else ((size, size), (stride, stride))
                 yield Candidate(Pooling(layout, window, steps, largest=True), cost)
                 yield Candidate(Pooling(layout, window, steps, largest=False), cost + 0.2)

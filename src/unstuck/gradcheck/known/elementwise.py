@@ -135,6 +135,24 @@ class Reshape(Operation):
         return found if self.axes is None else [*found, Slip("not-moved", "shifted", text)]
 
 
+class Last(Operation):
+    """The last step of a sequence."""
+
+    word = "last step"
+
+    def __init__(self, axis: int) -> None:
+        self.axis = axis
+
+    def forward(self, values: Values, h: Array) -> Array:
+        del values
+        return np.take(h, -1, axis=self.axis)
+
+    def backward(self, values: Values, h: Array, y: Array, dy: Array, slip: str = "") -> Result:
+        back = np.zeros_like(h)
+        np.moveaxis(back, self.axis, 0)[-1] = dy
+        return back, {}
+
+
 class Mean(Operation):
     """The mean, or the sum, over some axes."""
 

@@ -3,12 +3,13 @@
 import heapq
 import itertools
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from unstuck.gradcheck.known.candidates import Candidate, candidates, losses
-from unstuck.gradcheck.known.elementwise import Reshape
+from unstuck.gradcheck.known.dense import Dense
+from unstuck.gradcheck.known.elementwise import Elementwise, Last, Reshape
 from unstuck.gradcheck.known.operation import Operation
 from unstuck.gradcheck.subject import Values
 from unstuck.gradcheck.tree import Array
@@ -89,6 +90,7 @@ def recognise(  # noqa: C901, PLR0912  (one search, told in one place)
             following = next(node.pending.others, None)
             if following is not None:
                 further = node.cost - node.pending.cost + following.cost
+                following = replace(following, others=node.pending.others)
                 heapq.heappush(
                     heap,
                     _Node(further, next(counter), node.operations, h, node.unused, node.seen, following),
@@ -100,9 +102,9 @@ def recognise(  # noqa: C901, PLR0912  (one search, told in one place)
                 continue
             if not np.isfinite(h).all() or (h.shape == node.h.shape and evidence.same(h, node.h)):
                 continue
-            gain = not isinstance(node.pending.operation, Reshape) and evidence.seen(h)
+            gain = not isinstance(node.pending.operation, (Reshape, Last)) and evidence.seen(h)
             found = node.seen + gain
-            cost = -10.0 * found + 0.01 * len(node.operations) if gain else node.cost
+            cost = -3.0 * found + 0.01 * len(node.operations) if gain else node.cost
             operations = [*node.operations, node.pending.operation]
             unused = tuple(name for name in node.unused if name not in node.pending.operation.tensors)
             key = (np.round(h, 9).tobytes(), unused, str(h.shape))
@@ -116,10 +118,24 @@ def recognise(  # noqa: C901, PLR0912  (one search, told in one place)
             if evidence.y.size == 1 and h.size > 1:
                 for loss in losses(h, evidence):
                     return [*node.operations, loss]
+        if not node.unused and h.size < evidence.y.size:
+            continue  # nothing that is left makes an array larger
         if len(node.operations) < 40:
             for candidate in candidates(values, node.operations, h, node.unused, evidence):
-                cost = node.cost + candidate.cost
+                cost = node.cost + (0.01 if _shown(candidate, values, h, evidence) else candidate.cost)
                 heapq.heappush(
                     heap, _Node(cost, next(counter), node.operations, h, node.unused, node.seen, candidate)
                 )
     return None
+
+
+def _shown(candidate: Candidate, values: Values, h: Array, evidence: Evidence) -> bool:
+    """Whether what a cheap operation would give stands in the cache: then it is tried first."""
+    if not isinstance(candidate.operation, (Dense, Elementwise)):
+        return False
+    try:
+        with np.errstate(all="ignore"):
+            made = candidate.operation.forward(values, h)
+    except (ValueError, IndexError):
+        return False
+    return not evidence.same(made, h) and evidence.seen(made)
