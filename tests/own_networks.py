@@ -1,8 +1,8 @@
 """Networks as people write them from scratch, each with typical mistakes that can be planted by name.
 
-A builder takes a slip (empty: none) and a generator, and gives forward, backward, params, x. `PLANTED` lists
-what can be planted where, and what it should be called. The styles differ on purpose: rows and columns, NCHW and
-NHWC, loops and im2col, dictionaries, tuples and objects as caches, parameters with any names.
+A builder takes a slip (empty: none) and a generator, and gives forward, backward, params, x. `PLANTED`
+lists what can be planted where, and what it should be called. The styles differ on purpose: rows and columns,
+NCHW and NHWC, loops and im2col, dictionaries, tuples and objects as caches, parameters with any names.
 """
 
 from types import SimpleNamespace
@@ -335,7 +335,7 @@ def images(slip, rng):
 
 
 def channels_last(slip, rng):
-    """im2col, NHWC, kernels as (height, width, in, out), leaky ReLU, average pooling; a list of parameters."""
+    """im2col, NHWC, kernels as (height, width, in, out), leaky ReLU, average pooling."""
     params = {"p": [rng.normal(size=(3, 3, 2, 4)) * 0.4, np.zeros(4)]}
 
     def columns_of(x):
@@ -558,7 +558,7 @@ def recurrent(slip, rng):
 
 
 def characters(slip, rng):
-    """Column vectors, one sequence, as in a well-known gist, with an output layer and all states in a dict."""
+    """Column vectors, one sequence, as in a well-known gist, with an output layer, states in a dict."""
     H, V = 5, 3
     params = {
         "Wxh": rng.normal(size=(H, V)),

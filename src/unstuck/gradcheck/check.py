@@ -103,6 +103,7 @@ class _Check:
                 points.append(self._point(other))
             except UnstuckError as error:
                 self.notes.append(f"checked at the given point only: near it, {error}")
+        self._redraw(names, points)
         self._missing(names, points[-1].values)
         chosen = next((point for point in reversed(points) if point.wrong), points[0])
         wrong = [name for name in chosen.wrong if name not in look.spoils]
@@ -113,6 +114,29 @@ class _Check:
                 name for name in chosen.wrong if name != self.mistakes[0].tensor
             ]
         return self._report(points, chosen)
+
+    def _redraw(self, names: set[str], points: list[_Point]) -> None:
+        """Where a gradient is zero at all points (dead units), weights are drawn anew."""
+        silent = _silent(points)
+        for _ in range(4):
+            if not silent or any(point.wrong for point in points):
+                break
+            drawn = dict(self.subject.values)
+            for name, value in drawn.items():
+                if name in names and name not in self.subject.inputs:
+                    size = max(float(np.sqrt((value**2).mean())), 0.3) if value.size else 0.0
+                    drawn[name] = size * self.rng.normal(size=value.shape)
+            try:
+                point = self._point(drawn)
+            except UnstuckError:
+                continue
+            if point.wrong or len(_silent([*points, point])) < len(silent):
+                points.append(point)
+                silent = _silent(points)
+        if silent and not any(point.wrong for point in points):
+            self.notes.append(
+                f"the gradient of {', '.join(silent)} is zero at all points tried: a mistake would not show"
+            )
 
     def _deterministic(self, values: Values) -> Array:
         y = self.subject.output(values)
@@ -127,7 +151,7 @@ class _Check:
         if again.shape != y.shape or not np.array_equal(again, y):
             raise UnstuckError(
                 "forward is not deterministic: two calls with the same params and x give different y"
-                " (draw random numbers from numpy.random or a generator that forward sees, or fix its seed)"
+                " (draw from numpy.random or a generator that forward sees, or fix its seed)"
             )
         if y.size == 0:
             raise UnstuckError(f"forward's y: found shape {y.shape} without any numbers")
@@ -357,6 +381,19 @@ class _Check:
         return Report(
             self.name, self.mistakes, rows, self.consequences, undecided, self.notes, self.recognised
         )
+
+
+def _silent(points: list[_Point]) -> list[str]:
+    """Tensors whose right gradient was zero at every point."""
+    return [
+        name
+        for name in points[0].comparison.tensors
+        if not any(
+            np.abs(point.comparison.tensors[name].right).max(initial=0.0) > 1e-7 * point.comparison.size
+            for point in points
+            if name in point.comparison.tensors
+        )
+    ]
 
 
 def _numbers(value: Any) -> Array:

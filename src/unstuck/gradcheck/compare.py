@@ -140,7 +140,8 @@ class Comparison:
         if not careful:
             return "wrong"
         # wrong means wrong: steps of other sizes must agree with each other, and not with what was given
-        others = [slope, *(self.differences.entry(name, index, times) for times in (4.0, 0.25))]
+        factors = (4.0, 0.25, 30.0) if self.single or self.differences.subject.single else (4.0, 0.25)
+        others = [slope, *(self.differences.entry(name, index, times) for times in factors)]
         low, high = min(other.low for other in others), max(other.high for other in others)
         spread = high - low if not slope.kinked else 0.0
         allowed += 2 * spread

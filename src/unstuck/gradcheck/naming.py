@@ -132,12 +132,16 @@ class Namer:
             and self._matches(name, after[name])
             and not self._matches(name, self.right[name])
         ]
-        latest = max(folded, key=self.chain.place) if folded else self.chain.x
+        latest = max(folded, key=self._rank) if folded else self.chain.x
         made.mistakes.append(Mistake(latest, slip.kind, self._text(number, slip, latest)))
         others = [name for name in folded if name != latest]
         if others:
             made.consequences[latest] = others
         return True
+
+    def _rank(self, name: str) -> tuple[int, int]:
+        """Nearest to the output first, and a layer's weights before its bias."""
+        return self.chain.place(name), self.right[name].ndim
 
     def _inner(self, at: int, slip: Slip) -> bool:
         """Whether a slip in an operation also changes the gradients of its own parameters (in time)."""

@@ -76,6 +76,7 @@ class Program:
         self._command, self._timeout = command, timeout
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
         self._told: dict[str, Array] = {}
 
     def __enter__(self) -> Self:
@@ -98,7 +99,8 @@ class Program:
         except OSError as error:
             raise UnstuckError(f"{self._command}: cannot be started: {error.strerror or error}") from None
         if self._process.stdout is not None:
-            threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True).start()
+            self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
+            self._reader.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -112,6 +114,10 @@ class Program:
         except (OSError, ValueError, subprocess.TimeoutExpired):
             process.kill()
             process.wait()
+        if self._reader is not None:
+            self._reader.join(timeout=5.0)
+        if process.stdout is not None and (self._reader is None or not self._reader.is_alive()):
+            process.stdout.close()
 
     def _read(self, stream: IO[str]) -> None:
         for line in stream:

@@ -45,6 +45,8 @@ class Subject:
         }
         self.values: Values = {**self.parameters, **self.inputs}
         self.calls = 0
+        self.single = False
+        """Whether the output came in single precision or less."""
         self.changed_by_forward: set[str] = set()
 
     @property
@@ -73,12 +75,15 @@ class Subject:
         with self._streams.rewound(forward=True):
             try:
                 result = self._forward(params, x)
+            except UnstuckError:
+                raise
             except Exception as error:
                 raise UnstuckError(f"forward failed{_where(error)}: {_said(error)}") from error
         if not (isinstance(result, tuple) and len(cast("tuple[Any, ...]", result)) == 2):
             raise UnstuckError(f"forward: expected it to return (y, cache), found {_kind(result)}")
         self._compare_after(values, params, x)
         y, cache = cast("tuple[Any, Any]", result)
+        self.single = getattr(y, "dtype", None) in {np.dtype(np.float32), np.dtype(np.float16)}
         return output_array("forward's y", y), cache, params
 
     def _compare_after(self, values: Values, params: Any, x: Any) -> None:
@@ -108,6 +113,8 @@ class Subject:
         with self._streams.rewound(forward=False):
             try:
                 result = self._backward(params, cache, given)
+            except UnstuckError:
+                raise
             except Exception as error:
                 raise UnstuckError(f"backward failed{_where(error)}: {_said(error)}") from error
         if not (isinstance(result, tuple) and len(cast("tuple[Any, ...]", result)) == 2):
@@ -267,7 +274,7 @@ def _gradients(value: Any) -> dict[str, Any]:
         elif isinstance(part, (list, tuple)) and not is_leaf(part) and any(_holds(p) for p in part):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
             for number, inner in enumerate(cast("list[Any]", part)):
                 walk(inner, f"{path}.{number}" if path else str(number))
-        elif part is not None:
+        elif part is not None and not (isinstance(part, (list, tuple)) and not part):
             found[path] = copied(part)
 
     walk(value, "")

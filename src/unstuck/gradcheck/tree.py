@@ -108,7 +108,7 @@ def _rebuilt(value: Any, inner: Callable[[Any, Any], Any]) -> Any:
 
 
 def stacks(value: Any) -> list[Array]:
-    """Arrays in a value; those of one shape in one container also on top of each other, and without their ends.
+    """Arrays in a value; those of one shape in one container also as one, and without their ends.
 
     Recurrent networks keep their states so: step by step, and with one before the first.
     """

@@ -4,7 +4,7 @@
 //     int main() {
 //         Net net;                                               // your own
 //         unstuck::Checked checked;
-//         checked.tensor("W1", {8, 1}, net.w1);                  // any container with data() and size(), or a pointer
+//         checked.tensor("W1", {8, 1}, net.w1);                  // a std::vector, or a pointer
 //         checked.tensor("x", {1, 1}, net.input);                // the input is called x
 //         checked.gradient("W1", net.dw1);                       // where backward leaves the gradient
 //         checked.gradient("x", net.dinput);
@@ -40,10 +40,16 @@ public:
         if (!tensors_.count(name)) order_.push_back(name);
         tensors_[name] = place;
     }
-    template <class Container>
-    auto tensor(const std::string& name, Shape shape, Container& data) -> decltype(data.data(), void()) {
-        if (data.size() != count(shape)) data.resize(count(shape));
-        tensor(name, shape, data.data());
+    template <class Number>
+    void tensor(const std::string& name, Shape shape, std::vector<Number>& data) {
+        std::vector<Number>* all = &data;  // the vector may be assigned anew
+        if (all->size() != count(shape)) all->resize(count(shape));
+        Place place;
+        place.shape = shape;
+        place.get = [all](std::size_t i) { return static_cast<double>(all->at(i)); };
+        place.set = [all](std::size_t i, double value) { all->at(i) = static_cast<Number>(value); };
+        if (!tensors_.count(name)) order_.push_back(name);
+        tensors_[name] = place;
     }
 
     // Where backward leaves the gradient by that tensor; `shape` only if it differs from the tensor's own.

@@ -262,9 +262,7 @@ def _unrolled(weights: Weights, h: Array, cost: float) -> Iterator[Candidate]:
                 yield Candidate(Recurrent(weights, f, time, last=last), cost + 0.2 * number + 0.1 * time)
 
 
-def _shapes(
-    last: Operation | None, h: Array, unused: tuple[str, ...], known: Known
-) -> Iterator[Candidate]:
+def _shapes(last: Operation | None, h: Array, unused: tuple[str, ...], known: Known) -> Iterator[Candidate]:
     if isinstance(last, Reshape):
         return
     shapes = {array.shape for array in known.of_size(h.size) if known.same(h.reshape(array.shape), array)}
