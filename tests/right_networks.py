@@ -1,4 +1,4 @@
-"""Random networks whose backward pass is right, as many as one likes: layers with kinks, zeros, ties and single precision."""
+"""Random networks whose backward pass is right: with kinks, zeros, ties and single precision."""
 
 import numpy as np
 
@@ -21,7 +21,10 @@ class Dense:
 
 class Act:
     def __init__(self, rng, shape):
-        self.start, self.kind = [], rng.choice(["relu", "tanh", "sigmoid", "leaky", "softplus", "abs", "elu", "swish"])
+        self.start, self.kind = (
+            [],
+            rng.choice(["relu", "tanh", "sigmoid", "leaky", "softplus", "abs", "elu", "swish"]),
+        )
 
     def forward(self, p, x):
         s = 1 / (1 + np.exp(-x))
@@ -32,7 +35,10 @@ class Act:
             "leaky": lambda: (np.where(x > 0, x, 0.1 * x), np.where(x > 0, 1, 0.1)),
             "softplus": lambda: (np.logaddexp(0, x), s),
             "abs": lambda: (np.abs(x), np.sign(x)),
-            "elu": lambda: (np.where(x > 0, x, np.expm1(np.minimum(x, 0))), np.where(x > 0, 1, np.exp(np.minimum(x, 0)))),
+            "elu": lambda: (
+                np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+                np.where(x > 0, 1, np.exp(np.minimum(x, 0))),
+            ),
             "swish": lambda: (x * s, s + x * s * (1 - s)),
         }[self.kind]()
         return y, d
@@ -62,7 +68,9 @@ class Conv:
         dx, s, pad = np.zeros_like(padded), self.stride, self.pad
         for i in range(dy.shape[2]):
             for j in range(dy.shape[3]):
-                dx[:, :, i * s : i * s + self.k, j * s : j * s + self.k] += np.tensordot(dy[:, :, i, j], p[0], 1)
+                dx[:, :, i * s : i * s + self.k, j * s : j * s + self.k] += np.tensordot(
+                    dy[:, :, i, j], p[0], 1
+                )
         return dx[:, :, pad : dx.shape[2] - pad, pad : dx.shape[3] - pad], [dw, dy.sum((0, 2, 3))]
 
 
@@ -74,7 +82,11 @@ class Pool:
 
     def forward(self, p, x):
         n, c, h, w = x.shape
-        even = x[:, :, : h // 2 * 2, : w // 2 * 2].reshape(n, c, h // 2, 2, w // 2, 2).transpose(0, 1, 2, 4, 3, 5)
+        even = (
+            x[:, :, : h // 2 * 2, : w // 2 * 2]
+            .reshape(n, c, h // 2, 2, w // 2, 2)
+            .transpose(0, 1, 2, 4, 3, 5)
+        )
         flat = even.reshape(*even.shape[:4], 4)
         return (flat.max(-1) if self.largest else flat.mean(-1)), (x.shape, flat.argmax(-1))
 

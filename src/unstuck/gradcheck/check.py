@@ -189,7 +189,11 @@ class _Check:
         self.subject.shaken()
         after = self.subject.backward(values, cache, self.dy, params).gradients
         self.subject.shaken(-1)
-        drawn = [n for n in names if n in after and not np.allclose(_numbers(before[n]), _numbers(after[n]))]
+        drawn = [
+            n
+            for n in names
+            if n in after and not np.allclose(_numbers(before[n]), _numbers(after[n]), equal_nan=True)
+        ]
         if drawn:
             order = depths(self.subject, values, list(before))
             first = max(drawn, key=lambda name: order[name])

@@ -127,8 +127,7 @@ class Differences:
         precision = np.float32 if self.subject.single else np.float64
         floor = 0.5 * float(np.finfo(precision).eps) * max(1e-300, float(np.sqrt((self.y**2).mean())))
         directions = {
-            name: self.scales[name] * rng.choice([-1.0, 1.0], value.shape)
-            for name, value in self.values.items()
+            name: self.scales[name] * rng.normal(size=value.shape) for name, value in self.values.items()
         }
         found: list[float] = []
         variation = 0.0
