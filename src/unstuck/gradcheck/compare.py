@@ -11,7 +11,7 @@ from unstuck.gradcheck.tree import Array
 RELATIVE = 3e-4
 """Smaller deviations, relative to the tensor's gradient, are matters of an epsilon somewhere, no mistakes."""
 FEWEST, MOST = 24, 2000
-SECONDS = 6.0
+SECONDS = 3.0
 """What the differences of all tensors may cost."""
 
 
