@@ -33,12 +33,13 @@ _HOMES = {
     "Diagnosis": "unstuck.diagnose.diagnosis",
     "Recording": "unstuck.trace.recording",
     "UnstuckError": "unstuck.errors",
+    "check_gradients": "unstuck.gradcheck.check",
     "examine": "unstuck.sources.torch.examine",
     "record": "unstuck.sources.record",
     "run_study": "unstuck.study.run",
     "load_ipython_extension": "unstuck.sources.notebook",
 }
-_MODULES = ("datasets", "nn", "study", "grow", "prove", "cases", "report")
+_MODULES = ("datasets", "nn", "study", "grow", "prove", "cases", "report", "gradcheck")
 
 
 def __getattr__(name: str) -> Any:

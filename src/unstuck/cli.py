@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from unstuck.cli_check import check_command
 from unstuck.cli_common import (
     INTERRUPTED,
     ExitZeroOption,
@@ -59,6 +60,7 @@ PlainOption = Annotated[Plain, typer.Option("--format", help="How to write it.")
 app.command("run", context_settings=CONTEXT)(run_command)
 app.command("study")(study_command)
 app.command("grow")(grow_command)
+app.command("check")(check_command)
 
 
 def main() -> None:

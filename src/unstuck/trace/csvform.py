@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from unstuck.errors import RecordingError
+from unstuck.trace.arraylog import is_log, read_log
 from unstuck.trace.grouping import BIAS
 from unstuck.trace.meta import Meta
 from unstuck.trace.quantities import QUANTITIES
@@ -21,7 +22,7 @@ LARGEST_STEP = 2**62
 
 
 def load_any(path: str | os.PathLike[str]) -> Recording:
-    """Reads a recording from its folder or from a CSV file.
+    """Reads a recording from its folder, from a CSV file, or from a log of arrays.
 
     Raises:
         RecordingError: naming the file, what was found and what was expected.
@@ -31,6 +32,8 @@ def load_any(path: str | os.PathLike[str]) -> Recording:
         return Recording.load(place)
     if not place.exists():
         raise RecordingError(f"{place}: not found; expected a recording's folder or a CSV file")
+    if is_log(place):
+        return read_log(place)
     return read_csv(place)
 
 
