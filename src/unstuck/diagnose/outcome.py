@@ -60,6 +60,13 @@ def unproven(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> bool:
     return ended.word == "unknown" and trace.steps >= bounds.few_steps
 
 
+def falls_short(ended: Outcome, bounds: OutcomeBounds) -> bool:
+    """Whether much is left to learn: not learned, diverged, or hardly better than the best constant."""
+    return ended.word in {"not learned", "diverged"} or (
+        ended.word == "learned" and ended.fraction > bounds.well_learned
+    )
+
+
 def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Word, str]:  # noqa: PLR0911  (one return for each way to end)
     final, baseline = ended.final, ended.baseline
     met = _goal_met(trace)
