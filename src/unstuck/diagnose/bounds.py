@@ -89,6 +89,7 @@ class DataBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     same: float
     batches: int
     runs: float
+    jump: float
     permuted: float
     dropped: float
 

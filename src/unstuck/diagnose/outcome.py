@@ -80,6 +80,8 @@ def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Wor
     if math.isnan(final) or math.isnan(baseline):
         missing = "no loss was measured" if math.isnan(final) else "the best constant prediction is not known"
         return "unknown", missing
+    if baseline < 0 and trace.meta.kind == "torch":  # computed there, from losses that are never negative
+        return "unknown", f"the loss was multiplied by a negative number: {compared}"
     if final - baseline < -(1 - bounds.learned) * abs(baseline):
         return "learned", compared
     if trace.meta.examined:

@@ -50,9 +50,15 @@ def linear_stack(trace: Recording, bounds: Bounds) -> list[Finding]:
 
 
 def _stack(trace: Recording, layers: list[Node]) -> list[Node]:
-    """Weight layers on a chain of operations that are all linear, from the input to the end."""
+    """Weight layers on a chain of operations that are all linear, from the input to the last weight layer.
+
+    What comes after that one (a softmax, a sigmoid) belongs to the loss. A narrow layer in between is made on
+    purpose: what passes it is not what one full layer could give.
+    """
     found: list[Node] = []
-    for node in trace.structure.nodes:
+    nodes = list(trace.structure.nodes)
+    last = max((i for i, node in enumerate(nodes) if node in layers), default=-1)
+    for node in nodes[: last + 1]:
         if node.type in _LINEAR and node in layers:
             found.append(node)
         elif (
@@ -61,12 +67,20 @@ def _stack(trace: Recording, layers: list[Node]) -> list[Node]:
             or (node.type in NORMALISING and not node.type.startswith("BatchNorm"))
         ):
             return []
-    return found
+    ends = min(found[0].fan_in, found[-1].units) if found else 0
+    return found if all(node.units >= ends for node in found) else []
 
 
-@rule("NRM001", "dropout-too-strong", severity="warning", explains={"OUT010": "any", "LRN002": "any"})
+@rule(
+    "NRM001",
+    "dropout-too-strong",
+    severity="warning",
+    explains={"OUT010": "any", "LRN001": "any", "LRN002": "any", "DAT004": "any"},
+)
 def dropout_too_strong(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Dropout leaves so little of a layer that nothing can be learned through it."""
+    if not trace.structure.nodes:
+        raise NotChecked("the network's operations are not known")
     drops = [node for node in trace.structure.nodes if node.type.startswith(("Dropout", "AlphaDropout"))]
     known = [(node, float(node.options["p"])) for node in drops if "p" in node.options]
     if not known:

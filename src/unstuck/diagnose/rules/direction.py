@@ -7,6 +7,7 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
+from unstuck.diagnose.measured import output_layer
 from unstuck.diagnose.outcome import constant_loss, outcome
 from unstuck.diagnose.paths import classes, loss_name
 from unstuck.diagnose.registry import NotChecked, rule
@@ -48,10 +49,13 @@ def flipped_sign(trace: Recording, bounds: Bounds) -> list[Finding]:
         raise NotChecked("it needs three finite losses at least")
     if loss not in _NEVER_NEGATIVE or outcome(trace, bounds.outcome).word == "learned":
         return []
+    output = output_layer(trace)
+    if output is None or not output.trainable or output.optimised is False:
+        return []  # somebody else's network judges: what is trained may well be meant to make its loss worse
     if loss == "BCEWithLogitsLoss" and not _within(trace, 0.0, 1.0):
         return []
     rises = trace.meta.optimizer_options.get("maximize") == 1 and finite[-1] > max(finite[0], 0.0)
-    negative = bool((finite < 0).all()) and finite[-1] < finite[0]
+    negative = _negated(trace) and bool((finite < 0).all()) and finite[-1] < finite[0]
     if not (rises or negative) or not _gets_worse(trace):
         return []
     how = (
@@ -78,6 +82,14 @@ def flipped_sign(trace: Recording, bounds: Bounds) -> list[Finding]:
     ]
 
 
+def _negated(trace: Recording) -> bool:
+    """Whether this loss alone was multiplied by a negative number; own loops tell nothing but its value."""
+    best = trace.series("baseline_loss").values
+    if trace.meta.kind == "torch":  # where further terms or weights of samples come in, it is not measured
+        return bool(best.size) and bool((best < 0).all())
+    return True
+
+
 def _within(trace: Recording, low: float, high: float) -> bool:
     least, most = trace.first("target.min"), trace.first("target.max")
     return least is not None and most is not None and low <= least and most <= high
@@ -87,7 +99,7 @@ def _gets_worse(trace: Recording) -> bool:
     """Whether what is left of the answers' quality agrees: no better than guessing, or far out of range."""
     hits = trace.series("accuracy").values
     if hits.size:
-        guessing = max(float(np.mean(hits[:3])), 1 / max(classes(trace), 2))
+        guessing = min(max(float(np.mean(hits[:3])), 1 / max(classes(trace), 2)), 0.5)
         facts = trace.structure.loss_facts
         seen = 3 * (facts.target_shape[0] if facts is not None and facts.target_shape else 1)
         return float(np.mean(hits[-3:])) <= guessing + 2 * math.sqrt(guessing * (1 - guessing) / seen)

@@ -8,10 +8,19 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.outcome import outcome
+from unstuck.diagnose.paths import loss_name
 from unstuck.diagnose.registry import NotChecked, Where, rule
-from unstuck.trace.recording import Recording
+from unstuck.trace.recording import Recording, Series
 
 _NOTHING: Final[dict[str, Where]] = {"OUT010": "any", "LRN002": "any", "LRN001": "any", "ACT002": "any"}
+_SUMMED: Final[dict[str, Where]] = {
+    "LRN001": "any",
+    "GRD002": "any",
+    "GRD003": "lasting",
+    "ACT002": "any",
+    "ACT005": "any",
+    "OUT010": "any",
+}
 
 
 @rule(
@@ -39,6 +48,10 @@ def unshuffled(trace: Recording, bounds: Bounds) -> list[Finding]:
     # shuffled batches differ by 1/batch of the variance, give or take its own chance
     if share < bounds.data.runs or share < 4 / batch or ended.word == "learned":
         return []
+    if loss_name(trace) == "MSELoss" and ended.final < bounds.outcome.learned * (between + within):
+        return []  # within a run of one kind a constant does well; over all of them the network does better
+    if _jumps(means, between) > bounds.data.jump:
+        return []  # batches of one kind each, but in no order: tasks, documents, images
     wrong = trace.meta.task == "classification" or ended.word in {"not learned", "diverged"}
     return [
         Finding(
@@ -64,6 +77,18 @@ def unshuffled(trace: Recording, bounds: Bounds) -> list[Finding]:
     ]
 
 
+def _jumps(means: Series, variance: float) -> float:
+    """Squared difference of the targets' means of neighbouring batches / twice their variance.
+
+    1 where batches follow each other by chance (von Neumann, 1941), 0 where they change slowly; infinite
+    where no neighbours were measured.
+    """
+    next_to = np.diff(means.steps) == 1
+    steps = np.diff(means.values)[next_to]
+    steps = steps[np.isfinite(steps)]
+    return float(np.mean(steps**2)) / (2 * variance) if steps.size >= 3 else math.inf
+
+
 @rule(
     "DAT004",
     "misaligned-labels",
@@ -77,8 +102,14 @@ def misaligned_labels(trace: Recording, bounds: Bounds) -> list[Finding]:
     ratio = trace.last("probe.permuted")
     if ratio is None or not math.isfinite(ratio):
         raise NotChecked("the fall of the loss with dealt-out labels was not measured")
-    if outcome(trace, bounds.outcome).word == "learned" or ratio < bounds.data.permuted:
+    ended = outcome(trace, bounds.outcome)
+    by_heart = trace.first("probe.overfit")
+    if by_heart is None or not math.isfinite(by_heart):
+        raise NotChecked("it was not measured whether one batch can be learned by heart")
+    if trace.meta.examined or ended.word != "not learned" or ratio < bounds.data.permuted:
         return []
+    if by_heart > bounds.outcome.well_learned:
+        return []  # what cannot even learn one batch by heart has another fault
     return [
         Finding(
             code="DAT004",
@@ -88,14 +119,19 @@ def misaligned_labels(trace: Recording, bounds: Bounds) -> list[Finding]:
             step=0,
             confidence=0.8,
             summary=(
-                f"With the labels dealt out at random the loss falls {ratio:.2f} times as far as with the "
-                "true "
-                "ones: the labels seem to have nothing to do with their inputs. Were inputs and labels "
-                "shuffled "
-                "or sorted apart?"
+                f"One batch can be learned by heart (to {by_heart:.0%} of its loss), the data cannot; and "
+                f"with the labels dealt out at random the loss falls {ratio:.2f} times as far as with the "
+                "given ones: the labels seem to have nothing to do with their inputs. Were inputs and labels "
+                "shuffled or sorted apart?"
             ),
-            evidence=(Evidence("probe.permuted", ratio, ">=", bounds.data.permuted),),
-            rival="LRN002 learning-rate-too-low: then neither falls; look at whether the loss falls at all.",
+            evidence=(
+                Evidence("probe.permuted", ratio, ">=", bounds.data.permuted),
+                Evidence("probe.overfit", by_heart, "<=", bounds.outcome.well_learned),
+            ),
+            rival=(
+                "LRN002 learning-rate-too-low and LRN001 learning-rate-too-high: then one batch cannot be "
+                "learned by heart either."
+            ),
         )
     ]
 
@@ -143,15 +179,20 @@ def mixed_samples(trace: Recording, bounds: Bounds) -> list[Finding]:
     "summed-loss",
     severity="warning",
     needs=("probe.duplicate",),
-    explains={"LRN001": "any", "GRD002": "any", "ACT002": "any"},
+    explains=_SUMMED,
 )
 def summed_loss(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Loss and gradient are sums over the batch: every step is as many times larger as it has samples."""
     twice = trace.last("probe.duplicate")
     if twice is None or not math.isfinite(twice):
         raise NotChecked("the gradient of the doubled batch was not measured")
-    if twice < bounds.output.summed or outcome(trace, bounds.outcome).word not in {"not learned", "diverged"}:
+    word = outcome(trace, bounds.outcome).word
+    if twice < bounds.output.summed or word not in {"not learned", "diverged"}:
         return []
+    same, low = trace.first("probe.same"), trace.first("probe.low")
+    slower_is_better = same is not None and low is not None and low < same
+    if word != "diverged" and not slower_is_better:
+        return []  # many sum on purpose, with a rate to match: then something else is wrong
     return [
         Finding(
             code="OUT012",

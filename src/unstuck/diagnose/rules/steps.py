@@ -15,7 +15,9 @@ from unstuck.trace.structure import Node
 
 _SCALED = frozenset({"Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta"})
 """Optimisers whose steps are the same if all gradients are multiplied by one number."""
-_FAILS: Final[dict[str, Where]] = {"OUT010": "any", "LRN002": "any"}
+_FIRST_STEP = _SCALED - {"Adadelta", "RAdam"}
+"""Those whose first step is about the learning rate (Adadelta's grows with eps, RAdam's begins unscaled)."""
+_FAILS: Final[dict[str, Where]] = {"OUT010": "any", "LRN002": "any", "DAT004": "any"}
 
 
 def _trained(trace: Recording) -> list[Node]:
@@ -27,7 +29,7 @@ def _trained(trace: Recording) -> list[Node]:
     "clipping-always-on",
     severity="warning",
     needs=("clip_ratio",),
-    explains={"OUT010": "any", "LRN002": "any"},
+    explains={"OUT010": "any", "LRN002": "any", "DAT004": "any"},
     from_step_0=False,
 )
 def clipping_always_on(trace: Recording, bounds: Bounds) -> list[Finding]:
@@ -187,12 +189,12 @@ def _epsilon(trace: Recording, bounds: Bounds) -> list[Finding]:
     """A first step of Adam moves every weight by the learning rate, unless epsilon is in the way."""
     eps = trace.meta.optimizer_options.get("eps", 0.0)
     rate = trace.first("lr")
-    if trace.meta.optimizer not in _SCALED or not rate or eps < bounds.steps.epsilon:
+    if trace.meta.optimizer not in _FIRST_STEP or not rate or eps < bounds.steps.epsilon:
         return []
     sizes: dict[str, float] = {}
     for node in _trained(trace):
         update, count = trace.first("update_norm", node.name), math.prod(node.parameters["weight"])
-        if update is not None and (trace.first("grad_norm", node.name) or 0.0) > 0:
+        if update and (trace.first("grad_norm", node.name) or 0.0) > 0:
             sizes[node.name] = update / math.sqrt(count) / rate
     if not sizes or max(sizes.values()) > bounds.steps.part:
         return []
@@ -284,7 +286,7 @@ def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return slope, math.sqrt(float((rest**2).sum()) / max(x.size - 2, 1) / spread)
 
 
-@rule("LRN012", "few-updates", severity="warning", needs=("loss",), explains=_FAILS, from_step_0=False)
+@rule("LRN012", "few-updates", severity="info", needs=("loss",), explains=_FAILS, from_step_0=False)
 def few_updates(trace: Recording, bounds: Bounds) -> list[Finding]:
     """A handful of updates is all there was: too few for any network to learn."""
     if trace.meta.examined or trace.steps >= bounds.outcome.few_steps:
