@@ -18,7 +18,7 @@ _PASSES = frozenset({"Identity", "Dropout", "Flatten", "AvgPool2d", "AdaptiveAvg
 def linear_stack(trace: Recording, bounds: Bounds) -> list[Finding]:
     """No operation of the network is non-linear: all layers together can do what one layer can."""
     layers = weight_layers(trace)
-    if not trace.structure.nodes:
+    if not _shows_operations(trace):
         raise NotChecked("the network's operations are not known")
     stack = _stack(trace, layers)
     if len(stack) < 2 or len(stack) < len(layers):
@@ -47,6 +47,14 @@ def linear_stack(trace: Recording, bounds: Bounds) -> list[Finding]:
             location=stack[0].location,
         )
     ]
+
+
+def _shows_operations(trace: Recording) -> bool:
+    """Whether what lies between the layers was seen: a loop of one's own may log its weights only."""
+    nodes = trace.structure.nodes
+    if trace.meta.kind == "torch":
+        return bool(nodes) and trace.structure.loss_facts is not None
+    return bool(nodes) and (trace.meta.kind != "arrays" or any(not node.parameters for node in nodes))
 
 
 def _stack(trace: Recording, layers: list[Node]) -> list[Node]:

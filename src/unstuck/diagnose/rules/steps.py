@@ -194,7 +194,7 @@ def _epsilon(trace: Recording, bounds: Bounds) -> list[Finding]:
     sizes: dict[str, float] = {}
     for node in _trained(trace):
         update, count = trace.first("update_norm", node.name), math.prod(node.parameters["weight"])
-        if update and (trace.first("grad_norm", node.name) or 0.0) > 0:
+        if update and math.isfinite(update) and (trace.first("grad_norm", node.name) or 0.0) > 0:
             sizes[node.name] = update / math.sqrt(count) / rate
     if not sizes or max(sizes.values()) > bounds.steps.part:
         return []
