@@ -108,7 +108,7 @@ def test_sorted_labels_and_batches_of_one_class_in_no_order():
         lambda step: torch.arange(30 * step, 30 * step + 30) % 300,
     )
     assert first(runs) == ("DAT006", "warning", None)
-    own = [torch.where(Y == label)[0] for label in range(10)]
+    own = [torch.where(label == Y)[0] for label in range(10)]
     chosen = torch.randint(10, (100,), generator=torch.Generator().manual_seed(0)).tolist()
     model = mlp()
     tasks = stream(model, torch.optim.SGD(model.parameters(), lr=0.1), X, Y, lambda step: own[chosen[step]])

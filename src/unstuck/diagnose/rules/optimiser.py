@@ -117,7 +117,7 @@ def unoptimised_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
     held = [node for node in owners if node.optimised]
     learned = ended.word == "learned"
     if _on_purpose(wanting, owners):
-        severity: Severity = "warning" if falls_short(ended, bounds.outcome) else "info"
+        severity: Severity = "warning" if ended.word in {"not learned", "diverged"} else "info"
         words = (
             "If they are meant to stay as they are, switch their requires_grad off, which also saves "
             "their gradient; if not, give them to the optimiser."
