@@ -14,7 +14,9 @@ UNDETERMINED = {"one_sample_at_a_time", "black_borders_and_a_loss_of_their_own"}
 def test_nothing_is_found(name):
     recording = HEALTHY[name]()
     diagnosis = recording.diagnose()
-    assert diagnosis.findings == ()
+    # LRN008 only says that more steps would gain more
+    assert [found.code for found in diagnosis.findings if found.code != "LRN008"] == []
+    assert all(found.severity == "info" for found in diagnosis.findings)
     assert diagnosis.status == ("undetermined" if name in UNDETERMINED else "healthy")
     shares = [recording.last("dead_lately", layer) for layer in recording.layers("dead_lately")]
     assert max((share for share in shares if share is not None), default=0) < load_bounds().dead.share

@@ -50,7 +50,7 @@ def test_the_example_fires(rule):
     layer, code = blocks(rule)["fires"]
     diagnosis = run(code, f"{rule.name}.md")
     assert (rule.code, layer or None) in all_told(diagnosis)
-    assert diagnosis.status == ("healthy" if rule.severity == "info" else "faulty")
+    assert diagnosis.status in ({"healthy", "undetermined"} if rule.severity == "info" else {"faulty"})
 
 
 @pytest.mark.parametrize("rule", chosen(), ids=lambda rule: rule.name)

@@ -20,6 +20,7 @@ def test_select_and_ignore_by_prefix():
     assert [known.code for known in chosen(select=["INI", "lazy-training"], ignore=["INI003"])] == [
         "INI001",
         "INI002",
+        "INI004",
         "INI005",
         "LRN009",
     ]

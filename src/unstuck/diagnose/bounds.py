@@ -33,6 +33,8 @@ class SignalBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fades: float
     collapsed: float
     saturated: float
+    gain: float
+    far_start: float
     slope: float
 
 
@@ -61,6 +63,9 @@ class OutputBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     beyond: float
     soft_label: float
     labels_seen: int
+    far: float
+    mixed: float
+    summed: float
 
 
 class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +75,7 @@ class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     times: float
     crawl: float
     slow: float
+    still: float
     lazy: float
 
 
@@ -81,6 +87,25 @@ class DataBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     centred: float
     answer: float
     same: float
+    batches: int
+    runs: float
+    jump: float
+    permuted: float
+    dropped: float
+
+
+class StepBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When what stands between gradient and weights takes the steps away."""
+
+    clipped: float
+    always: float
+    ended: float
+    idle: float
+    shrunk: float
+    epsilon: float
+    part: float
+    momentum: float
+    surely: float
 
 
 class DeadBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,6 +149,7 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output: OutputBounds
     rate: RateBounds
     data: DataBounds
+    steps: StepBounds
     dead: DeadBounds
     lottery: LotteryBounds
     growth: GrowthBounds

@@ -60,6 +60,13 @@ def unproven(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> bool:
     return ended.word == "unknown" and trace.steps >= bounds.few_steps
 
 
+def falls_short(ended: Outcome, bounds: OutcomeBounds) -> bool:
+    """Whether much is left to learn: not learned, diverged, or hardly better than the best constant."""
+    return ended.word in {"not learned", "diverged"} or (
+        ended.word == "learned" and ended.fraction > bounds.well_learned
+    )
+
+
 def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Word, str]:  # noqa: PLR0911  (one return for each way to end)
     final, baseline = ended.final, ended.baseline
     met = _goal_met(trace)
@@ -73,6 +80,8 @@ def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Wor
     if math.isnan(final) or math.isnan(baseline):
         missing = "no loss was measured" if math.isnan(final) else "the best constant prediction is not known"
         return "unknown", missing
+    if baseline < 0 and trace.meta.kind == "torch":  # computed there, from losses that are never negative
+        return "unknown", f"the loss was multiplied by a negative number: {compared}"
     if final - baseline < -(1 - bounds.learned) * abs(baseline):
         return "learned", compared
     if trace.meta.examined:

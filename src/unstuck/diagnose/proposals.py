@@ -47,6 +47,10 @@ def _fading(_finding: Finding, trace: Recording) -> list[Treatment]:
     return [_fitting_init(trace), other]
 
 
+def _growing(_finding: Finding, trace: Recording) -> list[Treatment]:
+    return [_fitting_init(trace), Treatment("insert", "batch_norm")]
+
+
 def _saturated(finding: Finding, trace: Recording) -> list[Treatment]:
     init, data = _fitting_init(trace), Treatment("data", "standardise")
     if finding.step > 0:
@@ -126,6 +130,7 @@ _DEPENDS: Final[dict[str, Callable[[Finding, Recording], list[Treatment]]]] = {
     "INI001": _start,
     "INI002": _start,
     "INI003": _fading,
+    "INI004": _growing,
     "GRD001": _fading,
     "GRD002": _exploding,
     "GRD003": _no_gradient,
@@ -142,6 +147,16 @@ _DEPENDS: Final[dict[str, Callable[[Finding, Recording], list[Treatment]]]] = {
 _FIXED: Final = {
     # what the probes tried, and half of it on a log scale: over a whole run the first may be too much
     "INI005": [Treatment("draws", "independent")],
+    "GRD007": [Treatment("clip", "off"), Treatment("clip")],
+    "ACT004": [Treatment("insert", "relu")],
+    "NRM001": [Treatment("dropout", "0.2")],
+    "LRN004": [Treatment("schedule", "constant")],
+    "LRN010": [Treatment("optimizer", "no_decay")],
+    "LRN011": [Treatment("optimizer", "default")],
+    "OUT008": [Treatment("target", "standardise")],
+    "OUT009": [Treatment("loss", "negated")],
+    "OUT012": [Treatment("loss", "mean"), Treatment("lr", factor=0.1)],
+    "DAT006": [Treatment("order", "shuffle")],
     "OUT001": [Treatment("output", "linear")],
     "LRN001": [Treatment("lr", factor=0.1), Treatment("lr", factor=0.3)],
     "LRN002": [Treatment("lr", factor=10.0), Treatment("lr", factor=3.0)],

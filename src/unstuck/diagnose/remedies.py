@@ -24,6 +24,8 @@ Kind = Literal[
     "layer",
     "zero_grad",
     "draws",
+    "schedule",
+    "dropout",
 ]
 
 SCHEMES: Final = (
@@ -57,9 +59,17 @@ _VALUES: Final[dict[Kind, dict[str, str]]] = {
     "loss": {
         "cross_entropy": "train with cross entropy on the scores instead of the present loss",
         "bce_with_logits": "train with binary cross entropy on the scores instead of the present loss",
+        "mean": "take the mean over the samples instead of their sum",
+        "negated": "train with the loss times -1",
     },
-    "insert": {"batch_norm": "insert a batch normalisation before every hidden activation"},
-    "order": {"reshuffled": "shuffle the samples with another seed, which should change nothing"},
+    "insert": {
+        "batch_norm": "insert a batch normalisation before every hidden activation",
+        "relu": "insert a ReLU after every weight layer but the last",
+    },
+    "order": {
+        "reshuffled": "shuffle the samples with another seed, which should change nothing",
+        "shuffle": "deal the samples anew in every epoch instead of in a fixed order",
+    },
     "output": {
         "remove_softmax": "leave out the softmax before the loss, which applies its own",
         "remove_sigmoid": "leave out the sigmoid before the loss, which applies its own",
@@ -71,15 +81,21 @@ _VALUES: Final[dict[Kind, dict[str, str]]] = {
         "same_shape": "give the targets the shape of the predictions",
         "from_zero": "number the classes from 0",
         "zero_one": "code the targets as 0 and 1",
+        "standardise": "shift and scale the targets to mean 0 and standard deviation 1",
     },
     "optimizer": {
         "add_parameters": "give the optimiser the parameters that it lacks",
         "unfreeze": "train the frozen layers too",
+        "default": "give the optimiser its usual numbers at the present learning rate",
+        "no_decay": "train without weight decay",
     },
     "draws": {
         "independent": "draw all weights from one random stream that is seeded once for the whole network",
     },
     "layer": {"make_once": "create the layer once, where the model is made, and use it in every pass"},
+    "clip": {"off": "leave the gradients as they are"},
+    "schedule": {"constant": "keep the learning rate as it is at its largest"},
+    "dropout": {"0.2": "set a fifth of the numbers to 0 instead of nearly all"},
 }
 _CHANGES: Final[dict[Kind, str]] = {"zero_grad": "clear the gradients before every backward pass"}
 """Treatments without a value."""
@@ -107,7 +123,7 @@ class Treatment(msgspec.Struct, frozen=True):
         """The id that `parse` reads."""
         if self.kind == "lr":
             return f"lr*{self.factor:g}"
-        if self.kind == "clip":
+        if self.kind == "clip" and not self.value:
             return f"clip={self.factor:g}"
         if self.kind in _CHANGES:
             return self.kind
@@ -129,7 +145,7 @@ class Treatment(msgspec.Struct, frozen=True):
         if self.kind == "activation":
             where = "every hidden activation" if self.target is None else f"the activation {self.target}"
             return f"replace {where} by {self.value}"
-        if self.kind == "clip":
+        if self.kind == "clip" and not self.value:
             return f"scale gradients down to a norm of {self.factor:g} where it is larger"
         if self.kind in _CHANGES:
             return _CHANGES[self.kind]
@@ -146,8 +162,9 @@ def parse(text: str) -> Treatment:
 
     Args:
         text: `init=SCHEME[*GAIN][@TARGET]`, `lr*FACTOR`, `activation=NAME[@TARGET]`, `data=standardise`,
-            `data=-1..1`, `loss=cross_entropy`, `insert=batch_norm`, `order=reshuffled`, `clip=NORM`,
-            `zero_grad`, or what an output, target, optimizer or layer is to be (`output=remove_softmax`).
+            `data=-1..1`, `loss=cross_entropy`, `insert=batch_norm`, `order=shuffle`, `clip=NORM`,
+            `clip=off`, `zero_grad`, or what an output, target, optimizer, schedule, dropout or layer is to be
+            (`output=remove_softmax`).
 
     Returns:
         The treatment; `str` of it is the id in its normal form.
@@ -174,7 +191,7 @@ def parse(text: str) -> Treatment:
         return Treatment("activation", found, target=target or None)
     if text == "zero_grad":
         return Treatment("zero_grad")
-    if equals and kind == "clip":
+    if equals and kind == "clip" and value != "off":
         return Treatment("clip", factor=_positive(text, value))
     for known, values in _VALUES.items():
         if equals and kind == known:
@@ -184,8 +201,8 @@ def parse(text: str) -> Treatment:
     raise UnstuckError(
         f"treatment {text!r}: expected init=SCHEME[*GAIN][@LAYER], lr*FACTOR, activation=NAME, "
         "data=standardise, "
-        "data=-1..1, loss=cross_entropy, insert=batch_norm, order=reshuffled, clip=NORM, zero_grad, "
-        "or one of output=..., target=..., optimizer=..., draws=..., layer=..."
+        "data=-1..1, loss=cross_entropy, insert=batch_norm, order=shuffle, clip=NORM, zero_grad, "
+        "or one of output=..., target=..., optimizer=..., schedule=..., dropout=..., draws=..., layer=..."
     )
 
 

@@ -16,10 +16,17 @@ _USUAL_RIVAL: dict[Kind, str] = {
     "order": "lr*0.1",
     "output": "lr*0.1",
     "draws": "lr*10",
+    "clip": "lr*10",
+    "schedule": "lr*10",
+    "dropout": "lr*0.1",
+    "target": "lr*10",
+    "optimizer": "lr*10",
 }
 """Where only one cause was found: what the next best guess would try. A bad start and badly scaled data look
 like steps too small, steps too small and a bad activation like a bad start, bad order and an output that dies
-like large steps, equal neurons like steps too small."""
+like large steps, equal neurons like steps too small. So do a gradient that is cut, a
+schedule that ends early, targets far off and a decay or epsilon too large; noise from dropout looks like
+large steps."""
 
 
 class Proposal(NamedTuple):

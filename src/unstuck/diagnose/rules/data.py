@@ -38,6 +38,7 @@ def _first_layers(trace: Recording) -> list[Node]:
         "LRN002": "any",
         "GRD001": "any",
         "GRD002": "any",
+        "INI004": "any",
         "GRD003": "lasting",
         "GRD004": "any",
         "ACT003": "any",

@@ -158,6 +158,9 @@ def _single_zero(trace: Recording, node: Node) -> Finding:
         "ACT005": "from",
         "GRD001": "up to",
         "GRD002": "any",
+        "GRD003": "lasting",
+        "ACT002": "any",
+        "LRN001": "any",
         "OUT010": "any",
     },
 )
@@ -200,6 +203,9 @@ def _all_alike(trace: Recording, node: Node, bounds: Bounds) -> Finding | None:
             return None  # a zero layer parts too unless others are zero: INI001 knows
         seen = bool(gradients.size)
         return _alike_finding(trace, node, "error" if seen else "warning", 0.9 if seen else 0.6, bounds)
+    if not gradients.size and not zero and not moved and remain:
+        # copies that get no gradient: what follows is constant for them, such as a normalisation over units
+        return _alike_finding(trace, node, "error", 0.85, bounds)
     if not moved or not gradients.size or not remain:
         return None  # without a gradient nothing can part them: that is GRD003's; parted: it healed
     return _alike_finding(trace, node, "error", 0.99, bounds)

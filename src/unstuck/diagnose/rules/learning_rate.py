@@ -160,18 +160,18 @@ def _calm(trace: Recording, step: int, bounds: Bounds) -> bool:
     "LRN002",
     "learning-rate-too-low",
     severity="warning",
-    needs=("probe.start", "probe.same", "probe.high", "probe.low"),
+    needs=("loss",),
     explains={"OUT010": "any"},
     from_step_0=False,
 )
 def learning_rate_too_low(trace: Recording, bounds: Bounds) -> list[Finding]:
     """The loss is far from its floor, moves slowly, and falls several times as fast at ten times the rate."""
-    taken = _probes(trace)
-    if not taken:
-        raise NotChecked(_PROBES)
-    probes = taken[-1]
     if trace.meta.examined:
         raise NotChecked("a look before training is too short to call a rate slow")
+    taken = _probes(trace)
+    if not taken:
+        return _hardly_moved(trace, bounds)
+    probes = taken[-1]
     ended = outcome(trace, bounds.outcome)
     if ended.word in {"diverged", "unknown"} and trace.steps < bounds.outcome.few_steps:
         raise NotChecked(f"only {trace.steps} updates were seen; a slow beginning is no fault")
@@ -215,6 +215,48 @@ def learning_rate_too_low(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "layers "
                 "would still hardly move; and LRN001, which a tenth of the rate would improve: here it does "
                 "not."
+            ),
+        )
+    ]
+
+
+def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """Without probes: sound gradients, many steps, and no layer has moved by more than next to nothing."""
+    ended = outcome(trace, bounds.outcome)
+    if trace.steps < 5 * bounds.outcome.few_steps:
+        raise NotChecked(_PROBES)
+    if ended.word != "not learned" and not (
+        ended.word == "learned" and ended.fraction > bounds.outcome.well_learned
+    ):
+        return []
+    trained = [node for node in weight_layers(trace) if node.trainable and node.optimised is not False]
+    drifts = {node.name: trace.last("drift", node.name) for node in trained}
+    known = [drift for drift in drifts.values() if drift is not None and math.isfinite(drift)]
+    if not known or len(known) < len(drifts):
+        raise NotChecked(_PROBES)
+    driven = all(typical(trace, "grad_norm", node.name) > 0 for node in trained)
+    if not driven or max(known) > bounds.rate.still:
+        return []
+    most = max(drifts, key=lambda name: drifts[name] or 0.0)
+    return [
+        Finding(
+            code="LRN002",
+            name="learning-rate-too-low",
+            severity="warning",
+            layer=None,
+            step=max(trace.steps - 1, 0),
+            confidence=0.75,
+            summary=(
+                f"In {trace.steps} steps no layer moved by more than {max(known):.1g} of its weights "
+                f"({most}), "
+                f"though all get a gradient, and {ended.because}."
+            ),
+            evidence=tuple(
+                Evidence("drift", drift, "<=", bounds.rate.still, name) for name, drift in drifts.items()
+            ),
+            rival=(
+                "GRD001 vanishing-gradient: then the last layers move and the first do not; here none does. "
+                "Probes at ten times the rate would make it sure."
             ),
         )
     ]

@@ -265,6 +265,8 @@ def _follow(loss: Loss, path: tuple[Any, ...]) -> None:
                 loss.plain = False
             else:
                 loss.factors.append((name == "Div", other))
+        elif name == "Neg":
+            loss.factors.append((False, -1.0))
         elif name == "Mean" and loss.reduction == "none":
             loss.reduction = "mean"
         elif name == "Sum" and loss.reduction == "none":

@@ -1,0 +1,181 @@
+"""Rules on where a training is driven: away from its goal, or towards targets of another size."""
+
+import math
+from typing import Final
+
+import numpy as np
+
+from unstuck.diagnose.bounds import Bounds
+from unstuck.diagnose.finding import Evidence, Finding
+from unstuck.diagnose.measured import output_layer
+from unstuck.diagnose.outcome import constant_loss, outcome
+from unstuck.diagnose.paths import classes, loss_name
+from unstuck.diagnose.registry import NotChecked, rule
+from unstuck.trace.recording import Recording
+
+_NEVER_NEGATIVE: Final = frozenset(
+    {"CrossEntropyLoss", "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BCEWithLogitsLoss"}
+)
+"""Losses that are 0 or more, whatever the answers (binary cross entropy: for targets in 0..1)."""
+_DISTANCES: Final = frozenset({"MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"})
+
+
+@rule(
+    "OUT009",
+    "flipped-sign",
+    severity="error",
+    needs=("loss",),
+    explains={
+        "LRN001": "any",
+        "LRN002": "any",
+        "GRD002": "any",
+        "GRD003": "any",
+        "GRD004": "any",
+        "ACT002": "any",
+        "ACT003": "any",
+        "ACT005": "any",
+        "OUT010": "any",
+    },
+    from_step_0=False,
+)
+def flipped_sign(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """The loss is driven the wrong way: it is maximised, or its sign was flipped before the backward pass."""
+    loss = loss_name(trace)
+    if not loss:
+        raise NotChecked("it is not known which loss was used")
+    losses = trace.series("loss").values
+    finite = losses[np.isfinite(losses)]
+    if finite.size < 3:
+        raise NotChecked("it needs three finite losses at least")
+    if loss not in _NEVER_NEGATIVE or outcome(trace, bounds.outcome).word == "learned":
+        return []
+    output = output_layer(trace)
+    if output is None or not output.trainable or output.optimised is False:
+        return []  # somebody else's network judges: what is trained may well be meant to make its loss worse
+    if loss == "BCEWithLogitsLoss" and not _within(trace, 0.0, 1.0):
+        return []
+    rises = trace.meta.optimizer_options.get("maximize") == 1 and finite[-1] > max(finite[0], 0.0)
+    negative = _negated(trace) and bool((finite < 0).all()) and finite[-1] < finite[0]
+    if not (rises or negative) or not _gets_worse(trace):
+        return []
+    how = (
+        f"The optimiser maximises: {loss} rises from {finite[0]:.3g} to {finite[-1]:.3g}."
+        if rises
+        else f"{loss} cannot be negative, but the backward pass began with {finite[0]:.3g} and falls to "
+        f"{finite[-1]:.3g}: its sign was flipped, and the answers get worse with every step."
+    )
+    return [
+        Finding(
+            code="OUT009",
+            name="flipped-sign",
+            severity="error",
+            layer=None,
+            step=0,
+            confidence=0.95,
+            summary=f"{how} Minimise the loss as it is.",
+            evidence=(Evidence("loss", float(finite[-1]), ">" if rises else "<", 0.0),),
+            rival=(
+                "LRN001 learning-rate-too-high: then a smaller rate helps; here it only goes wrong more "
+                "slowly."
+            ),
+        )
+    ]
+
+
+def _negated(trace: Recording) -> bool:
+    """Whether this loss alone was multiplied by a negative number; own loops tell nothing but its value."""
+    best = trace.series("baseline_loss").values
+    if trace.meta.kind == "torch":  # where further terms or weights of samples come in, it is not measured
+        return bool(best.size) and bool((best < 0).all())
+    return True
+
+
+def _within(trace: Recording, low: float, high: float) -> bool:
+    least, most = trace.first("target.min"), trace.first("target.max")
+    return least is not None and most is not None and low <= least and most <= high
+
+
+def _gets_worse(trace: Recording) -> bool:
+    """Whether what is left of the answers' quality agrees: no better than guessing, or far out of range."""
+    hits = trace.series("accuracy").values
+    if hits.size:
+        guessing = min(max(float(np.mean(hits[:3])), 1 / max(classes(trace), 2)), 0.5)
+        facts = trace.structure.loss_facts
+        seen = 3 * (facts.target_shape[0] if facts is not None and facts.target_shape else 1)
+        return float(np.mean(hits[-3:])) <= guessing + 2 * math.sqrt(guessing * (1 - guessing) / seen)
+    low, high = trace.series("output.min").values, trace.series("output.max").values
+    if not low.size or not high.size:
+        return True
+    reach = max(abs(trace.first("target.min") or 0.0), abs(trace.first("target.max") or 0.0), 1e-12)
+    return not max(abs(float(low[-1])), abs(float(high[-1]))) <= reach
+
+
+@rule(
+    "OUT008",
+    "unscaled-target",
+    severity="warning",
+    needs=("target.mean", "target.std", "output.min", "output.max"),
+    explains={
+        "OUT010": "any",
+        "LRN001": "any",
+        "LRN002": "any",
+        "GRD002": "any",
+        "GRD004": "any",
+        "ACT002": "any",
+        "ACT003": "any",
+        "ACT005": "any",
+    },
+)
+def unscaled_target(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """Targets lie far from where the network's answers start, and it does not get there."""
+    loss = loss_name(trace)
+    if not loss:
+        raise NotChecked("it is not known which loss was used")
+    if loss not in _DISTANCES or outcome(trace, bounds.outcome).word not in {"not learned", "diverged"}:
+        return []
+    mean, spread = _median(trace, "target.mean"), _median(trace, "target.std")
+    reach = max(abs(trace.first("output.min") or 0.0), abs(trace.first("output.max") or 0.0), 1.0)
+    size = math.hypot(mean, spread)
+    if not size > bounds.output.far * reach:
+        return []
+    baseline = constant_loss(trace)
+    first = trace.first("loss")
+    apart = first is not None and baseline > 0 and first > baseline
+    return [
+        Finding(
+            code="OUT008",
+            name="unscaled-target",
+            severity="warning",
+            layer=None,
+            step=0,
+            confidence=0.9,
+            summary=(
+                f"The targets have mean {mean:.4g} and standard deviation {spread:.3g}; the answers start "
+                "within "
+                f"{reach:.2g} of 0."
+                + (
+                    f" The loss starts at {first / baseline:.3g} times that of the mean itself."
+                    if apart and first is not None
+                    else ""
+                )
+                + " Subtract the mean, divide by the standard deviation, and undo it when you predict."
+            ),
+            evidence=(
+                Evidence("target.mean", mean),
+                Evidence(
+                    "target.std", spread, ">", bounds.output.far * reach if spread > abs(mean) else None
+                ),
+            ),
+            rival=(
+                "LRN002 learning-rate-too-low: a higher rate gets to the mean sooner, but the gradient's "
+                "size stays "
+                "that of the targets."
+            ),
+        )
+    ]
+
+
+def _median(trace: Recording, quantity: str) -> float:
+    values = trace.series(quantity).values
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else math.nan

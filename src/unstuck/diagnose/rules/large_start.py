@@ -1,0 +1,104 @@
+"""The rule on a start with weights far too large: answers far out of range before the first update."""
+
+import math
+
+import numpy as np
+
+from unstuck.diagnose.bounds import Bounds
+from unstuck.diagnose.finding import Evidence, Finding
+from unstuck.diagnose.measured import activation_place, names, weight_layers
+from unstuck.diagnose.outcome import constant_loss, outcome
+from unstuck.diagnose.registry import rule
+from unstuck.trace.recording import Recording
+from unstuck.trace.structure import NORMALISING, Node
+
+
+@rule(
+    "INI004",
+    "signal-grows",
+    severity="warning",
+    needs=("weight_norm", "loss"),
+    explains={
+        "ACT001": "any",
+        "ACT002": "any",
+        "ACT003": "any",
+        "GRD001": "any",
+        "GRD002": "any",
+        "GRD004": "any",
+        "LRN001": "any",
+        "LRN002": "any",
+        "OUT010": "any",
+    },
+)
+def signal_grows(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """The weights start so large that every layer makes the signal several times larger, or saturates."""
+    if outcome(trace, bounds.outcome).word not in {"not learned", "diverged"}:
+        return []
+    gains = _gains(trace)
+    if not gains:
+        return []
+    usual = math.exp(float(np.mean(np.log(list(gains.values())))))
+    if usual < bounds.signal.gain:
+        return []
+    first, baseline = _first_loss(trace), constant_loss(trace)
+    far = first > bounds.signal.far_start * baseline > 0
+    ends = [node for node in weight_layers(trace) if _saturated(trace, node) > bounds.signal.saturated]
+    if not far and not ends:
+        return []
+    worst = max(gains, key=lambda name: gains[name])
+    node = trace.structure.node(worst)
+    seen = (
+        f"the loss starts at {first:.3g}, where the best constant answer has {baseline:.3g}"
+        if far
+        else f"{names(ends)} starts at the ends of its activation"
+    )
+    return [
+        Finding(
+            code="INI004",
+            name="signal-grows",
+            severity="warning",
+            layer=worst,
+            step=0,
+            confidence=0.85,
+            summary=(
+                f"The weights start so large that a layer makes its input {usual:.1f} times as large "
+                "(usual: 0.5 "
+                f"to 1.5; most in {worst}, {gains[worst]:.1f} times), and {seen}."
+            ),
+            evidence=(
+                Evidence("weight_norm", trace.first("weight_norm", worst), layer=worst),
+                Evidence(
+                    "loss", first, ">" if far else "", bounds.signal.far_start * baseline if far else None
+                ),
+            ),
+            rival=(
+                "LRN001 learning-rate-too-high: there the start is sound and the first steps spoil it; "
+                "this was "
+                "measured before any step."
+            ),
+            location=node.location if node is not None else None,
+        )
+    ]
+
+
+def _gains(trace: Recording) -> dict[str, float]:
+    """By how much a layer makes inputs of no special direction larger: |W| / sqrt(units).
+
+    Layers whose size a normalisation takes out again are left out.
+    """
+    found: dict[str, float] = {}
+    for node in weight_layers(trace):
+        after = next(trace.structure.after(node.name), None)
+        norm = trace.first("weight_norm", node.name)
+        if norm and math.isfinite(norm) and not (after is not None and after.type in NORMALISING):
+            found[node.name] = norm / math.sqrt(node.units)
+    return found
+
+
+def _first_loss(trace: Recording) -> float:
+    values = [trace.first(name) for name in ("full_loss", "loss")]
+    return next((value for value in values if value is not None and math.isfinite(value)), math.nan)
+
+
+def _saturated(trace: Recording, node: Node) -> float:
+    return trace.first("saturated", activation_place(trace, node)) or 0.0

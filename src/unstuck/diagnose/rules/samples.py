@@ -1,0 +1,212 @@
+"""Rules on how samples come: in runs of one label, with labels that are not theirs, mixed with each other."""
+
+import math
+from typing import Final
+
+import numpy as np
+
+from unstuck.diagnose.bounds import Bounds
+from unstuck.diagnose.finding import Evidence, Finding
+from unstuck.diagnose.outcome import outcome
+from unstuck.diagnose.paths import loss_name
+from unstuck.diagnose.registry import NotChecked, Where, rule
+from unstuck.trace.recording import Recording, Series
+
+_NOTHING: Final[dict[str, Where]] = {"OUT010": "any", "LRN002": "any", "LRN001": "any", "ACT002": "any"}
+_SUMMED: Final[dict[str, Where]] = {
+    "LRN001": "any",
+    "GRD002": "any",
+    "GRD003": "lasting",
+    "ACT002": "any",
+    "ACT005": "any",
+    "OUT010": "any",
+}
+
+
+@rule(
+    "DAT006",
+    "unshuffled",
+    severity="warning",
+    needs=("target.mean", "target.std"),
+    explains=_NOTHING,
+    from_step_0=False,
+)
+def unshuffled(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """Batches differ in their targets far more than chance allows: samples come in runs of one kind."""
+    means, spreads = trace.series("target.mean"), trace.series("target.std")
+    facts = trace.structure.loss_facts
+    batch = facts.target_shape[0] if facts is not None and facts.target_shape else 0
+    known = np.isfinite(means.values)
+    if int(known.sum()) < bounds.data.batches or means.values.size != spreads.values.size or batch < 4:
+        raise NotChecked(f"it needs {bounds.data.batches} measured batches of four samples at least")
+    between = float(np.var(means.values[known], ddof=1))
+    within = float(np.mean(spreads.values[known] ** 2))
+    if not between + within > 0 or trace.meta.examined:
+        return []
+    share = between / (between + within)
+    ended = outcome(trace, bounds.outcome)
+    # shuffled batches differ by 1/batch of the variance, give or take its own chance
+    if share < bounds.data.runs or share < 4 / batch or ended.word == "learned":
+        return []
+    if loss_name(trace) == "MSELoss" and ended.final < bounds.outcome.learned * (between + within):
+        return []  # within a run of one kind a constant does well; over all of them the network does better
+    if _jumps(means, between) > bounds.data.jump:
+        return []  # batches of one kind each, but in no order: tasks, documents, images
+    wrong = trace.meta.task == "classification" or ended.word in {"not learned", "diverged"}
+    return [
+        Finding(
+            code="DAT006",
+            name="unshuffled",
+            severity="warning" if wrong else "info",
+            layer=None,
+            step=0,
+            confidence=0.9 if wrong else 0.6,
+            summary=(
+                f"{share:.0%} of the targets' variance lies between batches; shuffled batches of {batch} "
+                "would "
+                f"have about {1 / batch:.0%}. The samples come in runs of one kind, and the network learns "
+                "each "
+                "run and forgets the one before. Shuffle the samples (shuffle=True)."
+            ),
+            evidence=(Evidence("target.mean", share, ">=", bounds.data.runs),),
+            rival=(
+                "LRN001 learning-rate-too-high: a saw-toothed loss too; but here the batches themselves "
+                "differ."
+            ),
+        )
+    ]
+
+
+def _jumps(means: Series, variance: float) -> float:
+    """Squared difference of the targets' means of neighbouring batches / twice their variance.
+
+    1 where batches follow each other by chance (von Neumann, 1941), 0 where they change slowly; infinite
+    where no neighbours were measured.
+    """
+    next_to = np.diff(means.steps) == 1
+    steps = np.diff(means.values)[next_to]
+    steps = steps[np.isfinite(steps)]
+    return float(np.mean(steps**2)) / (2 * variance) if steps.size >= 3 else math.inf
+
+
+@rule(
+    "DAT004",
+    "misaligned-labels",
+    severity="error",
+    needs=("probe.permuted",),
+    explains=_NOTHING,
+    from_step_0=False,
+)
+def misaligned_labels(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """What is learned from the labels is no more than is learned from the same labels dealt out at random."""
+    ratio = trace.last("probe.permuted")
+    if ratio is None or not math.isfinite(ratio):
+        raise NotChecked("the fall of the loss with dealt-out labels was not measured")
+    ended = outcome(trace, bounds.outcome)
+    by_heart = trace.first("probe.overfit")
+    if by_heart is None or not math.isfinite(by_heart):
+        raise NotChecked("it was not measured whether one batch can be learned by heart")
+    if trace.meta.examined or ended.word != "not learned" or ratio < bounds.data.permuted:
+        return []
+    if by_heart > bounds.outcome.well_learned:
+        return []  # what cannot even learn one batch by heart has another fault
+    return [
+        Finding(
+            code="DAT004",
+            name="misaligned-labels",
+            severity="error",
+            layer=None,
+            step=0,
+            confidence=0.8,
+            summary=(
+                f"One batch can be learned by heart (to {by_heart:.0%} of its loss), the data cannot; and "
+                f"with the labels dealt out at random the loss falls {ratio:.2f} times as far as with the "
+                "given ones: the labels seem to have nothing to do with their inputs. Were inputs and labels "
+                "shuffled or sorted apart?"
+            ),
+            evidence=(
+                Evidence("probe.permuted", ratio, ">=", bounds.data.permuted),
+                Evidence("probe.overfit", by_heart, "<=", bounds.outcome.well_learned),
+            ),
+            rival=(
+                "LRN002 learning-rate-too-low and LRN001 learning-rate-too-high: then one batch cannot be "
+                "learned by heart either."
+            ),
+        )
+    ]
+
+
+@rule(
+    "OUT011",
+    "mixed-samples",
+    severity="error",
+    needs=("probe.mixing",),
+    explains={"OUT010": "any", "LRN002": "any", "LRN001": "any", "OUT002": "any"},
+)
+def mixed_samples(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """A sample's answer depends on other samples of its batch, though no normalisation explains it."""
+    mixing = trace.last("probe.mixing")
+    if mixing is None or not math.isfinite(mixing):
+        raise NotChecked("whether samples mix was not measured")
+    normalised = any("BatchNorm" in node.type for node in trace.structure.nodes)
+    ended = outcome(trace, bounds.outcome)
+    if mixing < bounds.output.mixed or normalised or ended.word == "learned":
+        return []
+    sure = ended.word in {"not learned", "diverged"} or trace.meta.examined
+    return [
+        Finding(
+            code="OUT011",
+            name="mixed-samples",
+            severity="error" if sure else "info",
+            layer=None,
+            step=0,
+            confidence=0.9 if sure else 0.6,
+            summary=(
+                f"Replacing one sample of the batch changes the answers for the others {mixing:.2g} times "
+                "as much "
+                "as its own. Somewhere axes are mixed up: a softmax over the batch (dim=0), a view or "
+                "reshape "
+                "where a transpose is meant."
+            ),
+            evidence=(Evidence("probe.mixing", mixing, ">=", bounds.output.mixed),),
+            rival="Batch normalisation mixes samples on purpose, and a little; there is none here.",
+        )
+    ]
+
+
+@rule(
+    "OUT012",
+    "summed-loss",
+    severity="warning",
+    needs=("probe.duplicate",),
+    explains=_SUMMED,
+)
+def summed_loss(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """Loss and gradient are sums over the batch: every step is as many times larger as it has samples."""
+    twice = trace.last("probe.duplicate")
+    if twice is None or not math.isfinite(twice):
+        raise NotChecked("the gradient of the doubled batch was not measured")
+    word = outcome(trace, bounds.outcome).word
+    if twice < bounds.output.summed or word not in {"not learned", "diverged"}:
+        return []
+    same, low = trace.first("probe.same"), trace.first("probe.low")
+    slower_is_better = same is not None and low is not None and low < same
+    if word != "diverged" and not slower_is_better:
+        return []  # many sum on purpose, with a rate to match: then something else is wrong
+    return [
+        Finding(
+            code="OUT012",
+            name="summed-loss",
+            severity="warning",
+            layer=None,
+            step=0,
+            confidence=0.85,
+            summary=(
+                f"With every sample twice in the batch the gradient is {twice:.2f} times as large: the "
+                "loss is a "
+                "sum over samples, so that the right learning rate falls with the batch size. Take the mean."
+            ),
+            evidence=(Evidence("probe.duplicate", twice, ">=", bounds.output.summed),),
+            rival="LRN001 learning-rate-too-high: a lower rate helps as well, until the batch size changes.",
+        )
+    ]

@@ -1,0 +1,315 @@
+"""Rules on what stands between the gradient and the weights: clipping, decay, schedule, epsilon, momentum."""
+
+import math
+from typing import Final
+
+import numpy as np
+
+from unstuck.diagnose.bounds import Bounds
+from unstuck.diagnose.finding import Evidence, Finding
+from unstuck.diagnose.measured import names, typical, weight_layers
+from unstuck.diagnose.outcome import falls_short, learning_curve, outcome
+from unstuck.diagnose.registry import NotChecked, Where, rule
+from unstuck.trace.recording import Recording
+from unstuck.trace.structure import Node
+
+_SCALED = frozenset({"Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta"})
+"""Optimisers whose steps are the same if all gradients are multiplied by one number."""
+_FIRST_STEP = _SCALED - {"Adadelta", "RAdam"}
+"""Those whose first step is about the learning rate (Adadelta's grows with eps, RAdam's begins unscaled)."""
+_FAILS: Final[dict[str, Where]] = {"OUT010": "any", "LRN002": "any", "DAT004": "any"}
+
+
+def _trained(trace: Recording) -> list[Node]:
+    return [node for node in weight_layers(trace) if node.trainable and node.optimised is not False]
+
+
+@rule(
+    "GRD007",
+    "clipping-always-on",
+    severity="warning",
+    needs=("clip_ratio",),
+    explains={"OUT010": "any", "LRN002": "any", "DAT004": "any"},
+    from_step_0=False,
+)
+def clipping_always_on(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """Nearly every gradient is cut to a small part of itself before the step, so that steps are tiny."""
+    ratios = trace.series("clip_ratio").values
+    ratios = ratios[np.isfinite(ratios)]
+    if ratios.size < 3:
+        raise NotChecked("it needs three measured steps at least")
+    if trace.meta.optimizer in _SCALED or not falls_short(outcome(trace, bounds.outcome), bounds.outcome):
+        return []
+    share, usual = float(np.mean(ratios < bounds.steps.clipped)), float(np.median(ratios))
+    moved = max((typical(trace, "update_ratio", node.name) for node in _trained(trace)), default=math.nan)
+    if share < bounds.steps.always or not moved < bounds.rate.slow:
+        return []
+    return [
+        Finding(
+            code="GRD007",
+            name="clipping-always-on",
+            severity="warning",
+            layer=None,
+            step=0,
+            confidence=0.9,
+            summary=(
+                f"In {share:.0%} of the measured steps the gradient was clipped to less than "
+                f"{bounds.steps.clipped:.0%} of its norm, usually to {usual:.1g} of it: no layer moves by "
+                "more "
+                f"than {moved:.1g} of its weights in a step. Clip at about the usual norm, or not at all."
+            ),
+            evidence=(
+                Evidence("clip_ratio", usual, "<", bounds.steps.clipped),
+                Evidence("update_ratio", moved, "<", bounds.rate.slow),
+            ),
+            rival="LRN002 learning-rate-too-low: here the rate is not small, the gradient is cut before it.",
+        )
+    ]
+
+
+@rule(
+    "LRN004",
+    "schedule-ends-early",
+    severity="warning",
+    needs=("lr", "loss"),
+    explains=_FAILS,
+    from_step_0=False,
+)
+def schedule_ends_early(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """The learning rate is next to nothing long before the end, and much is left to learn."""
+    rates = trace.series("lr")
+    known = np.isfinite(rates.values)
+    steps, values = rates.steps[known], rates.values[known]
+    if values.size < 3 or trace.steps < bounds.outcome.few_steps:
+        raise NotChecked("the learning rate was not seen over enough steps")
+    low = values <= bounds.steps.ended * values.max()
+    if not low[-1] or values.max() <= 0 or not falls_short(outcome(trace, bounds.outcome), bounds.outcome):
+        return []
+    away = np.flatnonzero(~low)
+    since = int(steps[away[-1] + 1]) if away.size else 0
+    idle = 1 - since / trace.steps
+    if idle < bounds.steps.idle:
+        return []
+    return [
+        Finding(
+            code="LRN004",
+            name="schedule-ends-early",
+            severity="warning",
+            layer=None,
+            step=since,
+            confidence=0.9,
+            summary=(
+                f"Since step {since} of {trace.steps} the learning rate is at most "
+                f"{values[low].max():.1g}, a "
+                f"{bounds.steps.ended:g} part of what it was ({values.max():.3g}), and "
+                f"{_ended(trace, bounds)}: "
+                f"{idle:.0%} of the steps change nothing. Let the schedule span the whole run."
+            ),
+            evidence=(Evidence("lr", float(values[-1]), "<=", bounds.steps.ended * float(values.max())),),
+            rival=(
+                "LRN002 learning-rate-too-low: there it is low from the start; here the schedule took it "
+                "away."
+            ),
+        )
+    ]
+
+
+def _ended(trace: Recording, bounds: Bounds) -> str:
+    return outcome(trace, bounds.outcome).because or "much is left to learn"
+
+
+@rule(
+    "LRN010",
+    "decay-dominates",
+    severity="warning",
+    needs=("weight_norm",),
+    explains={
+        "OUT010": "any",
+        "LRN002": "any",
+        "ACT005": "any",
+        "ACT002": "any",
+        "GRD001": "any",
+        "GRD003": "any",
+        "INI001": "any",
+    },
+    from_step_0=False,
+)
+def decay_dominates(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """Weight decay shrinks all weights to nearly nothing, faster than the gradient builds them up."""
+    decay = trace.meta.optimizer_options.get("weight_decay", 0.0)
+    if decay <= 0 or outcome(trace, bounds.outcome).word not in {"not learned", "diverged"}:
+        return []
+    left: dict[str, float] = {}
+    for node in _trained(trace):
+        start, end = trace.first("weight_norm", node.name), trace.last("weight_norm", node.name)
+        if start and end is not None and math.isfinite(end):
+            left[node.name] = end / start
+    if len(left) < max(1, len(_trained(trace)) / 2):
+        raise NotChecked("too few layers have weights that were measured")
+    usual = float(np.median(list(left.values())))
+    if usual > bounds.steps.shrunk or max(left.values()) >= 1:
+        return []
+    least = min(left, key=lambda name: left[name])
+    return [
+        Finding(
+            code="LRN010",
+            name="decay-dominates",
+            severity="warning",
+            layer=None,
+            step=max(trace.steps - 1, 0),
+            confidence=0.9,
+            summary=(
+                f"The weights shrank to {usual:.1g} of what they were ({least} to {left[least]:.1g}) under a "
+                f"weight decay of {decay:g}, and the training did not learn. A usual decay is 1e-4 to 1e-2."
+            ),
+            evidence=(Evidence("weight_norm", usual, "<=", bounds.steps.shrunk),),
+            rival="LRN001 learning-rate-too-high: large steps make weights larger; here all of them shrink.",
+        )
+    ]
+
+
+@rule(
+    "LRN011",
+    "odd-optimizer",
+    severity="warning",
+    needs=("update_norm", "lr"),
+    explains={"OUT010": "any", "LRN002": "any", "LRN001": "any", "ACT002": "any", "GRD002": "any"},
+    from_step_0=False,
+)
+def odd_optimizer(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """Epsilon or momentum has a value that makes the steps next to nothing, or wild."""
+    if not trace.meta.optimizer_options:
+        raise NotChecked("the optimiser's numbers are not known")
+    if not falls_short(outcome(trace, bounds.outcome), bounds.outcome):
+        return []
+    return _epsilon(trace, bounds) or _momentum(trace, bounds)
+
+
+def _epsilon(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """A first step of Adam moves every weight by the learning rate, unless epsilon is in the way."""
+    eps = trace.meta.optimizer_options.get("eps", 0.0)
+    rate = trace.first("lr")
+    if trace.meta.optimizer not in _FIRST_STEP or not rate or eps < bounds.steps.epsilon:
+        return []
+    sizes: dict[str, float] = {}
+    for node in _trained(trace):
+        update, count = trace.first("update_norm", node.name), math.prod(node.parameters["weight"])
+        if update and math.isfinite(update) and (trace.first("grad_norm", node.name) or 0.0) > 0:
+            sizes[node.name] = update / math.sqrt(count) / rate
+    if not sizes or max(sizes.values()) > bounds.steps.part:
+        return []
+    largest = max(sizes, key=lambda name: sizes[name])
+    return [
+        _odd(
+            f"{trace.meta.optimizer}'s eps is {eps:g} (usual: 1e-8). It is added to the gradient's size "
+            "and is "
+            f"larger than it: the first step moved the weights of {largest} by {sizes[largest]:.1g} of the "
+            "learning rate, which should be about 1.",
+            Evidence("update_norm", sizes[largest], "<=", bounds.steps.part, largest),
+            "LRN002 learning-rate-too-low: here the rate is usual, and eps takes it away.",
+        )
+    ]
+
+
+def _momentum(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """The steps of momentum m add up over 1 / (1 - m) of them."""
+    momentum = trace.meta.optimizer_options.get("momentum", 0.0)
+    if trace.meta.optimizer != "SGD" or not bounds.steps.momentum <= momentum:
+        return []
+    reach = 1 / (1 - momentum) if momentum < 1 else math.inf
+    return [
+        _odd(
+            f"A momentum of {momentum:g} adds up {reach:.0f} steps: the true learning rate is {reach:.0f} "
+            "times "
+            "the one that is set, and it answers to a change only after as many steps. Usual is 0.9.",
+            Evidence("lr", trace.first("lr")),
+            "LRN001 learning-rate-too-high: a tenth of the rate helps as well; but it is not the rate "
+            "that is odd.",
+        )
+    ]
+
+
+def _odd(summary: str, evidence: Evidence, rival: str) -> Finding:
+    return Finding("LRN011", "odd-optimizer", "warning", None, 0, 0.85, summary, (evidence,), rival)
+
+
+@rule(
+    "LRN008",
+    "stopped-early",
+    severity="info",
+    needs=("loss",),
+    from_step_0=False,
+)
+def stopped_early(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """The loss was still falling steadily when the training ended, and much was left to learn."""
+    curve = learning_curve(trace)
+    ended = outcome(trace, bounds.outcome)
+    if curve.values.size < 8 or trace.steps < 5 * bounds.outcome.few_steps:
+        raise NotChecked("too few steps were seen to tell a trend")
+    if ended.word != "learned" or not falls_short(ended, bounds.outcome):
+        return []
+    late = curve.steps >= trace.steps / 2
+    steps, values = curve.steps[late].astype(float), curve.values[late]
+    if steps.size < 4 or not np.isfinite(values).all():
+        return []
+    slope, error = _slope(steps, values)
+    gain = -slope * (steps[-1] - steps[0])
+    if not -slope > bounds.steps.surely * error or gain < bounds.rate.gain * abs(ended.final):
+        return []
+    more = ended.final / -slope
+    return [
+        Finding(
+            code="LRN008",
+            name="stopped-early",
+            severity="info",
+            layer=None,
+            step=max(trace.steps - 1, 0),
+            confidence=0.8,
+            summary=(
+                f"The loss was still falling at the end: by {gain:.2g} over the second half, to "
+                f"{ended.final:.3g}. "
+                f"At this pace it would need about {more:.0f} further steps at least; train longer, or "
+                "faster."
+            ),
+            evidence=(Evidence("loss", ended.final),),
+            rival="LRN002 learning-rate-too-low: then ten times the rate falls several times as fast.",
+        )
+    ]
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Of the straight line through points, and its standard error."""
+    centred = x - x.mean()
+    spread = float((centred**2).sum())
+    slope = float((centred * y).sum()) / spread
+    rest = y - y.mean() - slope * centred
+    return slope, math.sqrt(float((rest**2).sum()) / max(x.size - 2, 1) / spread)
+
+
+@rule("LRN012", "few-updates", severity="info", needs=("loss",), explains=_FAILS, from_step_0=False)
+def few_updates(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """A handful of updates is all there was: too few for any network to learn."""
+    if trace.meta.examined or trace.steps >= bounds.outcome.few_steps:
+        return []
+    if not trace.meta.complete or trace.steps < 1:
+        raise NotChecked("the training was cut off")
+    if trace.steps < 2 or outcome(trace, bounds.outcome).word == "learned":
+        return []
+    layers = _trained(trace)
+    return [
+        Finding(
+            code="LRN012",
+            name="few-updates",
+            severity="info",
+            layer=None,
+            step=max(trace.steps - 1, 0),
+            confidence=0.9,
+            summary=(
+                f"Only {trace.steps} updates were made of "
+                f"{names(layers[:3])}{' and others' if len(layers) > 3 else ''}: "
+                "nothing can be said of them yet. Smaller batches or more epochs give more updates."
+            ),
+            evidence=(Evidence("loss", trace.last("loss")),),
+            rival="LRN002 learning-rate-too-low: with so few steps even a good rate gets nowhere.",
+        )
+    ]

@@ -1,0 +1,153 @@
+import math
+
+import numpy as np
+import pytest
+
+from traces import facts, linear, op, recorded, told
+from unstuck.diagnose.bounds import load_bounds
+from unstuck.diagnose.diagnosis import diagnose
+from unstuck.diagnose.registry import NotChecked
+from unstuck.diagnose.rules.samples import misaligned_labels, mixed_samples, summed_loss, unshuffled
+
+BOUNDS = load_bounds()
+LEARNED = {"start": 2.3, "final": 0.4, "baseline": 2.3}
+STUCK = {"start": 2.3, "final": 2.3, "baseline": 2.3}
+DIVERGED = {"start": 2.3, "final": 1e5, "baseline": 2.3}
+OPEN = {"start": 2.3, "final": 1.0}
+
+
+def run_of(ended=STUCK, loss="CrossEntropyLoss", batch=32, norm="Tanh", **network):
+    nodes = [linear("fc1", "input"), op("mid", norm, "fc1"), linear("fc2", "mid")]
+    run = recorded(nodes, loss, facts("fc2", given=(batch, 10), wanted=(batch,)), **ended, **network)
+    run.meta.task = "classification" if loss == "CrossEntropyLoss" else "regression"
+    return run
+
+
+# ---- DAT006 unshuffled
+
+
+def batches(means, spread=0.5, steps=None, **more):
+    run = run_of(**more)
+    for step, mean in zip(steps or range(len(means)), means, strict=True):
+        run.add_row(step, "", {"target.mean": mean, "target.std": spread})
+    return run
+
+
+SORTED = [float(step // 4) for step in range(40)]
+
+
+def test_labels_that_come_in_runs():
+    for ended in (STUCK, OPEN):
+        run = batches(SORTED, ended=ended)
+        assert told(unshuffled(run, BOUNDS)) == [("DAT006", "warning", None)]
+        assert [one.id for one in diagnose(run).findings[0].treatments] == ["order=shuffle"]
+    regression = batches(SORTED, ended=OPEN, loss="SmoothL1Loss")
+    assert told(unshuffled(regression, BOUNDS)) == [("DAT006", "info", None)]
+
+
+def test_shuffled_batches():
+    rng = np.random.default_rng(0)
+    for batch in (4, 8, 32):
+        labels = rng.integers(0, 10, (40, batch))
+        run = batches(list(labels.mean(axis=1)), float(labels.std()), batch=batch)
+        assert unshuffled(run, BOUNDS) == []
+    assert unshuffled(batches([4.5] * 40), BOUNDS) == []  # the same batch, or all of the data
+    assert unshuffled(batches([4.5] * 40, 0.0), BOUNDS) == []
+    assert unshuffled(batches(SORTED, ended=LEARNED), BOUNDS) == []
+
+
+def test_batches_of_one_kind_in_no_order():
+    kinds = [float(kind) for kind in np.random.default_rng(0).integers(0, 10, 40)]
+    assert unshuffled(batches(kinds), BOUNDS) == []
+    assert unshuffled(batches([0.0, 1.0] * 20, 0.0), BOUNDS) == []  # two kinds in turn
+    assert unshuffled(batches(SORTED[::4], steps=range(0, 40, 4)), BOUNDS) == []  # no neighbours were seen
+
+
+def test_a_time_series_in_its_own_order_that_is_learned():
+    waves = list(np.sin(np.arange(40) / 4))
+    fits = {"start": 0.5, "final": 0.02, "baseline": 0.01}  # worse than each batch's own mean, good over all
+    assert unshuffled(batches(waves, 0.1, loss="MSELoss", ended=fits), BOUNDS) == []
+    fails = fits | {"final": 0.5}
+    assert told(unshuffled(batches(waves, 0.1, loss="MSELoss", ended=fails), BOUNDS)) == [
+        ("DAT006", "warning", None)
+    ]
+
+
+def test_batches_that_tell_nothing():
+    for unclear in (batches(SORTED[:5]), batches(SORTED, batch=2), batches([math.nan] * 40)):
+        with pytest.raises(NotChecked, match="6 measured"):
+            unshuffled(unclear, BOUNDS)
+
+
+# ---- DAT004 misaligned-labels
+
+
+def dealt(permuted, overfit=0.1, **more):
+    run = run_of(**more)
+    run.add_row(0, "", {"probe.permuted": permuted, "probe.overfit": overfit})
+    return run
+
+
+def test_labels_that_are_learned_like_random_ones():
+    assert told(misaligned_labels(dealt(1.0), BOUNDS)) == [("DAT004", "error", None)]
+
+
+def test_labels_that_are_not_at_fault():
+    assert misaligned_labels(dealt(0.6), BOUNDS) == []
+    assert misaligned_labels(dealt(1.0, ended=LEARNED), BOUNDS) == []
+    assert misaligned_labels(dealt(1.0, ended=OPEN), BOUNDS) == []
+    assert misaligned_labels(dealt(1.0, ended=DIVERGED), BOUNDS) == []
+    assert misaligned_labels(dealt(1.0, overfit=0.95), BOUNDS) == []  # the rate, the start, dead units...
+    for unclear in (dealt(math.nan), dealt(1.0, overfit=math.nan)):
+        with pytest.raises(NotChecked):
+            misaligned_labels(unclear, BOUNDS)
+
+
+# ---- OUT011 mixed-samples
+
+
+def mixed(share, **more):
+    run = run_of(**more)
+    run.add(0, "", "probe.mixing", share)
+    return run
+
+
+def test_answers_that_depend_on_other_samples():
+    assert told(mixed_samples(mixed(1.5), BOUNDS)) == [("OUT011", "error", None)]
+    assert told(mixed_samples(mixed(1.5, ended=OPEN), BOUNDS)) == [("OUT011", "info", None)]
+    before_training = mixed(1.5, ended=OPEN)
+    before_training.meta.examined = True
+    assert told(mixed_samples(before_training, BOUNDS)) == [("OUT011", "error", None)]
+
+
+def test_samples_that_are_apart_or_mixed_on_purpose():
+    assert mixed_samples(mixed(1e-6), BOUNDS) == []
+    assert mixed_samples(mixed(1.5, norm="BatchNorm1d"), BOUNDS) == []
+    assert mixed_samples(mixed(1.5, ended=LEARNED), BOUNDS) == []
+    with pytest.raises(NotChecked, match="mix"):
+        mixed_samples(mixed(math.nan), BOUNDS)
+
+
+# ---- OUT012 summed-loss
+
+
+def twice(ratio, same=2.0, low=1.0, **more):
+    run = run_of(**more)
+    run.add_row(0, "", {"probe.duplicate": ratio, "probe.same": same, "probe.low": low})
+    return run
+
+
+def test_a_sum_with_a_rate_that_is_too_high_for_it():
+    run = twice(2.0)
+    assert told(summed_loss(run, BOUNDS)) == [("OUT012", "warning", None)]
+    assert [one.id for one in diagnose(run).findings[0].treatments] == ["loss=mean", "lr*0.1"]
+    assert told(summed_loss(twice(2.0, ended=DIVERGED, low=3.0), BOUNDS)) == [("OUT012", "warning", None)]
+
+
+def test_means_and_sums_that_do_no_harm():
+    assert summed_loss(twice(1.0), BOUNDS) == []
+    assert summed_loss(twice(2.0, ended=LEARNED), BOUNDS) == []
+    assert summed_loss(twice(2.0, ended=OPEN), BOUNDS) == []  # an ELBO
+    assert summed_loss(twice(2.0, low=3.0), BOUNDS) == []  # stuck, but not too fast
+    with pytest.raises(NotChecked, match="doubled"):
+        summed_loss(twice(math.nan), BOUNDS)
