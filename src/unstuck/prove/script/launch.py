@@ -35,8 +35,8 @@ class Launcher:
     """For the arithmetic of each process."""
     limit: float = 300.0
     """Seconds after which a run is ended."""
-    preload: bool = False
-    """Whether runs are split off from a process that has imported PyTorch."""
+    preload: tuple[str, ...] = ()
+    """Modules; with any, runs are split off from processes that have imported them."""
     _idle: list[Nursery] = field(default_factory=list[Nursery])
     _running: set[int] = field(default_factory=set[int])
     _stopped: bool = False
@@ -119,7 +119,7 @@ class Launcher:
         """Run in a process split off from one that waits; None when that cannot be."""
         with self._lock:
             nursery = self._idle.pop() if self._idle else None
-        nursery = nursery or Nursery.start(self._environment(), torch=True)
+        nursery = nursery or Nursery.start(self._environment(), self.preload)
         child = nursery.split(order)
         if child is None:
             nursery.close()

@@ -1,7 +1,7 @@
-"""A process that has imported PyTorch already and splits off one run after another: seconds less for each.
+"""A process that has imported what a script will, and splits off one run after another: seconds saved.
 
-`python -m unstuck.prove.script.nursery torch` reads one order a line from standard input, as JSON, splits
-off a process for it, and answers with the process's id, then with its exit code. It computes nothing itself,
+`python -m unstuck.prove.script.nursery MODULE ...` reads one order a line from standard input, as JSON,
+splits off a process for it, and answers with the process's id, then with its exit code. It computes nothing itself,
 so that no thread is lost when it splits.
 """
 
@@ -11,13 +11,14 @@ import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-PRELOADED = ("torch", "torch._dynamo", "torch.utils.data")
-"""What most PyTorch programs import, the optimisers among it."""
+NOT_SPLIT = ("tensorflow", "jax", "jaxlib", "grpc", "ray", "dask", "distributed", "cupy")
+"""Packages that begin threads when they are imported: they are left to the run itself."""
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,9 +39,15 @@ class Nursery:
     process: subprocess.Popen[bytes]
 
     @classmethod
-    def start(cls, environment: dict[str, str], *, torch: bool) -> "Nursery":
-        """Start one."""
-        command = [sys.executable, "-m", "unstuck.prove.script.nursery", *(["torch"] if torch else [])]
+    def start(cls, environment: dict[str, str], modules: Sequence[str]) -> "Nursery":
+        """Start one.
+
+        Args:
+            environment: of the process.
+            modules: what it imports.
+        """
+        usable = [name for name in modules if name.partition(".")[0] not in NOT_SPLIT]
+        command = [sys.executable, "-m", "unstuck.prove.script.nursery", *usable]
         return cls(
             subprocess.Popen(  # noqa: S603  (our own module)
                 command,
@@ -82,12 +89,13 @@ class Nursery:
         return int(line) if line.strip() else None
 
 
-def serve(*, torch: bool) -> None:
-    """Answer orders until standard input ends."""
+def serve(modules: Sequence[str]) -> None:
+    """Import modules, then answer orders until standard input ends."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     importlib.import_module("unstuck.prove.script.worker")
-    for name in PRELOADED if torch else ():
-        importlib.import_module(name)
+    for name in modules:
+        with contextlib.suppress(Exception):  # what cannot be imported alone, the run imports itself
+            importlib.import_module(name)
     for line in sys.stdin.buffer:
         order = msgspec.json.decode(line, type=Order)
         child = os.fork()
@@ -133,4 +141,4 @@ def works() -> bool:
 
 
 if __name__ == "__main__":
-    serve(torch="torch" in sys.argv[1:])
+    serve(sys.argv[1:])

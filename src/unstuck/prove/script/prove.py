@@ -21,6 +21,7 @@ from unstuck.prove.script.subject import ScriptSubject, check
 from unstuck.prove.sequential import SequentialTrial
 from unstuck.prove.success import Success, default_success, parse_success
 from unstuck.prove.torch.catalogue import ALTERS_LOSS, parts, refusal
+from unstuck.prove.torch.plan import plan_of
 from unstuck.prove.treatments import Proposal, choose, recommend
 from unstuck.prove.trial import TrialProgress, TrialResult
 from unstuck.sources.script.program import from_file
@@ -125,7 +126,7 @@ def prove(request: Request, say: Say, progress: TrialProgress | None = None) -> 
     say(f"watching {task.name} once, unchanged, in a working copy of {request.folder}")
     seen = watch(task, launcher, store, request.select, request.ignore)
     _refuse_unfinished(seen, launcher, task)
-    launcher.preload = seen.row.torch
+    launcher.preload = seen.row.imported if seen.row.torch else ()
     seen = replace(seen, diagnosis=_with_escalations(seen.diagnosis))
     proposals, notes = _proposals(seen, asked)
     if not proposals:
@@ -172,7 +173,8 @@ def _with_goal(task: Task, goal: str) -> Task:
 
 def _judging(task: Task, seen: Watch) -> Task:
     """All runs are judged by the training that the diagnosis is about."""
-    return msgspec.structs.replace(task, training=seen.training.number)
+    plan = plan_of(seen.training.recording.structure)
+    return msgspec.structs.replace(task, training=seen.training.number, plan=plan)
 
 
 def _refuse_unfinished(seen: Watch, launcher: Launcher, task: Task) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from unstuck.prove.torch.plan import Plan
+
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the process of one run is told."""
@@ -24,6 +26,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probe: bool = False
     recording: str | None = None
     """Folder in which the recordings are kept."""
+    plan: Plan = Plan()
+    """What the watched run showed of the network."""
     inside: tuple[str, ...] = ()
     """Folders that the script may write to."""
     name: str = ""
@@ -71,6 +75,8 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unseen: str = ""
     """Why no training was recorded."""
     notes: tuple[str, ...] = ()
+    imported: tuple[str, ...] = ()
+    """Installed modules that it imported, in their order: a process that has them already saves the time."""
     torch: bool = False
     """Whether it used PyTorch."""
 

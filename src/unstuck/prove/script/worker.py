@@ -5,6 +5,7 @@ It runs the unchanged text of the script with one treatment at work in it, and w
 
 import hashlib
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -50,6 +51,7 @@ class _Run:
     def __init__(self, task: Task, undo: ExitStack) -> None:
         self.task = task
         self.undo = undo
+        self.loaded = set(sys.modules)
         self.guard = Guard(task.inside)
         self.meter, self.door = Meter(), Door()
         self.acting: Intervention | None = None
@@ -57,6 +59,8 @@ class _Run:
         seed = task.seed or 0
         if task.treatment is not None:
             self.acting = intervention(task.treatment, seed)
+        if self.acting is not None:
+            self.acting.equip(self.door, task.plan)
         if task.seed is not None:
             independent = task.treatment is not None and SEEDING in map(str, parts(task.treatment))
             self.seeding = Seeding(task.seed, independent=independent)
@@ -117,7 +121,10 @@ class _Run:
         locations: Mapping[int, Location],
     ) -> Recorder:
         if self.acting is not None:
-            self.acting.begin(models, optimizers)
+            try:
+                self.acting.begin(models, optimizers)
+            except Exception as error:  # noqa: BLE001  (a program that cannot be changed so is told, not broken)
+                self.acting.refuse(f"it could not be carried out ({type(error).__name__}: {error})")
         recorder = attach_recorder(models, optimizers, options, locations)
         if self.acting is not None:
             self.acting.begun()
@@ -144,7 +151,7 @@ class _Run:
             squared_error=_finite(ended.get("error", math.nan)),
             constant=None if trace is None else _finite(constant_loss(trace)),
             fingerprint=hashlib.sha256(losses.tobytes()).hexdigest()[:16] if losses.size else "",
-            applied=0 if self.acting is None else self.acting.applied,
+            applied=self._applied(),
             places=() if self.acting is None else tuple(self.acting.places[:20]),
             refusal=self._refusal(result),
             wrote=self.guard.wrote,
@@ -153,7 +160,19 @@ class _Run:
             unseen=result.unseen,
             notes=result.notes,
             torch=result.torch_used,
+            imported=self._imported() if self.task.recording else (),
         )
+
+    def _imported(self) -> tuple[str, ...]:
+        installed = f"{os.sep}site-packages{os.sep}"
+        new = [(name, module) for name, module in list(sys.modules.items()) if name not in self.loaded]
+        files = [(name, getattr(module, "__file__", None)) for name, module in new]
+        return tuple(name for name, file in files if isinstance(file, str) and installed in file)
+
+    def _applied(self) -> int:
+        if self.acting is not None:
+            return self.acting.applied
+        return 0 if self.seeding is None or self.task.treatment is None else self.seeding.reseeded
 
     def _refusal(self, result: ScriptResult) -> str:
         if self.task.treatment is None:
@@ -200,14 +219,18 @@ def facts(trace: Recording) -> dict[str, float | str | None]:
         "grad_uncleared": trace.last("grad_uncleared"),
         "loss": trace.structure.loss,
         "types": " ".join(node.type for node in nodes),
-        "optimised": float(sum(node.optimised is True for node in nodes)),
-        "trainable": float(sum(node.trainable and bool(node.parameters) for node in nodes)),
+        "held": float(sum(value is not None and value > 0 for value in _updates(trace))),
         "target.min": trace.first("target.min"),
         "output.row_sum": trace.first("output.row_sum"),
     }
     for name in trace.layers("weight_norm"):
         found[f"weight_norm {name}"] = trace.first("weight_norm", name)
     return {key: _finite(value) if isinstance(value, float) else value for key, value in found.items()}
+
+
+def _updates(trace: Recording) -> list[float | None]:
+    """How far the first step moved each tensor."""
+    return [trace.first("update_norm", name) for name in trace.layers("update_norm")]
 
 
 def _smallest(trace: Recording, quantity: str) -> float | None:

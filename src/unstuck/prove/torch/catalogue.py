@@ -5,6 +5,8 @@ from typing import Final
 from unstuck.diagnose.remedies import Treatment, parse
 from unstuck.prove.torch.inputs import Scale, Shuffle
 from unstuck.prove.torch.intervention import Combination, Intervention
+from unstuck.prove.torch.modules import Activation, Normalise
+from unstuck.prove.torch.outputs import Loss, Output, Target
 from unstuck.prove.torch.steps import Adam, Clip, Rate, ZeroGrad
 from unstuck.prove.torch.weights import Bias, Init, Members
 
@@ -14,6 +16,11 @@ _BY_KIND: Final[dict[str, type[Intervention]]] = {
     "zero_grad": ZeroGrad,
     "init": Init,
     "bias": Bias,
+    "activation": Activation,
+    "insert": Normalise,
+    "output": Output,
+    "loss": Loss,
+    "target": Target,
 }
 _BY_ID: Final[dict[str, type[Intervention]]] = {
     "optimizer=adam": Adam,

@@ -5,6 +5,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from unstuck.diagnose.remedies import Treatment
+from unstuck.prove.torch.losses import Door
+from unstuck.prove.torch.plan import Plan
 
 
 class Intervention:
@@ -31,7 +33,15 @@ class Intervention:
         """How often something was changed."""
         self.places: list[str] = []
         """What was changed: layers, losses, loaders; each once."""
+        self.door: Door | None = None
+        """Where losses can be changed on their way in."""
+        self.plan = Plan()
+        """What the watched run showed of the network."""
         self._refusal = ""
+
+    def equip(self, door: Door, plan: Plan) -> None:
+        """Give it what it works with."""
+        self.door, self.plan = door, plan
 
     @property
     def refusal(self) -> str:
@@ -73,6 +83,11 @@ class Combination(Intervention):
     def refusal(self) -> str:
         """The first part's that was not carried out: a combination is whole or nothing."""
         return next((part.refusal for part in self.parts if part.refusal), "")
+
+    def equip(self, door: Door, plan: Plan) -> None:
+        """All parts."""
+        for part in self.parts:
+            part.equip(door, plan)
 
     def install(self, undo: ExitStack) -> None:
         """All parts, in their order."""

@@ -129,8 +129,9 @@ class Meter:
         right = _right(given.name, scores, target)
         if right is not None:
             self._seen.append(("accuracy", right.sum(), right.numel()))
-        elif target.shape == scores.shape:
-            self._seen.append(("error", ((scores - target) ** 2).sum(), scores.numel()))
+        elif target.numel() == scores.numel():  # a column against a row is still the same answers
+            difference = scores.reshape(-1) - target.reshape(-1)
+            self._seen.append(("error", (difference**2).sum(), scores.numel()))
 
     def ended(self) -> dict[str, float]:
         """Over the last tenth of the calls of the commonest kind."""

@@ -13,11 +13,14 @@ So the same run seed gives the same draws in every arm of a trial, and two run s
 import hashlib
 import itertools
 import random
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
+
+from unstuck.sources.script.locations import is_users
 
 BITS = 32
 
@@ -74,13 +77,15 @@ class Seeding:
         self.run = run
         self.independent = independent
         self.reseeded = 0
-        """How often the script has set a seed."""
+        """How often the script's own code has set a seed."""
         self._chance = itertools.count()
 
     def of(self, seed: object) -> int:
         """The seed to use where the script asks for this one."""
         if seed is None:
             return mixed(("chance", next(self._chance)), self.run)
+        if not _asked_by_user():  # a loader's own generator, say
+            return mixed(seed, self.run)
         self.reseeded += 1
         return mixed(seed, self.run, self.reseeded if self.independent else 0)
 
@@ -163,11 +168,19 @@ class Seeding:
         return _same_name(Generator, original)
 
 
+def _asked_by_user() -> bool:
+    """Whether the nearest caller outside this file is the user's own code."""
+    frame = sys._getframe(1)  # noqa: SLF001  (inspect.stack() reads every source file)
+    while frame is not None and frame.f_code.co_filename == __file__:
+        frame = frame.f_back
+    return frame is not None and is_users(frame.f_code.co_filename)
+
+
 def _looks_like(original: Any) -> Any:
     """A metaclass under which instances of the original count as its own: `isinstance` stays as it was."""
 
     class Alike(type(original)):
-        def __instancecheck__(cls, instance: object) -> bool:
+        def __instancecheck__(self, instance: object) -> bool:
             return isinstance(instance, original)
 
     return Alike

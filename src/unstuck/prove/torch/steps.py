@@ -4,7 +4,6 @@
 
 import functools
 import inspect
-from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -57,8 +56,13 @@ class Rate(Intervention):
             return
         self._kept[id(optimizer)] = [rate.clone() if hasattr(rate, "clone") else rate for rate in rates]
         for group in optimizer.param_groups:
-            _set_rate(group, group["lr"] * self.treatment.factor)
+            _set_rate(group, group["lr"] * self.factor(optimizer))
         self.did(type(optimizer).__name__)
+
+    def factor(self, optimizer: Any) -> float:
+        """By which an optimiser's rate is multiplied."""
+        del optimizer
+        return self.treatment.factor
 
     def _restore(self, optimizer: Any, *_: Any) -> None:
         for group, rate in zip(optimizer.param_groups, self._kept.pop(id(optimizer), ()), strict=False):
@@ -153,85 +157,68 @@ class Adam(Intervention):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Nothing changed yet."""
         super().__init__(*args, **kwargs)
-        self._waiting: list[Any] = []
         self._first: dict[int, float] = {}
-        self._kept: dict[int, list[Any]] = {}
-        self._after: Any = None
+        self._rates: Rate | None = None
 
     def install(self, undo: ExitStack) -> None:
-        """Note optimisers when they are made; change them before a scheduler looks at them."""
-        from torch.optim.lr_scheduler import LRScheduler
-        from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
+        """Change optimisers as soon as they are made, before a scheduler looks at them."""
+        import torch
+        from torch.optim.optimizer import Optimizer
 
-        made, scheduled = Optimizer.__init__, LRScheduler.__init__
-
-        @functools.wraps(made)
-        def make(optimizer: Any, *args: Any, **kwargs: Any) -> None:
-            made(optimizer, *args, **kwargs)
-            self._waiting.append(optimizer)
-
-        @functools.wraps(scheduled)
-        def schedule(scheduler: Any, *args: Any, **kwargs: Any) -> None:
-            self._change()
-            scheduled(scheduler, *args, **kwargs)
-
-        replaced(undo, Optimizer, "__init__", make)
-        replaced(undo, LRScheduler, "__init__", schedule)
-        undo.callback(register_optimizer_step_pre_hook(self._raise).remove)
-        self.begun()
-        undo.callback(self._stop)
-
-    def begin(self, models: Sequence[Any], optimizers: Sequence[Any]) -> None:
-        """All optimisers are complete now."""
-        del models
-        self._waiting += [one for one in optimizers if id(one) not in self._first]
-        self._change()
+        self._usual = {
+            name: given.default
+            for name, given in inspect.signature(torch.optim.Adam.__init__).parameters.items()
+            if given.default is not inspect.Parameter.empty
+        }
+        for kind in vars(torch.optim).values():
+            if isinstance(kind, type) and issubclass(kind, Optimizer) and kind is not Optimizer:
+                replaced(undo, kind, "__init__", self._made(kind, kind.__init__))
+        self._rates = _Scaled(self.treatment, self.seed, self._first)
+        self._rates.install(undo)
 
     def begun(self) -> None:
-        """Put the rates back after every other hook."""
-        from torch.optim.optimizer import register_optimizer_step_post_hook
+        """See `Rate`."""
+        if self._rates is not None:
+            self._rates.begun()
 
-        if self._after is not None:
-            self._after.remove()
-        self._after = register_optimizer_step_post_hook(self._restore)
+    def _made(self, kind: type, original: Any) -> Any:
+        @functools.wraps(original)
+        def make(optimizer: Any, *args: Any, **kwargs: Any) -> None:
+            original(optimizer, *args, **kwargs)
+            if type(optimizer) is kind:  # not on the way to a subclass
+                self._change(optimizer)
 
-    def _stop(self) -> None:
-        self._after.remove()
+        return make
 
-    def _change(self) -> None:
+    def _change(self, optimizer: Any) -> None:
         import torch
 
-        waiting, self._waiting = self._waiting, []
-        for optimizer in waiting:
-            kind = type(optimizer)
-            if id(optimizer) in self._first:
-                continue
-            rate = optimizer.param_groups[0].get("lr")
-            if kind is torch.optim.Adam:
-                self.refuse("its optimiser is Adam already")
-            elif optimizer.state or "step" in vars(optimizer):
-                self.refuse("its optimiser has made steps before it could be changed")
-            elif rate is None or float(rate) == 0 or kind.__module__.partition(".")[0] != "torch":
-                self.refuse(f"{kind.__name__} cannot become Adam: it is not one of PyTorch's with a rate")
-            else:
-                optimizer.__class__ = torch.optim.Adam
-                usual = inspect.signature(torch.optim.Adam.__init__).parameters
-                for target in (optimizer.defaults, *optimizer.param_groups):
-                    for name in set(usual) - {"self", "params"}:
-                        if name not in {"lr", "weight_decay"} or name not in target:
-                            target[name] = usual[name].default
-                    target["decoupled_weight_decay"] = False
-                self._first[id(optimizer)] = float(rate)
-                self.did(kind.__name__)
+        kind = type(optimizer)
+        rate = optimizer.param_groups[0].get("lr")
+        if kind in {torch.optim.Adam, torch.optim.AdamW}:
+            self.refuse(f"its optimiser is {kind.__name__} already")
+        elif rate is None or float(rate) == 0:
+            self.refuse(f"{kind.__name__} has no learning rate to begin with")
+        elif kind is torch.optim.LBFGS:
+            self.refuse("LBFGS searches along lines of its own, and its program is written for that")
+        else:
+            optimizer.__class__ = torch.optim.Adam
+            optimizer._patch_step_function()  # noqa: SLF001  (its hooks: else only the first Adam that is made has them)
+            optimizer.state.clear()  # of Adagrad, which has some from the start
+            for target in (optimizer.defaults, *optimizer.param_groups):
+                kept = {name: target[name] for name in ("lr", "weight_decay") if name in target}
+                target.update({**self._usual, **kept, "decoupled_weight_decay": False})
+            self._first[id(optimizer)] = float(rate)
+            self.did(kind.__name__)
 
-    def _raise(self, optimizer: Any, *_: Any) -> None:
-        self._restore(optimizer)
+
+class _Scaled(Rate):
+    """Adam's rate instead of that which the program's optimiser began with."""
+
+    def __init__(self, treatment: Any, seed: int, first: dict[int, float]) -> None:
+        super().__init__(treatment, seed)
+        self._first = first
+
+    def factor(self, optimizer: Any) -> float:
         first = self._first.get(id(optimizer))
-        if first is not None:
-            self._kept[id(optimizer)] = [group["lr"] for group in optimizer.param_groups]
-            for group in optimizer.param_groups:
-                group["lr"] = group["lr"] * self.rate / first
-
-    def _restore(self, optimizer: Any, *_: Any) -> None:
-        for group, rate in zip(optimizer.param_groups, self._kept.pop(id(optimizer), ()), strict=False):
-            group["lr"] = rate
+        return 1.0 if first is None else Adam.rate / first
