@@ -85,6 +85,16 @@ def test_what_is_refused_does_not_count_in_the_family():
     assert result[0].after.trials == plan_looks(20, 1)[0].seeds
 
 
+def test_two_that_help_only_together_are_proved_together_and_a_useless_pair_is_not():
+    names = ["lr*0.1", "lr*0.3", "clip=1"]
+    subject = Coins({"lr*0.1+clip=1": 1.0}, 0.0, np.random.default_rng(0))
+    result = SequentialTrial(subject, names, range(20), combine=True).run()
+    assert [one.treatment for one in result if one.verdict == "proved"] == ["lr*0.1+clip=1"]
+    useless = Coins({}, 0.4, np.random.default_rng(0))
+    result = SequentialTrial(useless, names, range(20), combine=True).run()
+    assert {one.verdict for one in result} == {"not shown"}
+
+
 def test_too_few_seeds_are_told():
     needed = needed_seeds(1)
     result = trial({"cure": 1.0}, usual=0.0, seeds=needed - 1).run()
@@ -93,9 +103,15 @@ def test_too_few_seeds_are_told():
 
 
 @pytest.mark.parametrize("usual", [0.1, 0.5, 0.9])
-def test_trials_of_useless_treatments_prove_or_condemn_one_in_twenty_at_most(usual):
-    names = [f"t{i}" for i in range(4)]
-    results = [trial(dict.fromkeys(names, usual), usual=usual, seed=seed).run() for seed in range(600)]
+@pytest.mark.parametrize("combine", [False, True])
+def test_trials_of_useless_treatments_prove_or_condemn_one_in_twenty_at_most(usual, combine):
+    names = ["lr*0.1", "clip=1", "init=he_normal", "zero_grad"]
+    results = [
+        SequentialTrial(
+            Coins({}, usual, np.random.default_rng(seed)), names, range(20), combine=combine
+        ).run()
+        for seed in range(400)
+    ]
     false = sum(any(one.verdict != "not shown" for one in result) for result in results)
     assert wilson(false, len(results)).low <= ALPHA
     assert false > 0 or usual != 0.5  # the trials are able to err

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from unstuck.diagnose.remedies import parse
 from unstuck.errors import UnstuckError
 from unstuck.prove.arms import compare
-from unstuck.prove.looks import FIRST, Look, plan_looks
+from unstuck.prove.looks import FIRST, SINGLE, Look, least_seeds, plan_looks
 from unstuck.prove.subject import Prefetching, Runs, Subject
 from unstuck.prove.treatments import Proposal
 from unstuck.prove.trial import Detail, TrialProgress, TrialResult
@@ -28,6 +29,8 @@ class SequentialTrial:
         seeds: at most these, in this order; the same seed pairs the arms.
         rivals: treatment -> treatment of the nearest rival cause, run where the treatment is proved.
         codes: treatment -> code of the finding that it answers.
+        combine: whether the two best are tried together when no single one is proved; a fifth of the error
+            is kept for that.
 
     Raises:
         UnstuckError: nothing to treat, no seeds, a seed twice.
@@ -38,6 +41,7 @@ class SequentialTrial:
     seeds: Sequence[int]
     rivals: Mapping[str, str] = field(default_factory=dict[str, str])
     codes: Mapping[str, str] = field(default_factory=dict[str, str])
+    combine: bool = False
 
     def __post_init__(self) -> None:
         """Refuse trials that can say nothing, and seeds that would be counted twice."""
@@ -50,8 +54,20 @@ class SequentialTrial:
                 "seeds: found one twice, expected distinct seeds: a run repeated is no evidence"
             )
 
+    @property
+    def single_alpha(self) -> float:
+        """What single treatments may spend."""
+        return ALPHA * (SINGLE if self.combine and len(set(self.treatments)) > 1 else 1.0)
+
     @classmethod
-    def of(cls, subject: Subject, proposals: Iterable[Proposal], seeds: Sequence[int]) -> "SequentialTrial":
+    def of(
+        cls,
+        subject: Subject,
+        proposals: Iterable[Proposal],
+        seeds: Sequence[int],
+        *,
+        combine: bool = False,
+    ) -> "SequentialTrial":
         """A trial of what a diagnosis proposes, see `treatments.choose`."""
         known = {proposal.treatment: proposal for proposal in proposals}
         return cls(
@@ -60,12 +76,13 @@ class SequentialTrial:
             seeds=seeds,
             rivals={name: one.rival for name, one in known.items() if one.rival},
             codes={name: one.code for name, one in known.items()},
+            combine=combine,
         )
 
     @property
     def criterion(self) -> str:
         """The rule of judgement in full, to be printed before the first run."""
-        looks = plan_looks(len(self.seeds), len(set(self.treatments)))
+        looks = plan_looks(len(self.seeds), len(set(self.treatments)), self.single_alpha)
         when = " and ".join(
             filter(None, (", ".join(str(look.seeds) for look in looks[:-1]), f"{looks[-1].seeds}"))
         )
@@ -91,6 +108,8 @@ class _Course:
         self.progress = progress
         self.treatments = tuple(dict.fromkeys(trial.treatments))
         self.refused: dict[str, str] = {}
+        self.together = ""
+        """The combination that was tried."""
         self.made: dict[str | None, int] = {}
         """Arm -> how many seeds of it were run, from the first on."""
         self.decisions: dict[str, tuple[Decision, Look]] = {}
@@ -103,7 +122,8 @@ class _Course:
         except KeyboardInterrupt:
             interrupted = True
         needed = needed_seeds(max(len(self.treatments), 1))
-        told = [name for name in self.treatments if self.made.get(name) and self.made.get(None)]
+        tried = (*self.treatments, *([self.together] if self.together else []))
+        told = [name for name in tried if self.made.get(name) and self.made.get(None)]
         for name in told:
             self.decisions.setdefault(name, (UNDECIDED, Look(self.made[name], ALPHA)))
         arms = {name: self._arms(name) for name in told}
@@ -111,7 +131,7 @@ class _Course:
             verdicts=tuple(
                 state(
                     name,
-                    self.trial.codes.get(name, ""),
+                    self._code(name),
                     arms[name],
                     self.decisions[name][0],
                     1 - self.decisions[name][1].alpha,
@@ -144,7 +164,7 @@ class _Course:
         self._refuse()
         if not self.treatments:
             return
-        looks = plan_looks(len(self.trial.seeds), len(self.treatments))
+        looks = plan_looks(len(self.trial.seeds), len(self.treatments), self.trial.single_alpha)
         alive = list(self.treatments)
         first = min(FIRST, looks[0].seeds)
         self._make([None, self.subject.sham.id, *alive], first)
@@ -155,7 +175,26 @@ class _Course:
                 break
             self._make([None, self.subject.sham.id, *alive], look.seeds)
             alive = self._judge(alive, look)
+        if self.trial.combine:
+            self._try_together()
         self._run_rivals()
+
+    def _try_together(self) -> None:
+        """Two treatments at once, where no single one is proved: the best two of different kinds."""
+        if any(decision.word == "proved" for decision, _ in self.decisions.values()):
+            return
+        harmless = [name for name in self.treatments if self._gain(name) >= 0 and "+" not in name]
+        ranked = sorted(harmless, key=lambda name: -self._gain(name) / self.made[name])
+        second = next((one for one in ranked[1:] if parse(one).kind != parse(ranked[0]).kind), None)
+        alpha = ALPHA - self.trial.single_alpha
+        if second is None or alpha <= 0 or self._runs(None).successes == self.made[None]:
+            return
+        look = Look(min(least_seeds(1, alpha) + 2, len(self.trial.seeds)), alpha)
+        together = f"{ranked[0]}+{second}"
+        self._make([None, self.subject.sham.id, together], look.seeds)
+        if self.subject.refuses(together) is None:
+            self.together = together
+            self._judge([together], look, family=1)
 
     def _refuse(self) -> None:
         """Treatments that the subject cannot take are no part of the family."""
@@ -201,14 +240,14 @@ class _Course:
         count = self.made[treatment]
         return self._runs(treatment, count).successes - self._runs(None, count).successes
 
-    def _judge(self, alive: Sequence[str], look: Look) -> list[str]:
+    def _judge(self, alive: Sequence[str], look: Look, family: int | None = None) -> list[str]:
         """Decide what can be decided; the rest goes on if it moved anything and nothing is proved yet."""
         arms = [self._arms(name) for name in alive]
         confidence = 1 - look.alpha
         decisions = decide(
             against_unchanged=[compare(arm.unchanged, arm.treated, confidence) for arm in arms],
             against_sham=[compare(arm.sham, arm.treated, confidence) for arm in arms],
-            family=len(self.treatments),
+            family=len(self.treatments) if family is None else family,
             spent=look.alpha,
         )
         for name, decision in zip(alive, decisions, strict=True):
@@ -252,6 +291,9 @@ class _Course:
             rival=self._runs(rival, count) if known else None,
             rival_treatment=rival or "",
         )
+
+    def _code(self, treatment: str) -> str:
+        return self.trial.codes.get(treatment) or self.trial.codes.get(treatment.partition("+")[0], "")
 
     def _tell(self, what: str) -> "_Tell":
         return _Tell(self.progress, what)

@@ -19,7 +19,14 @@ def proof_text(proof: Proof) -> RenderableType:
         parts += [Text(), *_trial(proof.trial)]
     parts += [Text(clean(f"note: {note}"), style="yellow") for note in proof.notes]
     parts += [Text(), *[Text(clean(line), style="bold") for line in conclusions(proof)]]
+    if proof.diff:
+        parts += [Text(), Text(clean_lines(proof.diff))]
     return Group(*parts)
+
+
+def clean_lines(text: str) -> str:
+    """A text of several lines, each without control characters."""
+    return "\n".join(clean(line) for line in text.splitlines())
 
 
 def _trial(trial: TrialResult) -> list[RenderableType]:
@@ -123,6 +130,7 @@ def proof_dict(proof: Proof) -> dict[str, object]:
             if trial.unchanged is None
             else {"successes": trial.unchanged.successes, "trials": len(trial.unchanged)},
             "change": conclusions(proof),
+            "diff": proof.diff,
         }
     )
     return told

@@ -1,8 +1,8 @@
 """A process that has imported what a script will, and splits off one run after another: seconds saved.
 
 `python -m unstuck.prove.script.nursery MODULE ...` reads one order a line from standard input, as JSON,
-splits off a process for it, and answers with the process's id, then with its exit code. It computes nothing itself,
-so that no thread is lost when it splits.
+splits off a process for it, and answers with the process's id, then with its exit code. It computes nothing
+itself, so that no thread is lost when it splits.
 """
 
 import contextlib

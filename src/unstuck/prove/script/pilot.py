@@ -122,7 +122,9 @@ def pilot(subject: ScriptSubject) -> Pilot:
     """Run the pilot seeds, the first of them twice."""
     again = ("again", TWICE)
     subject.prefetch([(None, seed) for seed in PILOT])
-    rows = tuple(row for row in subject.rows(None) if row.seed in PILOT)
+    rows = tuple(
+        sorted((row for row in subject.rows(None) if row.seed in PILOT), key=lambda row: row.seed or 0)
+    )
     kept = subject.store.get(*again)
     if kept is None:
         run = subject.launcher.run(

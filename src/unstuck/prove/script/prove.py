@@ -13,6 +13,7 @@ from unstuck.diagnose.finding import Finding, TreatmentRef
 from unstuck.diagnose.remedies import Treatment, parse
 from unstuck.errors import UnstuckError
 from unstuck.prove.looks import FIRST, plan_looks
+from unstuck.prove.script.change import change
 from unstuck.prove.script.launch import Launcher
 from unstuck.prove.script.pilot import Pilot, Watch, pilot, watch
 from unstuck.prove.script.row import Task
@@ -83,6 +84,8 @@ class Proof:
     success: Success | None = None
     steps: int | None = None
     """Where runs were cut short: to so many optimiser steps."""
+    diff: str = ""
+    """The change to make, in the user's lines; empty where the text does not show where it belongs."""
 
     @property
     def best(self) -> str:
@@ -139,7 +142,7 @@ def prove(request: Request, say: Say, progress: TrialProgress | None = None) -> 
     launcher.limit = max(60.0, 10 * tried.seconds)
     most = request.seeds or (SEEDS if tried.repeatable else 2 * SEEDS)
     seeds = range(FIRST_SEED, FIRST_SEED + most) if tried.random else range(FIRST_SEED, FIRST_SEED + 1)
-    trial = SequentialTrial.of(subject, proposals, seeds)
+    trial = SequentialTrial.of(subject, proposals, seeds, combine=True)
     for line in (trial.criterion, *_cost(trial, tried, workers, request)):
         say(line)
     try:
@@ -149,7 +152,14 @@ def prove(request: Request, say: Say, progress: TrialProgress | None = None) -> 
     notes += _crashes(subject, trial)
     diagnosis = seen.diagnosis.with_verdicts(result, decisive=result.decisive)
     proof = Proof(diagnosis, seen.training.recording, result, tuple(notes), subject.success, request.steps)
-    return replace(proof, notes=(*proof.notes, *_told(subject, proof)))
+    return replace(proof, notes=(*proof.notes, *_told(subject, proof)), diff=_diff(request, proof))
+
+
+def _diff(request: Request, proof: Proof) -> str:
+    """In the script itself: what lies in other files of the program is not looked at."""
+    if not proof.best or request.module:
+        return ""
+    return change(request.folder / request.script, request.script, proof.best)
 
 
 def _with_escalations(found: Diagnosis) -> Diagnosis:
@@ -240,7 +250,8 @@ def _cost(trial: SequentialTrial, tried: Pilot, workers: int, request: Request) 
     Raises:
         UnstuckError: hours, and nobody asked for so many runs.
     """
-    arms, looks = len(trial.treatments), plan_looks(len(trial.seeds), len(trial.treatments))
+    arms = len(trial.treatments)
+    looks = plan_looks(len(trial.seeds), arms, trial.single_alpha)
     least = (arms + 2) * min(FIRST, looks[0].seeds) + 4 * max(looks[0].seeds - FIRST, 0)
     most = (2 * arms + 2) * len(trial.seeds)
     low, high = (tried.seconds * runs / workers for runs in (least, most))

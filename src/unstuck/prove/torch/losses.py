@@ -120,18 +120,32 @@ class Meter:
     def __init__(self) -> None:
         """Nothing seen."""
         self._seen: list[tuple[str, Any, int]] = []
+        self._codes = (0.0, 1.0)
+        """Of the two answers to a yes/no question: some programs code them as 1 and 2, or -1 and 1."""
 
     def look(self, given: Given) -> None:
         """Judge one batch."""
         scores, target = given.input.detach(), given.target.detach()
         if scores.dim() == 0 or scores.numel() == 0:
             return
-        right = _right(given.name, scores, target)
+        boundary = BOUNDARY.get(given.name)
+        if boundary is not None and target.shape == scores.shape:
+            right = (scores > boundary) == (target > self._middle(target))
+        else:
+            right = _right(scores, target) if boundary is None else None
         if right is not None:
             self._seen.append(("accuracy", right.sum(), right.numel()))
         elif target.numel() == scores.numel():  # a column against a row is still the same answers
             difference = scores.reshape(-1) - target.reshape(-1)
             self._seen.append(("error", (difference**2).sum(), scores.numel()))
+
+    def _middle(self, target: Any) -> float:
+        low, high = float(target.min()), float(target.max())
+        if low < 0 or high > 1:
+            self._codes = (low, high) if low < high else self._codes
+            if self._codes == (0.0, 1.0):  # one answer only so far
+                return 0.0 if low < 0 or high < 0 else 1.5
+        return sum(self._codes) / 2
 
     def ended(self) -> dict[str, float]:
         """Over the last tenth of the calls of the commonest kind."""
@@ -145,11 +159,8 @@ class Meter:
         return {usual: total / sum(count for _, count in last)}
 
 
-def _right(name: str, scores: Any, target: Any) -> Any:
+def _right(scores: Any, target: Any) -> Any:
     """For each sample, whether the answer is right; None where the targets are no classes."""
-    boundary = BOUNDARY.get(name)
-    if boundary is not None:
-        return (scores > boundary) == (target > 0.5) if scores.shape == target.shape else None
     whole = not target.is_floating_point() and not target.is_complex()
     if scores.dim() > 1 and scores.shape[1] > 1:
         answer = scores.argmax(1)
