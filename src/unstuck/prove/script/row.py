@@ -69,6 +69,8 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Why the treatment could not be carried out."""
     wrote: str = ""
     """A file outside its working copy that it wanted to write."""
+    plan: Plan = Plan()
+    """What its recording shows of the network."""
     facts: dict[str, float | str | None] = msgspec.field(default_factory=dict[str, float | str | None])
     """What its recording shows of the treatment."""
     trainings: tuple[Training, ...] = ()

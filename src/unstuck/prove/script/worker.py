@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,12 @@ from unstuck.prove.script.guard import Guard
 from unstuck.prove.script.row import Row, Task, Training, write
 from unstuck.prove.torch.catalogue import SEEDING, intervention, parts
 from unstuck.prove.torch.losses import Door, Meter
+from unstuck.prove.torch.plan import Plan, plan_of
 from unstuck.prove.torch.seeds import Seeding, replaced
 from unstuck.sources.script.patches import on_import
 from unstuck.sources.script.run import ScriptResult, WatchOptions, run_script
-from unstuck.sources.script.training import Recorder, Watched, attach_recorder
+from unstuck.sources.script.training import Recorder, StopTraining, Watched, attach_recorder
+from unstuck.sources.script.watch import Watch
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Location
 
@@ -32,24 +34,26 @@ if TYPE_CHECKING:
     from unstuck.prove.torch.intervention import Intervention
 
 
-def run(task: Task) -> Row:
+def run(task: Task, program: Callable[[], object] | None = None) -> Row:
     """Run a script as a task says, in this process.
 
     Args:
         task: what to run, with which treatment and seed.
+        program: what is called instead of the script.
 
     Returns:
         What it left.
     """
     with ExitStack() as undo:
-        return _Run(task, undo).row()
+        return _Run(task, undo, program).row()
 
 
 class _Run:
     """One run, from the first patch to its row."""
 
-    def __init__(self, task: Task, undo: ExitStack) -> None:
+    def __init__(self, task: Task, undo: ExitStack, program: Callable[[], object] | None) -> None:
         self.task = task
+        self.program = program
         self.undo = undo
         self.loaded = set(sys.modules)
         self.guard = Guard(task.inside)
@@ -82,15 +86,30 @@ class _Run:
             folder=None if self.task.recording is None else Path(self.task.recording),
         )
         began = time.perf_counter()
-        result = run_script(
-            self.task.script, self.task.args, options, module=self.task.module, attach=self._attach
-        )
+        result = self._result(options)
         seconds = time.perf_counter() - began
         if self.acting is not None:
             self.acting.end()
-        if result.error is not None:
+        if result.error is not None and self.program is None:
             sys.excepthook(type(result.error), result.error, result.error.__traceback__)
         return self._row(result, seconds)
+
+    def _result(self, options: WatchOptions) -> ScriptResult:
+        task = self.task
+        if self.program is None:
+            return run_script(task.script, task.args, options, module=task.module, attach=self._attach)
+        watch, error = Watch(options, self._attach), None
+        try:
+            with watch:
+                self.program()
+        except StopTraining:
+            pass
+        except Exception as raised:  # noqa: BLE001  (a training that fails is a failure, and is told)
+            error = raised
+        ending = "raised" if error is not None else "stopped" if watch.stopped else "finished"
+        return ScriptResult(
+            options.name, ending, error=error, trainings=tuple(watch.results), steps=watch.steps
+        )
 
     # ---- while it runs
 
@@ -156,6 +175,7 @@ class _Run:
             refusal=self._refusal(result),
             wrote=self.guard.wrote,
             facts={} if trace is None else facts(trace),
+            plan=Plan() if trace is None else plan_of(trace.structure),
             trainings=tuple(map(self._training, result.trainings)) if self.task.recording else (),
             unseen=result.unseen,
             notes=result.notes,
