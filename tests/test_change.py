@@ -26,7 +26,13 @@ def added(tmp_path, text, treatment):
 
 @pytest.mark.parametrize(
     ("rate", "new"),
-    [("0.5", "0.05"), ("1e-1", "0.01"), ("config.lr", "0.1 * config.lr"), ("args['lr']", "0.1 * args['lr']")],
+    [
+        ("0.5", "0.05"),
+        ("1e-1", "0.01"),
+        ("config.lr", "0.1 * config.lr"),
+        ("args['lr']", "0.1 * args['lr']"),
+        ("1 if big else 2", "0.1 * (1 if big else 2)"),
+    ],
 )
 def test_a_learning_rate(tmp_path, rate, new):
     (line,) = added(tmp_path, LOOP.format(rate=rate), "lr*0.1")

@@ -20,7 +20,7 @@ def proof_text(proof: Proof) -> RenderableType:
     parts += [Text(clean(f"note: {note}"), style="yellow") for note in proof.notes]
     parts += [Text(), *[Text(clean(line), style="bold") for line in conclusions(proof)]]
     if proof.diff:
-        parts += [Text(), Text(clean_lines(proof.diff))]
+        parts += [Text(), Text(clean_lines(proof.diff), no_wrap=True, overflow="ignore")]
     return Group(*parts)
 
 

@@ -74,7 +74,9 @@ def _rate(text: str, made: list[ast.Call], factor: float) -> str:
     if isinstance(given, ast.Constant) and isinstance(given.value, (int, float)):
         new = f"{given.value * factor:.6g}"
     else:
-        new = f"{factor:g} * {ast.get_source_segment(text, given)}"
+        simple = isinstance(given, (ast.Name, ast.Attribute, ast.Subscript, ast.Call))
+        said = ast.get_source_segment(text, given)
+        new = f"{factor:g} * {said if simple else f'({said})'}"
     return _replaced(text, given, new)
 
 

@@ -15,7 +15,7 @@ from unstuck.errors import UnstuckError
 from unstuck.prove.looks import FIRST, plan_looks
 from unstuck.prove.script.change import change
 from unstuck.prove.script.launch import Launcher
-from unstuck.prove.script.pilot import Pilot, Watch, pilot, watch
+from unstuck.prove.script.pilot import PILOT, Pilot, Watch, pilot, watch
 from unstuck.prove.script.row import Task
 from unstuck.prove.script.store import open_store
 from unstuck.prove.script.subject import ScriptSubject, check
@@ -35,6 +35,8 @@ LONG = 3600.0
 OFFERED = 600.0
 """Seconds that a shortened trial is proposed for."""
 FIRST_SEED = 1
+MOST_POWERS = 6
+"""A rate is changed by a millionth or a million at most."""
 
 Say = Callable[[str], None]
 
@@ -130,7 +132,6 @@ def prove(request: Request, say: Say, progress: TrialProgress | None = None) -> 
     seen = watch(task, launcher, store, request.select, request.ignore)
     _refuse_unfinished(seen, launcher, task)
     launcher.preload = seen.row.imported if seen.row.torch else ()
-    seen = replace(seen, diagnosis=_with_escalations(seen.diagnosis))
     proposals, notes = _proposals(seen, asked)
     if not proposals:
         return Proof(seen.diagnosis, seen.training.recording, notes=tuple(notes), steps=request.steps)
@@ -139,6 +140,9 @@ def prove(request: Request, say: Say, progress: TrialProgress | None = None) -> 
     notes += _about(tried)
     alters = any(part.kind in ALTERS_LOSS for one in proposals for part in parts(one.treatment))
     subject.success = chosen or default_success([*tried.rows], alters_loss=alters)
+    if not asked:
+        seen = replace(seen, diagnosis=_with_rates(seen.diagnosis, proposals, subject))
+        proposals, _ = _proposals(seen, asked)
     launcher.limit = max(60.0, 10 * tried.seconds)
     most = request.seeds or (SEEDS if tried.repeatable else 2 * SEEDS)
     seeds = range(FIRST_SEED, FIRST_SEED + most) if tried.random else range(FIRST_SEED, FIRST_SEED + 1)
@@ -162,19 +166,39 @@ def _diff(request: Request, proof: Proof) -> str:
     return change(request.folder / request.script, request.script, proof.best)
 
 
-def _with_escalations(found: Diagnosis) -> Diagnosis:
-    """Where a rate is proposed, ten times as far too: a probe of a few steps tells the direction only."""
-    return replace(found, findings=tuple(map(_escalated, found.findings)))
+def _with_rates(found: Diagnosis, proposals: Sequence[Proposal], subject: ScriptSubject) -> Diagnosis:
+    """Where a rate is proposed and is not enough, how far to go: tried on a seed that the trial does not use.
+
+    A probe of a few steps tells the direction only. What is chosen here is one treatment more, to be proved
+    like all others.
+    """
+    further: dict[str, TreatmentRef] = {}
+    for one in proposals:
+        rate = parse(one.treatment)
+        if rate.kind == "lr" and max(rate.factor, 1 / rate.factor) >= 10:
+            enough = _enough(rate.factor, subject)
+            if enough is not None:
+                further[one.code] = enough.reference
+    return replace(found, findings=tuple(_also(one, further.get(one.code)) for one in found.findings))
 
 
-def _escalated(finding: Finding) -> Finding:
-    further: list[TreatmentRef] = []
-    for reference in finding.treatments:
-        one = parse(reference.id)
-        if one.kind == "lr" and max(one.factor, 1 / one.factor) >= 10:
-            further.append(Treatment("lr", factor=one.factor**2).reference)
-    new = tuple(one for one in further if one.id not in {known.id for known in finding.treatments})
-    return msgspec.structs.replace(finding, treatments=(*finding.treatments, *new))
+def _enough(factor: float, subject: ScriptSubject) -> Treatment | None:
+    """The first power of a factor with which a run succeeds; None for the factor itself, or where none does."""
+    for power in range(1, MOST_POWERS + 1):
+        tried = Treatment("lr", factor=factor**power)
+        subject.prefetch([(str(tried), PILOT[0])])
+        row = next((row for row in subject.rows(str(tried)) if row.seed == PILOT[0]), None)
+        if row is None or row.refusal:
+            return None
+        if subject.success.met(row):
+            return tried if power > 1 else None
+    return None
+
+
+def _also(finding: Finding, new: TreatmentRef | None) -> Finding:
+    if new is None or new.id in {known.id for known in finding.treatments}:
+        return finding
+    return msgspec.structs.replace(finding, treatments=(*finding.treatments, new))
 
 
 def _with_goal(task: Task, goal: str) -> Task:
