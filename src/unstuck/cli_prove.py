@@ -18,6 +18,7 @@ from unstuck.cli_common import (
     check_targets,
     end,
     plain_errors,
+    print_text,
     report,
     write,
 )
@@ -61,7 +62,7 @@ def prove_command(
         check_targets(output, html)
         from unstuck.prove.script.prove import Request, prove
         from unstuck.report.json_form import dumps
-        from unstuck.report.proof_text import proof_dict, proof_text
+        from unstuck.report.proof_text import diff_text, proof_dict, proof_text
         from unstuck.report.selection import chosen_codes, prefixes
 
         codes = chosen_codes(select, ignore)
@@ -81,6 +82,8 @@ def prove_command(
             proof = prove(request, _say, tell)
         told = dumps(proof_dict(proof)) if format is Format.json else None
         report(format, output, proof.diagnosis, codes, shown=proof_text(proof), as_json=told)
+        if proof.diff and format is Format.text and output is None:
+            print_text("\n" + diff_text(proof.diff))
         if html is not None:
             from unstuck.diagnose.outcome import learning_curve
             from unstuck.report.page import diagnosis_page

@@ -19,14 +19,12 @@ def proof_text(proof: Proof) -> RenderableType:
         parts += [Text(), *_trial(proof.trial)]
     parts += [Text(clean(f"note: {note}"), style="yellow") for note in proof.notes]
     parts += [Text(), *[Text(clean(line), style="bold") for line in conclusions(proof)]]
-    if proof.diff:
-        parts += [Text(), Text(clean_lines(proof.diff), no_wrap=True, overflow="ignore")]
     return Group(*parts)
 
 
-def clean_lines(text: str) -> str:
-    """A text of several lines, each without control characters."""
-    return "\n".join(clean(line) for line in text.splitlines())
+def diff_text(text: str) -> str:
+    """A diff of somebody's lines as it may be printed: never wrapped, without control characters."""
+    return "".join(f"{clean(line)}\n" for line in text.splitlines())
 
 
 def _trial(trial: TrialResult) -> list[RenderableType]:

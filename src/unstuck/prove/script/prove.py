@@ -183,7 +183,7 @@ def _with_rates(found: Diagnosis, proposals: Sequence[Proposal], subject: Script
 
 
 def _enough(factor: float, subject: ScriptSubject) -> Treatment | None:
-    """The first power of a factor with which a run succeeds; None for the factor itself, or where none does."""
+    """The first power of a factor with which a run succeeds; None for the first or where none does."""
     for power in range(1, MOST_POWERS + 1):
         tried = Treatment("lr", factor=factor**power)
         subject.prefetch([(str(tried), PILOT[0])])
