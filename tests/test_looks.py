@@ -1,177 +1,117 @@
-"""What is kept of an operation's output: the same numbers however they lie in memory."""
+"""The looks of a trial: what they may spend, and that a trial of useless treatments keeps to it."""
 
-import math
-
+import numpy as np
 import pytest
-import torch
-from torch import nn
-from torch.nn import functional
 
-from unstuck.sources.torch.looks import MOST_NUMBERS, look
-from unstuck.sources.torch.record import record
-
-IMAGES = torch.randn(6, 5, 9, 7, generator=torch.Generator().manual_seed(0))
+from unstuck.prove.looks import plan_looks
+from unstuck.prove.sequential import SequentialTrial
+from unstuck.prove.subject import Runs, Sham
+from unstuck.prove.verdict import ALPHA, needed_seeds
+from unstuck.study.statistics import wilson
 
 
-class Own(torch.Tensor):
-    """A subclass of tensors."""
+class Coins:
+    """A subject whose runs succeed by chance: what a treatment does to the chance is known."""
+
+    name = "coins"
+    criterion = "the coin says so"
+    sham = Sham("order=reshuffled", "another coin")
+
+    def __init__(self, chances, usual, draw):
+        self.chances, self.usual, self.draw = chances, usual, draw
+        self.asked = []
+        self.made = {}
+
+    def refuses(self, treatment):
+        return "never" if treatment == "refused" else None
+
+    def run(self, treatment, seeds, progress=None):
+        del progress
+        chance = self.chances.get(treatment, self.usual)
+        for seed in seeds:
+            if (treatment, seed) not in self.made:
+                self.made[treatment, seed] = bool(self.draw.random() < chance)
+        self.asked.append((treatment, len(seeds)))
+        success = np.array([self.made[treatment, seed] for seed in seeds])
+        words = tuple("success" if good else "stuck" for good in success)
+        return Runs(success, np.where(success, 0.0, 1.0), words, np.full(len(success), 0.1))
 
 
-def kept(output, axis, kind="Conv2d"):
-    found = look(output, kind, axis, weighted=True)
-    assert found is not None
-    return found, found.numbers.view(-1, *found.shape)
+def trial(chances, *, usual=0.3, seeds=20, seed=0, treatments=None, rivals=None):
+    subject = Coins(chances, usual, np.random.default_rng(seed))
+    names = list(chances) if treatments is None else treatments
+    return SequentialTrial(subject, names, range(seeds), rivals=rivals or {})
 
 
-@pytest.mark.parametrize(
-    ("lies", "axis"),
-    [
-        (lambda x: x.contiguous(memory_format=torch.channels_last), 1),
-        (lambda x: x.permute(0, 2, 3, 1).contiguous(), 3),
-        (lambda x: x.transpose(2, 3).contiguous().transpose(2, 3), 1),
-        (lambda x: torch.cat([x, x], dim=1)[:, 5:], 1),
-        (lambda x: torch.stack([x, x])[1], 1),
-        (lambda x: torch._neg_view(-x), 1),
-        (lambda x: x.as_subclass(Own), 1),
-        (lambda x: x.clone().requires_grad_() * 1, 1),
-        (lambda x: x.double(), 1),
-    ],
-    ids=["channels last", "last axis", "turned", "part", "offset", "negated", "subclass", "graph", "double"],
-)
-@pytest.mark.parametrize("large", [False, True])
-def test_the_same_numbers_however_they_lie(lies, axis, large):
-    x = IMAGES.repeat(40, 1, 1, 1) * torch.arange(1.0, 241)[:, None, None, None] if large else IMAGES
-    plain, expected = kept(x, 1)
-    found, numbers = kept(lies(x), axis)
-    assert type(found.numbers) in {torch.Tensor, Own}
-    assert torch.equal(torch.as_tensor(numbers.as_subclass(torch.Tensor), dtype=torch.float32), expected)
-    assert (found.units, found.shape) == (plain.units, plain.shape)
-    assert (found.total is None) == (plain.total is None) == (not large)
-    if found.total is not None:
-        assert float(found.total) == pytest.approx(float(x.double().sum()), rel=1e-3)
+@pytest.mark.parametrize("treatments", [1, 2, 3, 5, 8, 12])
+@pytest.mark.parametrize("seeds", [1, 6, 8, 9, 10, 12, 20, 40])
+def test_looks_end_at_the_last_seed_and_spend_the_error_once(seeds, treatments):
+    looks = plan_looks(seeds, treatments)
+    assert looks[-1].seeds == seeds
+    assert [look.seeds for look in looks] == sorted({look.seeds for look in looks})
+    assert sum(look.alpha for look in looks) == pytest.approx(ALPHA)
+    for look in looks[:-1]:
+        assert 2 * treatments * 0.5**look.seeds <= look.alpha
+    if len(looks) > 1:
+        assert 2 * treatments * 0.5 ** (looks[0].seeds - 1) > looks[0].alpha
 
 
-def test_a_small_output_is_kept_whole_and_a_large_one_in_part():
-    found, numbers = kept(IMAGES, 1)
-    assert torch.equal(numbers, IMAGES.flatten(2))
-    assert found.total is None
-    large = torch.ones(300, 50, 30)
-    found, numbers = kept(large, 1)
-    assert 1000 < numbers.numel() <= 2 * MOST_NUMBERS
-    assert found.total == large.sum()
+def test_a_clear_cure_is_proved_at_the_first_look_and_useless_ones_are_not():
+    result = trial({"cure": 1.0, "nothing": 0.0, "little": 0.0}, usual=0.0).run()
+    words = {one.treatment: one.verdict for one in result}
+    assert words == {"cure": "proved", "nothing": "not shown", "little": "not shown"}
+    trials = {one.treatment: one.after.trials for one in result}
+    assert trials == {"cure": plan_looks(20, 3)[0].seeds, "nothing": 4, "little": 4}
+    assert result.decisive
 
 
-def test_what_happens_to_the_output_later_does_not_matter():
-    x = torch.ones(4, 3)
-    found, numbers = kept(x, 1, "Linear")
-    x.zero_()
-    assert found.units == 3
-    assert bool((numbers == 1).all())
+def test_harm_is_told():
+    result = trial({"poison": 0.0, "nothing": 1.0}, usual=1.0).run()
+    assert {one.treatment: one.verdict for one in result} == {"poison": "harmful", "nothing": "not shown"}
+    assert result[0].difference[1] < 0
 
 
-def test_an_infinity_anywhere_is_seen():
-    large = torch.ones(300, 50, 30)
-    large[1, 1, 1] = torch.inf
-    found, _ = kept(large, 1)
-    assert not torch.isfinite(found.total)
-    halves = torch.ones(300, 50, 30, dtype=torch.float16) * 60000  # their sum is no number of half precision
-    assert torch.isfinite(kept(halves, 1)[0].total)
+def test_the_rival_of_what_is_proved_runs_over_the_same_seeds():
+    result = trial(
+        {"cure": 1.0, "other": 0.0}, usual=0.0, treatments=["cure"], rivals={"cure": "other"}
+    ).run()
+    assert result[0].arms["rival"].trials == result[0].after.trials
+    assert "this cause and not that one" in result.details["cure"].rival
 
 
-@pytest.mark.parametrize(
-    "output",
-    [
-        torch.tensor(1.0),
-        torch.zeros(0, 3),
-        torch.ones(3, dtype=torch.int64),
-        torch.ones(3, dtype=torch.cfloat),
-        torch.ones(2, 3, device="meta"),
-    ],
-)
-def test_what_is_no_output_of_units(output):
-    assert look(output, "Linear", 1, weighted=True) is None
+def test_what_is_refused_does_not_count_in_the_family():
+    result = trial({"cure": 1.0}, usual=0.0, treatments=["cure", "refused"]).run()
+    assert dict(result.refused) == {"refused": "never"}
+    assert result[0].after.trials == plan_looks(20, 1)[0].seeds
 
 
-def test_numbers_that_stand_for_several_entries():
-    _, numbers = kept(torch.arange(3.0).expand(4, 3), 1)
-    assert numbers[:, :, 0].tolist() == [[0, 1, 2]] * 4
-    _, numbers = kept(torch.arange(4.0), 1)
-    assert numbers[:, 0, 0].tolist() == [0, 1, 2, 3]
+def test_two_that_help_only_together_are_proved_together_and_a_useless_pair_is_not():
+    names = ["lr*0.1", "lr*0.3", "clip=1"]
+    subject = Coins({"lr*0.1+clip=1": 1.0}, 0.0, np.random.default_rng(0))
+    result = SequentialTrial(subject, names, range(20), combine=True).run()
+    assert [one.treatment for one in result if one.verdict == "proved"] == ["lr*0.1+clip=1"]
+    useless = Coins({}, 0.4, np.random.default_rng(0))
+    result = SequentialTrial(useless, names, range(20), combine=True).run()
+    assert {one.verdict for one in result} == {"not shown"}
 
 
-@pytest.mark.parametrize("way", ["apart", "in place", "changed before", "subclass", "other input"])
-def test_a_relu_is_looked_at_in_its_own_right_or_through_its_input(way):
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(1, 4, 3)
-            self.act = Doubled() if way == "subclass" else nn.ReLU(inplace=way == "in place")
-            self.last = nn.Linear(4, 2)
-
-        def forward(self, x):
-            hidden = self.conv(x)
-            if way == "changed before":
-                hidden.add_(1)
-            self.after = self.act(hidden + 1 if way == "other input" else hidden)
-            return self.last(self.after.mean((2, 3)))
-
-    class Doubled(nn.ReLU):
-        def forward(self, x):
-            return 2 * torch.relu(x)
-
-    torch.manual_seed(0)
-    net = Net()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    run = record(net, optimizer, every=1)
-    x = torch.randn(8, 1, 12, 12)
-    with run:
-        for _ in range(3):
-            functional.cross_entropy(net(x), torch.arange(8) % 2).backward()
-            optimizer.step()
-            after = net.after.detach()
-            step = run.recording.steps - 1
-            found = run.recording.at("act_mean", "act", step)
-            assert found == pytest.approx(float(after.mean()), rel=0.05)  # some positions of each image
-            if way != "subclass":  # of which nobody knows that it is piecewise linear
-                share = float((after == 0).float().mean())
-                assert run.recording.at("zero", "act", step) == pytest.approx(share, abs=0.05)
+def test_too_few_seeds_are_told():
+    needed = needed_seeds(1)
+    result = trial({"cure": 1.0}, usual=0.0, seeds=needed - 1).run()
+    assert result[0].verdict == "not shown"
+    assert any("cannot prove anything" in line for line in result.warnings)
 
 
-@pytest.mark.parametrize("where", ["conv", "norm", "neither"])
-def test_an_infinity_in_a_normalised_output_is_seen(where):
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.norm, self.last = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
-
-        def forward(self, x):
-            hidden = self.conv(x)
-            if where == "conv":
-                hidden = hidden.masked_fill(torch.arange(30) == 7, torch.inf)
-            return self.last(self.norm(hidden).relu().amax((2, 3)))
-
-    torch.manual_seed(0)
-    net = Net()
-    if where == "norm":
-        nn.init.constant_(net.norm.weight, torch.inf)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    with record(net, optimizer) as run:
-        functional.cross_entropy(net(torch.randn(16, 1, 32, 32)), torch.arange(16) % 2).backward()
-        optimizer.step()
-    assert math.isfinite(run.recording.first("act_mean", "conv"))
-    assert math.isfinite(run.recording.first("act_mean", "norm")) == (where == "neither")
-
-
-@pytest.mark.parametrize(("side", "channels"), [(16, 16), (16, 32), (28, 6), (28, 64), (32, 24), (224, 64)])
-def test_positions_are_taken_off_the_border_and_in_many_columns(side, channels):
-    images = torch.zeros(128, channels, side, side)
-    edge = side // 4
-    images[:, :, edge:-edge, edge:-edge] = torch.randn(128, channels, side - 2 * edge, side - 2 * edge)
-    seen = look(images, "Conv2d", 1, weighted=True)
-    assert seen is not None
-    assert bool(seen.numbers.abs().amax(0).view(seen.shape).amax(1).gt(0).all())  # every unit is seen at work
-    columns = torch.arange(side).expand(128, channels, side, side).float()
-    where = look(columns, "Conv2d", 1, weighted=True)
-    assert where is not None
-    positions = where.shape[1]
-    assert len(where.numbers[0, :positions].unique()) >= min(positions, side) * 0.6
+@pytest.mark.parametrize("usual", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("combine", [False, True])
+def test_trials_of_useless_treatments_prove_or_condemn_one_in_twenty_at_most(usual, combine):
+    names = ["lr*0.1", "clip=1", "init=he_normal", "zero_grad"]
+    results = [
+        SequentialTrial(
+            Coins({}, usual, np.random.default_rng(seed)), names, range(20), combine=combine
+        ).run()
+        for seed in range(400)
+    ]
+    false = sum(any(one.verdict != "not shown" for one in result) for result in results)
+    assert wilson(false, len(results)).low <= ALPHA
+    assert false > 0 or usual != 0.5  # the trials are able to err

@@ -26,6 +26,7 @@ from unstuck.cli_common import (
     write,
 )
 from unstuck.cli_grow import grow_command
+from unstuck.cli_prove import prove_command
 from unstuck.cli_run import CONTEXT, run_command
 from unstuck.cli_study import study_command
 from unstuck.errors import UnstuckError
@@ -58,6 +59,7 @@ class Images(StrEnum):
 PlainOption = Annotated[Plain, typer.Option("--format", help="How to write it.")]
 
 app.command("run", context_settings=CONTEXT)(run_command)
+app.command("prove", context_settings=CONTEXT)(prove_command)
 app.command("study")(study_command)
 app.command("grow")(grow_command)
 app.command("check")(check_command)

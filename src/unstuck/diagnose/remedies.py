@@ -1,6 +1,8 @@
 """Treatments: what their ids mean, in words, and which of them each finding proposes."""
 
+import math
 import re
+from collections.abc import Callable
 from typing import Final, Literal
 
 import msgspec
@@ -26,6 +28,8 @@ Kind = Literal[
     "draws",
     "schedule",
     "dropout",
+    "bias",
+    "width",
 ]
 
 SCHEMES: Final = (
@@ -88,6 +92,7 @@ _VALUES: Final[dict[Kind, dict[str, str]]] = {
         "unfreeze": "train the frozen layers too",
         "default": "give the optimiser its usual numbers at the present learning rate",
         "no_decay": "train without weight decay",
+        "adam": "train with Adam at its usual rate of 0.001",
     },
     "draws": {
         "independent": "draw all weights from one random stream that is seeded once for the whole network",
@@ -99,6 +104,14 @@ _VALUES: Final[dict[Kind, dict[str, str]]] = {
 }
 _CHANGES: Final[dict[Kind, str]] = {"zero_grad": "clear the gradients before every backward pass"}
 """Treatments without a value."""
+_NUMBERS: Final[dict[Kind, str]] = {
+    "lr": "multiply the learning rate by {number}",
+    "width": "make every hidden layer {number} times as wide",
+    "bias": "set the biases{of} to {number} at the start",
+    "clip": "scale gradients down to a norm of {number} where it is larger",
+}
+"""Treatments whose value is a number."""
+_SIGN: Final = re.compile(r"([a-z_]+)([*=])(.*)")
 _INIT: Final = re.compile(r"([a-z_]+)(?:\*([0-9.]+(?:e[-+]?\d+)?))?(?:@(.+))?")
 
 
@@ -115,14 +128,16 @@ class Treatment(msgspec.Struct, frozen=True):
     """Scheme, activation (PyTorch's class name), or what data, loss, output and others are set to; '' for a
     number or a plain change."""
     factor: float = 1.0
-    """Gain of an initialisation, factor of the learning rate, largest norm of a clipped gradient."""
+    """Gain of an initialisation, factor of the learning rate or width, largest norm of a gradient, a bias."""
     target: str | None = None
     """Layer name, or layer type such as "Conv2d"; None is the whole network."""
 
     def __str__(self) -> str:
         """The id that `parse` reads."""
-        if self.kind == "lr":
-            return f"lr*{self.factor:g}"
+        if self.kind in {"lr", "width"}:
+            return f"{self.kind}*{self.factor:g}"
+        if self.kind == "bias":
+            return f"bias={self.factor:g}" + (f"@{self.target}" if self.target else "")
         if self.kind == "clip" and not self.value:
             return f"clip={self.factor:g}"
         if self.kind in _CHANGES:
@@ -135,21 +150,19 @@ class Treatment(msgspec.Struct, frozen=True):
     @property
     def summary(self) -> str:
         """What it changes, in one sentence of plain words."""
+        said = _NUMBERS.get(self.kind)
+        if said is not None and not self.value:
+            of = f" of {self.target}" if self.target else ""
+            return said.format(number=f"{self.factor:g}", of=of)
         if self.kind == "init":
             where = "all weights" if self.target is None else f"the weights of {self.target}"
             scheme = self.value.replace("_", " ").replace("glorot", "Glorot").replace("he ", "He ")
             gain = f", {self.factor:g} times as large" if self.factor != 1.0 else ""
             return f"draw {where} by {scheme}{gain}"
-        if self.kind == "lr":
-            return f"multiply the learning rate by {self.factor:g}"
         if self.kind == "activation":
             where = "every hidden activation" if self.target is None else f"the activation {self.target}"
             return f"replace {where} by {self.value}"
-        if self.kind == "clip" and not self.value:
-            return f"scale gradients down to a norm of {self.factor:g} where it is larger"
-        if self.kind in _CHANGES:
-            return _CHANGES[self.kind]
-        return _VALUES[self.kind][self.value]
+        return _CHANGES.get(self.kind) or _VALUES[self.kind][self.value]
 
     @property
     def reference(self) -> TreatmentRef:
@@ -163,8 +176,8 @@ def parse(text: str) -> Treatment:
     Args:
         text: `init=SCHEME[*GAIN][@TARGET]`, `lr*FACTOR`, `activation=NAME[@TARGET]`, `data=standardise`,
             `data=-1..1`, `loss=cross_entropy`, `insert=batch_norm`, `order=shuffle`, `clip=NORM`,
-            `clip=off`, `zero_grad`, or what an output, target, optimizer, schedule, dropout or layer is to be
-            (`output=remove_softmax`).
+            `clip=off`, `zero_grad`, `bias=VALUE[@TARGET]`, `width*FACTOR`, or what an output, target,
+            optimizer, schedule, dropout or layer is to be (`output=remove_softmax`).
 
     Returns:
         The treatment; `str` of it is the id in its normal form.
@@ -176,25 +189,16 @@ def parse(text: str) -> Treatment:
         >>> parse("init=glorot*4@fc1")
         Treatment(kind='init', value='glorot_uniform', factor=4.0, target='fc1')
     """
-    if text.startswith("lr*"):
-        return Treatment("lr", factor=_positive(text, text[3:]))
-    kind, equals, value = text.partition("=")
-    if equals and kind == "init":
-        return _parse_init(text, value)
-    if equals and kind == "activation":
-        name, _, target = value.partition("@")
-        found = _ACTIVATIONS.get(name.replace("_", "").lower())
-        if found is None:
-            raise UnstuckError(
-                f"treatment {text!r}: no activation {name!r}; known are {', '.join(_ACTIVATIONS)}"
-            )
-        return Treatment("activation", found, target=target or None)
+    match = _SIGN.fullmatch(text)
+    kind, sign, value = match.groups() if match else (text, "", "")
+    if sign == "*" and kind in {"lr", "width"}:
+        return Treatment("lr" if kind == "lr" else "width", factor=_positive(text, value))
+    if sign == "=" and kind in _PARSERS:
+        return _PARSERS[kind](text, value)
     if text == "zero_grad":
         return Treatment("zero_grad")
-    if equals and kind == "clip" and value != "off":
-        return Treatment("clip", factor=_positive(text, value))
     for known, values in _VALUES.items():
-        if equals and kind == known:
+        if sign == "=" and kind == known:
             if value not in values:
                 raise UnstuckError(f"treatment {text!r}: found {value!r}, expected {' or '.join(values)}")
             return Treatment(known, value)
@@ -202,8 +206,26 @@ def parse(text: str) -> Treatment:
         f"treatment {text!r}: expected init=SCHEME[*GAIN][@LAYER], lr*FACTOR, activation=NAME, "
         "data=standardise, "
         "data=-1..1, loss=cross_entropy, insert=batch_norm, order=shuffle, clip=NORM, zero_grad, "
-        "or one of output=..., target=..., optimizer=..., schedule=..., dropout=..., draws=..., layer=..."
+        "bias=VALUE, width*FACTOR, or one of output=..., target=..., optimizer=..., schedule=..., "
+        "dropout=..., draws=..., layer=..."
     )
+
+
+def _parse_activation(text: str, value: str) -> Treatment:
+    name, _, target = value.partition("@")
+    found = _ACTIVATIONS.get(name.replace("_", "").lower())
+    if found is None:
+        raise UnstuckError(f"treatment {text!r}: no activation {name!r}; known are {', '.join(_ACTIVATIONS)}")
+    return Treatment("activation", found, target=target or None)
+
+
+def _parse_bias(text: str, value: str) -> Treatment:
+    number, _, target = value.partition("@")
+    return Treatment("bias", factor=_number(text, number), target=target or None)
+
+
+def _parse_clip(text: str, value: str) -> Treatment:
+    return Treatment("clip", "off") if value == "off" else Treatment("clip", factor=_positive(text, value))
 
 
 def _parse_init(text: str, value: str) -> Treatment:
@@ -214,6 +236,16 @@ def _parse_init(text: str, value: str) -> Treatment:
     return Treatment("init", scheme, _positive(text, match[2]) if match[2] else 1.0, match[3])
 
 
+def _number(text: str, number: str) -> float:
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UnstuckError(f"treatment {text!r}: found {number!r}, expected a number")
+    return value
+
+
 def _positive(text: str, number: str) -> float:
     try:
         value = float(number)
@@ -222,3 +254,11 @@ def _positive(text: str, number: str) -> float:
     if not 0 < value < float("inf"):
         raise UnstuckError(f"treatment {text!r}: found the factor {number!r}, expected a positive number")
     return value
+
+
+_PARSERS: Final[dict[str, Callable[[str, str], Treatment]]] = {
+    "init": _parse_init,
+    "activation": _parse_activation,
+    "bias": _parse_bias,
+    "clip": _parse_clip,
+}

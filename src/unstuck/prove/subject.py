@@ -94,6 +94,15 @@ class Subject(Protocol):
         ...
 
 
+@runtime_checkable
+class Prefetching(Protocol):
+    """A subject that makes many runs at a time, of several arms."""
+
+    def prefetch(self, pairs: Sequence[tuple[str | None, int]], progress: Progress | None = None) -> None:
+        """Make runs, pairs of a treatment (None: unchanged) and a seed, so that `run` finds them made."""
+        ...
+
+
 class _Run(NamedTuple):
     success: bool
     loss: float

@@ -16,17 +16,20 @@ _USUAL_RIVAL: dict[Kind, str] = {
     "order": "lr*0.1",
     "output": "lr*0.1",
     "draws": "lr*10",
-    "clip": "lr*10",
+    "zero_grad": "lr*0.1",
+    "clip": "lr*0.1",
     "schedule": "lr*10",
     "dropout": "lr*0.1",
-    "target": "lr*10",
+    "target": "lr*0.1",
     "optimizer": "lr*10",
+    "bias": "lr*10",
+    "width": "lr*10",
 }
 """Where only one cause was found: what the next best guess would try. A bad start and badly scaled data look
 like steps too small, steps too small and a bad activation like a bad start, bad order and an output that dies
-like large steps, equal neurons like steps too small. So do a gradient that is cut, a
-schedule that ends early, targets far off and a decay or epsilon too large; noise from dropout looks like
-large steps."""
+like large steps, equal neurons like steps too small. Old gradients, large gradients, noise from dropout and
+wrong targets look like large steps; parameters that stay behind, bad biases, a schedule that ends early and
+too few units like small ones."""
 
 
 class Proposal(NamedTuple):

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from unstuck.diagnose.finding import ArmCount, Verdict
 from unstuck.errors import UnstuckError
 from unstuck.prove.arms import Comparison, compare
@@ -75,7 +77,10 @@ def needed_seeds(n_treatments: int) -> int:
 
 
 def decide(
-    against_unchanged: Sequence[Comparison], against_sham: Sequence[Comparison], family: int | None = None
+    against_unchanged: Sequence[Comparison],
+    against_sham: Sequence[Comparison],
+    family: int | None = None,
+    spent: float = ALPHA,
 ) -> list[Decision]:
     """Judge every treatment of a trial.
 
@@ -88,6 +93,8 @@ def decide(
         against_unchanged: each treated arm against the unchanged one.
         against_sham: each treated arm, in the same order, against the sham.
         family: treatments that the trial set out to try, if some were not reached; they count as p = 1.
+        spent: the part of 0.05 that this look at the results may use, where a trial looks more than once.
+            The p-values are raised accordingly, so that they are compared with 0.05 all the same.
 
     Returns:
         One decision a treatment, in the order given.
@@ -108,6 +115,7 @@ def decide(
     helps = [comparison.helps for comparison in against_unchanged]
     harms = [comparison.harms for comparison in against_unchanged]
     adjusted = holm([*helps, *harms, *[1.0] * (2 * (planned - tried))])
+    adjusted = np.minimum(adjusted * (ALPHA / spent), 1.0)
     return [
         Decision(_word(unchanged, sham, float(help_p), float(harm_p)), float(help_p), float(harm_p))
         for unchanged, sham, help_p, harm_p in zip(
@@ -124,7 +132,7 @@ def _word(unchanged: Comparison, sham: Comparison, helps: float, harms: float) -
     return "not shown"
 
 
-def state(treatment: str, code: str, arms: Arms, decision: Decision) -> Verdict:
+def state(treatment: str, code: str, arms: Arms, decision: Decision, confidence: float = 0.95) -> Verdict:
     """Write a decision down with the counts behind it.
 
     Args:
@@ -132,11 +140,12 @@ def state(treatment: str, code: str, arms: Arms, decision: Decision) -> Verdict:
         code: of the finding that it answers.
         arms: what was run.
         decision: what they showed.
+        confidence: of the interval: 0.95, or more where the trial looks more than once.
 
     Returns:
-        The verdict; its interval is of P(success treated) - P(success unchanged), 95 %.
+        The verdict; its interval is of P(success treated) - P(success unchanged).
     """
-    interval = compare(arms.unchanged, arms.treated).interval
+    interval = compare(arms.unchanged, arms.treated, confidence).interval
     others = {"sham": _count(arms.sham)}
     if arms.rival is not None:
         others["rival"] = _count(arms.rival, arms.rival_treatment)

@@ -1,0 +1,172 @@
+# pyright: basic
+# Functions of torch.nn.functional are replaced while a program runs; their stubs forbid that.
+"""The door of the loss: what every loss function of PyTorch is given, on its way in.
+
+Modules such as `nn.CrossEntropyLoss` call the functions of `torch.nn.functional`, so these are the one place
+through which both styles pass. A loss that a program writes by hand passes through none.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from unstuck.prove.torch.seeds import replaced
+
+FUNCTIONS = (
+    "cross_entropy",
+    "nll_loss",
+    "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+)
+SCORES = {"cross_entropy", "nll_loss"}
+"""Losses of one score a class."""
+BOUNDARY = {"binary_cross_entropy": 0.5, "binary_cross_entropy_with_logits": 0.0}
+"""Losses of a yes/no output, with the value between the two answers."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """One call of a loss."""
+
+    name: str
+    input: Any
+    target: Any
+    options: dict[str, Any]
+    """Everything else that it was given, by name."""
+
+
+Change = Callable[[Given], Given]
+
+
+class Door:
+    """Stands in front of the loss functions, until it is undone: changes what goes in, and looks at it."""
+
+    def __init__(self) -> None:
+        """Nothing is changed, nobody looks."""
+        self.changes: list[Change] = []
+        self.look: Callable[[Given], None] | None = None
+        self.calls = 0
+
+    def install(self, undo: ExitStack) -> None:
+        """Replace the functions."""
+        import torch.nn.functional as functions
+
+        self._originals = {name: getattr(functions, name) for name in FUNCTIONS}
+        for name, original in self._originals.items():
+            replaced(undo, functions, name, self._in_front(name, original))
+
+    def _in_front(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        import torch
+
+        signature = inspect.signature(original)
+
+        @functools.wraps(original)
+        def loss(*args: Any, **kwargs: Any) -> Any:
+            compiling = torch.compiler.is_compiling()
+            if compiling and not self.changes:
+                return original(*args, **kwargs)
+            try:
+                bound = signature.bind(*args, **kwargs).arguments
+                given = Given(name, bound.pop("input"), bound.pop("target"), bound)
+            except (TypeError, KeyError):
+                return original(*args, **kwargs)
+            for change in self.changes:
+                given = change(given)
+            if not compiling:
+                self._seen(given)
+            if given.name == name and not self.changes:
+                return original(*args, **kwargs)
+            return self._originals[given.name](given.input, given.target, **given.options)
+
+        return loss
+
+    def _seen(self, given: Given) -> None:
+        import torch
+
+        if (
+            self.look is None
+            or not torch.is_grad_enabled()
+            or not getattr(given.input, "requires_grad", False)
+        ):
+            return
+        self.calls += 1
+        with torch.no_grad():
+            try:
+                self.look(given)
+            except (RuntimeError, IndexError, TypeError):  # shapes that only the loss itself understands
+                return
+
+
+def renamed(given: Given, name: str, **changes: Any) -> Given:
+    """The call of another loss, with those options that it shares."""
+    shared = {key: value for key, value in given.options.items() if key in {"reduction", "weight"}}
+    return replace(given, name=name, options=given.options if name == given.name else shared, **changes)
+
+
+class Meter:
+    """How right the answers were in training, whatever the loss: measured where answers and targets meet.
+
+    A treatment that changes the loss cannot be judged by the loss. It leaves the answers' order alone, so the
+    share of right answers (or, of quantities, the squared error) tells.
+    """
+
+    def __init__(self) -> None:
+        """Nothing seen."""
+        self._seen: list[tuple[str, Any, int]] = []
+        self._codes = (0.0, 1.0)
+        """Of the two answers to a yes/no question: some programs code them as 1 and 2, or -1 and 1."""
+
+    def look(self, given: Given) -> None:
+        """Judge one batch."""
+        scores, target = given.input.detach(), given.target.detach()
+        if scores.dim() == 0 or scores.numel() == 0:
+            return
+        boundary = BOUNDARY.get(given.name)
+        if boundary is not None and target.shape == scores.shape:
+            right = (scores > boundary) == (target > self._middle(target))
+        else:
+            right = _right(scores, target) if boundary is None else None
+        if right is not None:
+            self._seen.append(("accuracy", right.sum(), right.numel()))
+        elif target.numel() == scores.numel():  # a column against a row is still the same answers
+            difference = scores.reshape(-1) - target.reshape(-1)
+            self._seen.append(("error", (difference**2).sum(), scores.numel()))
+
+    def _middle(self, target: Any) -> float:
+        low, high = float(target.min()), float(target.max())
+        if low < 0 or high > 1:
+            self._codes = (low, high) if low < high else self._codes
+            if self._codes == (0.0, 1.0):  # one answer only so far
+                return 0.0 if low < 0 or high < 0 else 1.5
+        return sum(self._codes) / 2
+
+    def ended(self) -> dict[str, float]:
+        """Over the last tenth of the calls of the commonest kind."""
+        kinds = [kind for kind, _, _ in self._seen]
+        if not kinds:
+            return {}
+        usual = max(set(kinds), key=kinds.count)
+        own = [(value, count) for kind, value, count in self._seen if kind == usual]
+        last = own[-max(len(own) // 10, 1) :]
+        total = sum(float(value) for value, _ in last)
+        return {usual: total / sum(count for _, count in last)}
+
+
+def _right(scores: Any, target: Any) -> Any:
+    """For each sample, whether the answer is right; None where the targets are no classes."""
+    whole = not target.is_floating_point() and not target.is_complex()
+    if scores.dim() > 1 and scores.shape[1] > 1:
+        answer = scores.argmax(1)
+        if whole and target.shape == answer.shape:
+            return answer == target
+        one_hot = target.shape == scores.shape and bool(((target == 0) | (target == 1)).all())
+        if one_hot and bool((target.sum(1) == 1).all()):
+            return answer == target.argmax(1)
+    return None
