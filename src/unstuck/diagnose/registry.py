@@ -151,8 +151,8 @@ def chosen(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> list[Rule]
         UnstuckError: when an entry matches no rule at all.
 
     Example:
-        >>> [rule.code for rule in chosen(select=["LRN00"], ignore=["LRN005", "LRN006"])]
-        ['LRN001', 'LRN002', 'LRN009']
+        >>> [rule.code for rule in chosen(select=["DAT"], ignore=["DAT004", "unshuffled"])]
+        ['DAT001', 'DAT002', 'DAT003']
     """
 
     def matches(known: Rule, prefix: str) -> bool:

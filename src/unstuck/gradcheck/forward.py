@@ -27,6 +27,8 @@ LAYERS = (
     "Softmax",
 )
 
+SMALL_EPS = 1e-7
+
 
 @dataclass(frozen=True)
 class Forwarded:
@@ -124,8 +126,9 @@ def _told(operation: Operation, name: str, layer: Any) -> Forwarded:  # noqa: C9
         eps = float(getattr(layer, "eps", 1e-5)) if not isinstance(layer, str) else 1e-5
         if spread.ddof or not np.isclose(spread.eps, eps) or spread.outside:
             mine = "unbiased variance (N - 1)" if spread.ddof else "biased variance (N)"
-            how = f"with eps {spread.eps:g}" if spread.eps else "without eps"
-            place = ", added outside the root," if spread.outside and spread.eps else ""
+            # an eps that small and none at all give the same numbers
+            how = f"with eps {spread.eps:g}" if spread.eps > SMALL_EPS else "without eps"
+            place = ", added outside the root," if spread.outside and spread.eps > SMALL_EPS else ""
             differences.append(
                 f"your forward has the {mine} {how}{place}, ours the biased one (N) with eps {eps:g}"
             )

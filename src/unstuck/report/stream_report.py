@@ -50,6 +50,7 @@ class StreamPage:
     cells: Grid
     legend: str
     boundaries: tuple[str, ...] = ()
+    compared: Grid | None = None
     rule: str = ""
     body: str = "study.html"
 
