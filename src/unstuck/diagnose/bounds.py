@@ -75,6 +75,7 @@ class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     times: float
     crawl: float
     slow: float
+    leap: float
     still: float
     lazy: float
 

@@ -12,6 +12,8 @@ from unstuck.trace.recording import Recording, Series
 
 Word = Literal["learned", "not learned", "diverged", "unknown"]
 
+_CONSTANT = 1e-12
+"""Variance over inputs / mean square that rounding explains."""
 _GOAL = re.compile(r"([a-z_]+)\s*(<=|>=|<|>)\s*([-+0-9.eE]+)")
 
 
@@ -83,6 +85,8 @@ def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Wor
     if baseline < 0 and trace.meta.kind == "torch":  # computed there, from losses that are never negative
         return "unknown", f"the loss was multiplied by a negative number: {compared}"
     if final - baseline < -(1 - bounds.learned) * abs(baseline):
+        if _constant_answer(trace) and trace.steps >= bounds.few_steps:
+            return "not learned", f"{compared}, and the answer is the same whatever the input"
         return "learned", compared
     if trace.meta.examined:
         return "unknown", f"{compared} after {trace.steps} updates on one batch: too few to tell"
@@ -94,6 +98,15 @@ def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Wor
             compared,
         )
     )
+
+
+def _constant_answer(trace: Recording) -> bool:
+    """Whether the answer was the same for all inputs at the last three measured steps.
+
+    No such answer is better than the best of its kind: that it seems so is the noise of single batches.
+    """
+    varies = trace.series("output_variation").values[-3:]
+    return varies.size == 3 and bool((varies <= _CONSTANT).all())
 
 
 def constant_loss(trace: Recording) -> float:

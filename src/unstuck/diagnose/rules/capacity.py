@@ -84,6 +84,7 @@ def _stack(trace: Recording, layers: list[Node]) -> list[Node]:
     "dropout-too-strong",
     severity="warning",
     explains={"OUT010": "any", "LRN001": "any", "LRN002": "any", "DAT004": "any"},
+    preview=False,
 )
 def dropout_too_strong(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Dropout leaves so little of a layer that nothing can be learned through it."""

@@ -46,6 +46,7 @@ def _first_layers(trace: Recording) -> list[Node]:
         "INI003": "any",
         "OUT010": "any",
     },
+    preview=False,
 )
 def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Inputs far from mean 0 and standard deviation 1 drive the first layer to where it learns badly."""
@@ -137,6 +138,7 @@ def _varies_as_little(trace: Recording, node: Node, bounds: Bounds) -> bool:
         "DAT001": "any",
         "OUT010": "any",
     },
+    preview=False,
 )
 def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     """The inputs are the same for every sample, or never reach the first layer."""
@@ -144,6 +146,8 @@ def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     values = [
         trace.series("act_variation", node.name).values for node in first
     ]  # never of what is not finite
+    if not first and _one_number(trace, bounds):
+        return [_all_one_number(trace)]
     if not first or not all(series.size for series in values):
         raise NotChecked("what the first layer answers to different inputs was not measured")
     if outcome(trace, bounds.outcome).word == "learned":
@@ -157,7 +161,12 @@ def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     constant = std == 0
     # of images some positions are measured: what lies between them shows in the layers after
     later = [trace.series("act_variation", node.name).values for node in weight_layers(trace)]
-    if not constant and any(series.size and float(np.max(series)) > bounds.data.same for series in later):
+    partial = any(node.type.startswith("Conv") for node in first)
+    if (
+        partial
+        and not constant
+        and any(series.size and float(np.max(series)) > bounds.data.same for series in later)
+    ):
         return []
     return [
         Finding(
@@ -187,6 +196,26 @@ def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
             location=first[0].location,
         )
     ]
+
+
+def _one_number(trace: Recording, bounds: Bounds) -> bool:
+    """Whether all inputs of the first batch were one number, and nothing was learned from them."""
+    return trace.first("data.std") == 0 and outcome(trace, bounds.outcome).word == "not learned"
+
+
+def _all_one_number(trace: Recording) -> Finding:
+    mean = trace.first("data.mean") or 0.0
+    return Finding(
+        code="DAT002",
+        name="dead-input",
+        severity="error",
+        layer=None,
+        step=0,
+        confidence=0.9,
+        summary=f"All inputs of the first batch are {mean:.3g}: no sample can be told from another.",
+        evidence=(Evidence("data.std", 0.0, "=", 0.0),),
+        rival="ACT005 collapsed-representation: there the inputs differ and a layer loses that.",
+    )
 
 
 @rule(
@@ -242,10 +271,21 @@ def _bad_inputs(trace: Recording) -> tuple[str, Evidence, int] | None:
     series = trace.series("data.nonfinite")
     bad = np.flatnonzero(series.values > 0)
     if not bad.size:
-        return None
+        return _born_in_the_inputs(trace)
     share, step = float(series.values[bad[0]]), int(series.steps[bad[0]])
     words = f"{share:.2%} of the numbers in the batch of inputs at step {step} are NaN or infinite."
     return words, Evidence("data.nonfinite", share, ">", 0.0), step
+
+
+def _born_in_the_inputs(trace: Recording) -> tuple[str, Evidence, int] | None:
+    """Where the first NaN of all is traced to the inputs of a later batch than the one that was looked at."""
+    births = {layer: trace.last("origin.nonfinite", layer) for layer in trace.layers("origin.nonfinite")}
+    born = births.get(INPUT)
+    if born is None or any(step is not None and step < born for step in births.values()):
+        return None
+    step = int(born)
+    words = f"The inputs of step {step} hold NaN or infinity, the first of the whole training."
+    return words, Evidence("origin.nonfinite", born, layer=INPUT), step
 
 
 def _bad_targets(trace: Recording) -> tuple[str, Evidence, int] | None:

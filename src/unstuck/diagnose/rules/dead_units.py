@@ -32,6 +32,7 @@ _TOO_FEW = (
         "LRN002": "any",
         "OUT010": "any",
     },
+    preview=False,
 )
 def born_dead_units(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Units are 0 on all data from the first step on: no gradient ever reaches them."""

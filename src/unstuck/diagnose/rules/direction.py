@@ -8,7 +8,7 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import output_layer
-from unstuck.diagnose.outcome import constant_loss, outcome
+from unstuck.diagnose.outcome import constant_loss, falls_short, outcome
 from unstuck.diagnose.paths import classes, loss_name
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -37,6 +37,7 @@ _DISTANCES: Final = frozenset({"MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"}
         "OUT010": "any",
     },
     from_step_0=False,
+    preview=False,
 )
 def flipped_sign(trace: Recording, bounds: Bounds) -> list[Finding]:
     """The loss is driven the wrong way: it is maximised, or its sign was flipped before the backward pass."""
@@ -125,13 +126,14 @@ def _gets_worse(trace: Recording) -> bool:
         "ACT003": "any",
         "ACT005": "any",
     },
+    preview=False,
 )
 def unscaled_target(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Targets lie far from where the network's answers start, and it does not get there."""
     loss = loss_name(trace)
     if not loss:
         raise NotChecked("it is not known which loss was used")
-    if loss not in _DISTANCES or outcome(trace, bounds.outcome).word not in {"not learned", "diverged"}:
+    if loss not in _DISTANCES or not falls_short(outcome(trace, bounds.outcome), bounds.outcome):
         return []
     mean, spread = _median(trace, "target.mean"), _median(trace, "target.std")
     reach = max(abs(trace.first("output.min") or 0.0), abs(trace.first("output.max") or 0.0), 1.0)

@@ -5,7 +5,7 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
 from unstuck.diagnose.measured import is_zero, multiplying, names, per_layer, position, typical, weight_layers
-from unstuck.diagnose.outcome import outcome
+from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import INPUT, Node
@@ -38,7 +38,7 @@ def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
         return []
     ended = outcome(trace, bounds.outcome)
     moves = typical(trace, "update_ratio", first.name)
-    if ended.word in {"learned", "diverged"}:
+    if ended.word == "diverged" or (ended.word == "learned" and not falls_short(ended, bounds.outcome)):
         return []  # it healed, or did no harm
     if moves > bounds.gradient.moves:
         return []  # small for its size perhaps, but the first layer does move
@@ -52,7 +52,7 @@ def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
         Finding(
             code="GRD001",
             name="vanishing-gradient",
-            severity="error",
+            severity="warning" if ended.word == "learned" else "error",
             layer=first.name,
             step=0,
             confidence=0.9 if ended.word == "not learned" else 0.6,

@@ -13,7 +13,7 @@ from unstuck.diagnose.measured import (
     saw,
     weight_layers,
 )
-from unstuck.diagnose.outcome import outcome, unproven
+from unstuck.diagnose.outcome import falls_short, outcome, unproven
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node
@@ -33,6 +33,7 @@ from unstuck.trace.structure import Node
         "INI003": "any",
         "OUT010": "any",
     },
+    preview=False,
 )
 def zero_weights(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Layers in series start at zero, so that what lies before them stays without gradient or equal."""
@@ -79,7 +80,8 @@ def _zero_series(trace: Recording, series: list[Node], bounds: Bounds) -> Findin
     steps = trace.series("weight_norm", first.name).steps
     start_only = len(steps) < 2
     held = bool(alike) if start_only else bool(alike or still)
-    suspect = not held and outcome(trace, bounds.outcome).word == "not learned"
+    ended = outcome(trace, bounds.outcome)
+    suspect = not held and ended.word != "diverged" and falls_short(ended, bounds.outcome)
     summary = f"The weights of {names(series)}, layers in series, all start at 0."
     if alike:
         summary += (
@@ -163,6 +165,7 @@ def _single_zero(trace: Recording, node: Node) -> Finding:
         "LRN001": "any",
         "OUT010": "any",
     },
+    preview=False,
 )
 def identical_units(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Units of a layer start equal, get equal gradients and stay equal: many units work as one."""

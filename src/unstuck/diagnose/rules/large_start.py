@@ -29,6 +29,7 @@ from unstuck.trace.structure import NORMALISING, Node
         "LRN002": "any",
         "OUT010": "any",
     },
+    preview=False,
 )
 def signal_grows(trace: Recording, bounds: Bounds) -> list[Finding]:
     """The weights start so large that every layer makes the signal several times larger, or saturates."""

@@ -3,13 +3,18 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import names, output_layer, typical, weight_layers
-from unstuck.diagnose.outcome import outcome
+from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 
+_EARLY = 5
+_USUAL_WEIGHTS = 0.2
+"""|W| / sqrt(units) from which on a layer's weights are of usual size."""
 _PROBES = (
     "no paired probes of the learning rate were run (the same batches at a tenth and at ten times of it)"
 )
@@ -51,6 +56,7 @@ def _probes(trace: Recording) -> list[_Probes]:
         "OUT010": "any",
     },
     from_step_0=False,
+    preview=False,
 )
 def learning_rate_too_high(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Training rises, jumps about or blows up, and does better at a tenth of the learning rate."""
@@ -59,7 +65,7 @@ def learning_rate_too_high(trace: Recording, bounds: Bounds) -> list[Finding]:
         found = _too_high_by_probe(trace, probe, bounds)
         if found:
             return found
-    found = _blew_up(trace, bounds)
+    found = _blew_up(trace, bounds) or ([] if probes else _leaps(trace, bounds))
     if not found and not probes:
         raise NotChecked(_PROBES)
     return found
@@ -146,6 +152,44 @@ def _blew_up(trace: Recording, bounds: Bounds) -> list[Finding]:
     ]
 
 
+def _leaps(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """Without a probe: the first steps threw most of the start away, and it did not get far after that."""
+    if not falls_short(outcome(trace, bounds.outcome), bounds.outcome):
+        return []
+    sizes: dict[str, float] = {}
+    for node in weight_layers(trace):
+        norm, series = trace.first("weight_norm", node.name), trace.series("update_ratio", node.name)
+        early = series.values[series.steps < _EARLY]
+        early = early[np.isfinite(early)]
+        # beside weights that are next to nothing any step is large: that is no matter of the rate
+        if norm and early.size and norm / math.sqrt(node.units) >= _USUAL_WEIGHTS:
+            sizes[node.name] = float(np.median(early))
+    usual = float(np.median(list(sizes.values()))) if len(sizes) > 1 else 0.0
+    if usual < bounds.rate.leap:
+        return []
+    largest = max(sizes, key=lambda name: sizes[name])
+    return [
+        Finding(
+            code="LRN001",
+            name="learning-rate-too-high",
+            severity="warning",
+            layer=None,
+            step=0,
+            confidence=0.7,
+            summary=(
+                f"Each of the first steps changes the layers by {usual:.2g} of their weights (median; "
+                f"{largest} by {sizes[largest]:.2g}): the start is gone after a few of them, and "
+                f"{outcome(trace, bounds.outcome).because}. Usual are steps of 0.001 to 0.05."
+            ),
+            evidence=(Evidence("update_ratio", usual, ">=", bounds.rate.leap),),
+            rival=(
+                "INI003 signal-shrinks: beside tiny weights usual steps are large, too; these weights are of "
+                "usual size. Probes at a tenth of the rate would make it sure."
+            ),
+        )
+    ]
+
+
 def _calm(trace: Recording, step: int, bounds: Bounds) -> bool:
     """Whether updates before a step were seen, and all were small beside the weights."""
     ratios: list[float] = []
@@ -163,6 +207,7 @@ def _calm(trace: Recording, step: int, bounds: Bounds) -> bool:
     needs=("loss",),
     explains={"OUT010": "any"},
     from_step_0=False,
+    preview=False,
 )
 def learning_rate_too_low(trace: Recording, bounds: Bounds) -> list[Finding]:
     """The loss is far from its floor, moves slowly, and falls several times as fast at ten times the rate."""
@@ -225,9 +270,7 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
     ended = outcome(trace, bounds.outcome)
     if trace.steps < 5 * bounds.outcome.few_steps:
         raise NotChecked(_PROBES)
-    if ended.word != "not learned" and not (
-        ended.word == "learned" and ended.fraction > bounds.outcome.well_learned
-    ):
+    if ended.word == "diverged" or not falls_short(ended, bounds.outcome):
         return []
     trained = [node for node in weight_layers(trace) if node.trainable and node.optimised is not False]
     drifts = {node.name: trace.last("drift", node.name) for node in trained}

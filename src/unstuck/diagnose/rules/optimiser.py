@@ -46,6 +46,7 @@ _SCALES: Final = frozenset(
         "OUT010": "any",
     },
     from_step_0=False,
+    preview=False,
 )
 def uncleared_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Steps begin with the gradient of the step before: each update repeats all earlier ones."""
@@ -98,6 +99,7 @@ def uncleared_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
     explains={
         "LRN002": "any",
         "INI002": "same",
+        "GRD005": "any",
         "OUT010": "any",
     },
     preview=False,

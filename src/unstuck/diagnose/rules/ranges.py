@@ -41,6 +41,7 @@ _DISTANCES: Final = frozenset({"MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"}
         "LRN002": "any",
         "OUT010": "any",
     },
+    preview=False,
 )
 def output_range(trace: Recording, bounds: Bounds) -> list[Finding]:
     """The last operation cannot give what the targets ask for."""

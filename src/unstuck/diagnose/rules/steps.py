@@ -8,7 +8,7 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import names, typical, weight_layers
-from unstuck.diagnose.outcome import falls_short, learning_curve, outcome
+from unstuck.diagnose.outcome import falls_short, learning_curve, outcome, unproven
 from unstuck.diagnose.registry import NotChecked, Where, rule
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node
@@ -31,6 +31,7 @@ def _trained(trace: Recording) -> list[Node]:
     needs=("clip_ratio",),
     explains={"OUT010": "any", "LRN002": "any", "DAT004": "any"},
     from_step_0=False,
+    preview=False,
 )
 def clipping_always_on(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Nearly every gradient is cut to a small part of itself before the step, so that steps are tiny."""
@@ -74,6 +75,7 @@ def clipping_always_on(trace: Recording, bounds: Bounds) -> list[Finding]:
     needs=("lr", "loss"),
     explains=_FAILS,
     from_step_0=False,
+    preview=False,
 )
 def schedule_ends_early(trace: Recording, bounds: Bounds) -> list[Finding]:
     """The learning rate is next to nothing long before the end, and much is left to learn."""
@@ -133,11 +135,13 @@ def _ended(trace: Recording, bounds: Bounds) -> str:
         "INI001": "any",
     },
     from_step_0=False,
+    preview=False,
 )
 def decay_dominates(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Weight decay shrinks all weights to nearly nothing, faster than the gradient builds them up."""
     decay = trace.meta.optimizer_options.get("weight_decay", 0.0)
-    if decay <= 0 or outcome(trace, bounds.outcome).word not in {"not learned", "diverged"}:
+    ended = outcome(trace, bounds.outcome)
+    if decay <= 0 or not (falls_short(ended, bounds.outcome) or unproven(trace, ended, bounds.outcome)):
         return []
     left: dict[str, float] = {}
     for node in _trained(trace):
@@ -147,7 +151,9 @@ def decay_dominates(trace: Recording, bounds: Bounds) -> list[Finding]:
     if len(left) < max(1, len(_trained(trace)) / 2):
         raise NotChecked("too few layers have weights that were measured")
     usual = float(np.median(list(left.values())))
-    if usual > bounds.steps.shrunk or max(left.values()) >= 1:
+    # where nobody can say whether it learned, it takes more to call it a fault
+    limit = bounds.steps.shrunk / (1 if falls_short(ended, bounds.outcome) else 3)
+    if usual > limit or max(left.values()) >= 1:
         return []
     least = min(left, key=lambda name: left[name])
     return [
@@ -160,9 +166,9 @@ def decay_dominates(trace: Recording, bounds: Bounds) -> list[Finding]:
             confidence=0.9,
             summary=(
                 f"The weights shrank to {usual:.1g} of what they were ({least} to {left[least]:.1g}) under a "
-                f"weight decay of {decay:g}, and the training did not learn. A usual decay is 1e-4 to 1e-2."
+                f"weight decay of {decay:g}, and the training did not get far. A usual decay is 1e-4 to 1e-2."
             ),
-            evidence=(Evidence("weight_norm", usual, "<=", bounds.steps.shrunk),),
+            evidence=(Evidence("weight_norm", usual, "<=", limit),),
             rival="LRN001 learning-rate-too-high: large steps make weights larger; here all of them shrink.",
         )
     ]
@@ -175,14 +181,16 @@ def decay_dominates(trace: Recording, bounds: Bounds) -> list[Finding]:
     needs=("update_norm", "lr"),
     explains={"OUT010": "any", "LRN002": "any", "LRN001": "any", "ACT002": "any", "GRD002": "any"},
     from_step_0=False,
+    preview=False,
 )
 def odd_optimizer(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Epsilon or momentum has a value that makes the steps next to nothing, or wild."""
     if not trace.meta.optimizer_options:
         raise NotChecked("the optimiser's numbers are not known")
-    if not falls_short(outcome(trace, bounds.outcome), bounds.outcome):
-        return []
-    return _epsilon(trace, bounds) or _momentum(trace, bounds)
+    ended = outcome(trace, bounds.outcome)
+    if falls_short(ended, bounds.outcome):
+        return _epsilon(trace, bounds) or _momentum(trace, bounds)
+    return _epsilon(trace, bounds) if unproven(trace, ended, bounds.outcome) else []
 
 
 def _epsilon(trace: Recording, bounds: Bounds) -> list[Finding]:

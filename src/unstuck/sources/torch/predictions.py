@@ -181,6 +181,17 @@ class Predictions:
             scores = scores[kept] if scores is not None and len(scores) == len(kept) else scores
             everything = everything[everything != loss.ignore_index]
         fits = target is not None and loss.target_shape in {loss.input_shape, loss.input_shape[:1]}
+        # a class for every position: (N, C, ...) against (N, ...)
+        dense = (
+            not fits
+            and loss.type in baseline.CLASSES
+            and len(loss.input_shape) > 2
+            and loss.target_shape == (loss.input_shape[0], *loss.input_shape[2:])
+        )
+        if dense and everything is not None:
+            everything = everything.reshape(-1)
+            if loss.ignore_index is not None:
+                everything = everything[everything != loss.ignore_index]
         labels = baseline.class_labels(target) if target is not None and len(target) else None
         if meta.task is None and target is not None:
             meta.task = "classification" if labels is not None and outputs > 1 else "regression"
@@ -189,7 +200,7 @@ class Predictions:
         if scores is not None and len(scores):
             usable = target if fits and target is not None and len(target) == len(scores) else None
             values |= baseline.prediction_stats(scores, targets=usable, loss_name=loss.type, task=meta.task)
-        if fits and everything is not None and len(everything):
+        if (fits or dense) and everything is not None and len(everything):
             best = baseline.baseline_loss(loss.type, _smooth(everything, loss.smoothing, outputs), outputs)
             values.pop("baseline_loss", None)
             if best is not None:
@@ -233,7 +244,7 @@ def _scaled(
     if best is None or not loss.plain or share == 0 or loss.reduction not in {"mean", "sum"}:
         return None
     if loss.reduction == "sum":
-        count = loss.input_shape[0] if loss.type in baseline.CLASSES else int(np.prod(loss.input_shape))
+        count = int(np.prod(loss.target_shape if loss.type in baseline.CLASSES else loss.input_shape))
         best *= count
     for (divide, _), factor in zip(loss.factors, found.get("factors", ()), strict=True):
         best = best / float(factor) if divide else best * float(factor)
