@@ -51,6 +51,7 @@ class StreamPage:
     legend: str
     boundaries: tuple[str, ...] = ()
     compared: Grid | None = None
+    heading: str = "Stage by stage"
     rule: str = ""
     body: str = "study.html"
 

@@ -30,6 +30,7 @@ class StudyPage:
     comparing: str
     cells: Grid
     legend: str
+    heading: str = "All cells"
     rule: str = ""
     body: str = "study.html"
 
