@@ -67,3 +67,28 @@ def test_a_regression_that_learns_may_vary_little_beside_its_mean():
 def test_a_few_steps_say_nothing():
     with pytest.raises(NotChecked, match="few"):
         constant_prediction(train(dead(), X, T, lr=0.3, steps=5, classes=True), BOUNDS)
+
+
+@pytest.mark.parametrize(
+    ("varies", "severity"),
+    [
+        ([0.002, 0.002, 0.0021, 0.0019, 0.002, 0.0022, 0.0024, 0.003, 0.0045, 0.007], "info"),  # leaves it
+        ([0.002] * 10, "error"),
+        ([0.002, 0.003, 0.0015, 0.004, 0.002, 0.001, 0.003, 0.0015, 0.002, 0.005], "error"),  # jumps about
+        ([1e-12, 2e-12, 1e-12, 2e-12, 1e-12, 2e-12, 4e-12, 8e-12, 1e-11, 2e-11], "error"),  # rounding
+        ([0.03, 0.02, 0.01, 0.005, 0.002, 0.001, 5e-4, 2e-4, 1e-4, 5e-5], "error"),  # collapses
+    ],
+)
+def test_a_network_that_leaves_the_plateau_is_no_fault(varies, severity):
+    from unstuck.trace.recording import Recording
+
+    stuck = train(dead(), X, T, lr=0.3, steps=80, classes=True)
+    own = Recording(stuck.structure, stuck.meta)
+    steps = np.linspace(0, 79, 10).astype(int)
+    baseline = stuck.first("baseline_loss")
+    for step, value in zip(steps, varies, strict=True):
+        for quantity, number in (("full_loss", baseline), ("baseline_loss", baseline), ("loss", baseline)):
+            own.add(int(step), "", quantity, number)
+        own.add(int(step), "", "output_variation", value)
+    assert told(constant_prediction(own, BOUNDS)) == [("OUT010", severity, "fc2")]
+    assert (diagnose(own).status == "faulty") == (severity == "error")

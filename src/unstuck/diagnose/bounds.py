@@ -63,6 +63,7 @@ class OutputBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     beyond: float
     soft_label: float
     labels_seen: int
+    leaves: float
     far: float
     mixed: float
     summed: float

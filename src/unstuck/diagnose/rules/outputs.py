@@ -11,6 +11,9 @@ from unstuck.diagnose.outcome import constant_loss, learning_curve, outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 
+_ROUNDING = 1e-6
+"""Variation over inputs / mean square below which it is the rounding that varies."""
+
 
 @rule(
     "OUT010",
@@ -35,6 +38,7 @@ def constant_prediction(trace: Recording, bounds: Bounds) -> list[Finding]:
     constant = varies is not None and varies <= bounds.output.constant
     if not constant and classes != 1:
         return []
+    leaving = _grows(trace, bounds)
     reached = int(losses.steps[_since(near)])
     accuracy, majority = trace.last("accuracy"), trace.first("data.majority")
     words = ""
@@ -47,7 +51,7 @@ def constant_prediction(trace: Recording, bounds: Bounds) -> list[Finding]:
         Finding(
             code="OUT010",
             name="constant-prediction",
-            severity="error",
+            severity="info" if leaving > 0 else "error",
             layer=None if output is None else output.name,
             step=reached,
             confidence=0.95 if constant else 0.8,
@@ -57,6 +61,12 @@ def constant_prediction(trace: Recording, bounds: Bounds) -> list[Finding]:
                 f"{baseline:.4g}. The network answers nearly the same whatever the input: the fall of the "
                 "loss "
                 f"before that was the mean of the targets being learned.{words}"
+                + (
+                    f" But the answers depend on the input {leaving:.1f} times as much as at first, and more "
+                    "and more: it may be under way; train longer before you judge."
+                    if leaving > 0
+                    else ""
+                )
             ),
             evidence=(
                 Evidence(
@@ -76,6 +86,22 @@ def constant_prediction(trace: Recording, bounds: Bounds) -> list[Finding]:
             location=None if output is None else output.location,
         )
     ]
+
+
+def _grows(trace: Recording, bounds: Bounds) -> float:
+    """How many times as much as at first the answers depend on the input, if that clearly grows; else 0.
+
+    A sound network leaves the plateau of the constant answer as an exponential does: at first nothing is seen
+    in the loss, but the share of the answers that depends on the input grows steadily (Saxe et al., 2014).
+    """
+    values = trace.series("output_variation").values
+    values = values[np.isfinite(values)]
+    if values.size < 8:
+        return 0.0
+    early, late = float(np.median(values[: values.size // 2])), float(np.min(values[-2:]))
+    top = max(float(np.max(values[: values.size // 2])), _ROUNDING)
+    factor = float(values[-1]) / early if early > 0 else 0.0
+    return factor if late > top and factor >= bounds.output.leaves else 0.0
 
 
 def _tolerance(trace: Recording, baseline: float, bounds: Bounds) -> float:
