@@ -24,6 +24,7 @@ from unstuck.cli_common import (
     project,
     report,
     write,
+    write_page,
 )
 from unstuck.cli_grow import grow_command
 from unstuck.cli_prove import prove_command
@@ -150,11 +151,7 @@ def diagnose(
         trace = load_any(recording)
         found = rules.judged(find_causes(trace, rules.select, rules.ignore, rules.bounds))
         report(format, output, found, rules.codes)
-        if html is not None:
-            from unstuck.diagnose.outcome import learning_curve
-            from unstuck.report.page import diagnosis_page
-
-            write("--html", html, diagnosis_page(found, learning_curve(trace)))
+        write_page(html, found, trace)
         if found.status == "faulty" and not exit_zero:
             raise typer.Exit(1)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from unstuck.diagnose.diagnosis import Diagnosis
     from unstuck.diagnose.project import Project
+    from unstuck.trace.recording import Recording
 
 INTERRUPTED = 130
 """Exit status of a program that Ctrl-C has ended."""
@@ -94,6 +95,42 @@ def report(
         text = as_json
     else:
         text = render(found, format.value, codes)
+    if output is None:
+        print_text(text)
+    else:
+        write("--output", output, text)
+
+
+def write_page(html: Path | None, found: "Diagnosis", recording: "Recording") -> None:
+    """Write the page of a diagnosis to where it was asked for."""
+    if html is None:
+        return
+    from unstuck.diagnose.outcome import learning_curve
+    from unstuck.report.page import diagnosis_page
+
+    write("--html", html, diagnosis_page(found, learning_curve(recording)))
+
+
+def show(
+    format: Format,  # noqa: A002  (the option's name)
+    output: Path | None,
+    shown: Callable[[], "RenderableType"],
+    told: Callable[[], str],
+) -> None:
+    """Write what is no diagnosis, as text or JSON, to where it was asked for; only one of both is made.
+
+    Args:
+        format: text or JSON.
+        output: the file; None: standard output.
+        shown: makes what stands in the terminal.
+        told: makes the same as JSON.
+    """
+    if format is Format.text and output is None:
+        print_rich(shown())
+        return
+    from unstuck.report.terminal import to_plain
+
+    text = told() if format is Format.json else to_plain(shown())
     if output is None:
         print_text(text)
     else:

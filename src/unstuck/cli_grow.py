@@ -16,8 +16,7 @@ from unstuck.cli_common import (
     check_targets,
     end,
     plain_errors,
-    print_rich,
-    print_text,
+    show,
     write,
 )
 from unstuck.errors import UnstuckError
@@ -81,16 +80,8 @@ def grow_command(
 def _show(result: "StreamResult", format: Format, output: Path | None, html: Path | None) -> None:  # noqa: A002  (see grow_command)
     from unstuck.report.json_form import dumps
     from unstuck.report.stream_report import stream_page, stream_text
-    from unstuck.report.terminal import to_plain
 
-    if format is Format.text and output is None:
-        print_rich(stream_text(result))
-    else:
-        text = dumps(result.to_dict()) if format is Format.json else to_plain(stream_text(result))
-        if output is None:
-            print_text(text)
-        else:
-            write("--output", output, text)
+    show(format, output, lambda: stream_text(result), lambda: dumps(result.to_dict()))
     if html is not None:
         write("--html", html, stream_page(result))
 

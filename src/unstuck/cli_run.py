@@ -1,6 +1,5 @@
 """`unstuck run`: a training script, unchanged, watched; what was found stands at the end."""
 
-import re
 import signal
 import sys
 from enum import StrEnum
@@ -23,7 +22,7 @@ from unstuck.cli_common import (
     plain_errors,
     project,
     report,
-    write,
+    write_page,
 )
 from unstuck.errors import UnstuckError
 
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 
 CONTEXT = {"allow_interspersed_args": False}
 """Settings of the command: what stands after the script's path belongs to the script."""
-
-GOAL = re.compile(r"\s*(loss|accuracy)\s*(<=|>=|<|>)\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
 class ExitCode(StrEnum):
@@ -130,11 +127,7 @@ def _tell(
     if format is Format.text and output is None:
         typer.echo()  # apart from what the script printed
     report(format, output, found, rules.codes, shown=_all_networks(found))
-    if html is not None:
-        from unstuck.diagnose.outcome import learning_curve
-        from unstuck.report.page import diagnosis_page
-
-        write("--html", html, diagnosis_page(found, learning_curve(training.recording)))
+    write_page(html, found, training.recording)
     return 1 if any(one.status == "faulty" for one in (found, *found.variants)) else 0
 
 
@@ -181,5 +174,7 @@ def _exit(result: "ScriptResult", status: int, *, own: bool, zero: bool) -> NoRe
 
 
 def _check_goal(goal: str) -> None:
-    if goal and not all(GOAL.fullmatch(part) for part in goal.split(",")):
+    from unstuck.prove.success import CONDITION
+
+    if goal and not all(CONDITION.fullmatch(part) for part in goal.split(",")):
         end(f'error: --goal {goal!r}: expected such as "loss<0.1" or "accuracy>=0.9"', 2)

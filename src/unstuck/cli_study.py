@@ -16,8 +16,7 @@ from unstuck.cli_common import (
     check_targets,
     end,
     plain_errors,
-    print_rich,
-    print_text,
+    show,
     write,
 )
 from unstuck.errors import UnstuckError
@@ -71,28 +70,20 @@ def study_command(
 
 
 def _tell(result: "StudyResult", format: Format, output: Path | None, html: Path | None) -> None:  # noqa: A002  (see study_command)
-    from unstuck.report.json_form import dumps
     from unstuck.report.study_text import study_text
 
-    if format is Format.json:
-        from unstuck.study.comparisons import comparisons
-
-        text = dumps({**result.to_dict(), "comparisons": [one.to_dict() for one in comparisons(result)]})
-    elif output is None:
-        print_rich(study_text(result))
-        text = ""
-    else:
-        from unstuck.report.terminal import to_plain
-
-        text = to_plain(study_text(result))
-    if text and output is None:
-        print_text(text)
-    elif output is not None:
-        write("--output", output, text)
+    show(format, output, lambda: study_text(result), lambda: _json(result))
     if html is not None:
         from unstuck.report.study_page import study_page
 
         write("--html", html, study_page(result))
+
+
+def _json(result: "StudyResult") -> str:
+    from unstuck.report.json_form import dumps
+    from unstuck.study.comparisons import comparisons
+
+    return dumps({**result.to_dict(), "comparisons": [one.to_dict() for one in comparisons(result)]})
 
 
 @contextmanager

@@ -59,31 +59,26 @@ def passages(trace: Recording) -> tuple[Passage, ...]:
         X. Glorot, Y. Bengio, 2010, AISTATS (variances of gradients from layer to layer).
     """
     layers = weight_layers(trace)
+    # what a layer is given is what the one before it passes on
+    sizes = [_data_size(trace), *(trace.first("act_rms", activation_place(trace, node)) for node in layers)]
     found: list[Passage] = []
-    for before, after in pairwise(layers):
-        factor = _factor(trace, before, after)
+    for (before, given), (after, taken) in pairwise(zip(layers, sizes, strict=False)):
+        factor = _factor(_at_outputs(trace, before, given), _at_outputs(trace, after, taken))
         if factor is None:
             return ()
         found.append(Passage(before.name, after.name, factor, _slope(trace, before), _gain(trace, after)))
     return tuple(reversed(found))
 
 
-def _factor(trace: Recording, before: Node, after: Node) -> float | None:
-    upper, lower = trace.first("grad_norm", after.name), trace.first("grad_norm", before.name)
-    given, taken = _size_of_input(trace, before), _size_of_input(trace, after)
-    if not upper or not lower or not given or not taken:
-        return None
-    factor = (lower / given) / (upper / taken)
+def _at_outputs(trace: Recording, node: Node, size: float | None) -> float | None:
+    """Norm of the gradient at a layer's outputs: that of its weights over that of what it was given."""
+    gradient = trace.first("grad_norm", node.name)
+    return gradient / (size * math.sqrt(node.fan_in)) if gradient and size and size > 0 else None
+
+
+def _factor(lower: float | None, upper: float | None) -> float | None:
+    factor = lower / upper if lower and upper else math.nan
     return factor if math.isfinite(factor) else None
-
-
-def _size_of_input(trace: Recording, node: Node) -> float | None:
-    """Norm of what a layer is given, for one sample and (for images) one patch."""
-    previous = [other for other in weight_layers(trace) if other.name != node.name]
-    names = [other.name for other in trace.structure.nodes]
-    ahead = [other for other in previous if names.index(other.name) < names.index(node.name)]
-    size = trace.first("act_rms", activation_place(trace, ahead[-1])) if ahead else _data_size(trace)
-    return None if size is None or not size > 0 else size * math.sqrt(node.fan_in)
 
 
 def _data_size(trace: Recording) -> float | None:

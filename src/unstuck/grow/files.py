@@ -5,8 +5,6 @@ are the network's parameters (`net/...`), the optimiser's state (`<slot>/...`), 
 Reading a file runs nothing that stands in it.
 """
 
-import contextlib
-import secrets
 from os import PathLike
 from pathlib import Path
 from typing import Any, cast
@@ -24,20 +22,14 @@ from unstuck.grow.network import GrowingNetwork
 from unstuck.grow.penalties import Elastic
 from unstuck.grow.plateau import Plateau
 from unstuck.grow.settings import GrowthStep, Settings
-from unstuck.nn.layers.kinds import KINDS, arguments, make
+from unstuck.nn.files import LayerEntry, described, read, store
+from unstuck.nn.layers.kinds import make
 from unstuck.nn.layers.layer import Layer
 
 KEY = "unstuck-grow"
 VERSION = 1
 ELASTIC = ("anchor", "fisher")
 MEMORY = ("units", "priorities", "seen", "ceilings")
-Value = bool | int | float | str | tuple[int, int] | None
-
-
-class _Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
-    type: str
-    arguments: dict[str, Value]
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,8 +42,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the user chose the hidden layers."""
     form: Form
     seed: int
-    body: list[_Layer]
-    layers: list[_Layer]
+    body: list[LayerEntry]
+    layers: list[LayerEntry]
     class_type: str
     classes: list[Name]
     calls: int
@@ -78,8 +70,8 @@ def save(learner: Learner, path: str | PathLike[str], random_state: int | None, 
         given=given,
         form=learner.form,
         seed=learner.seed,
-        body=_plain(learner.body),
-        layers=_plain(network.layers),
+        body=described(learner.body),
+        layers=described(network.layers),
         class_type=learner.classes.names.dtype.str,
         classes=cast("Any", learner.classes.names.tolist()),
         calls=learner.calls,
@@ -98,7 +90,7 @@ def save(learner: Learner, path: str | PathLike[str], random_state: int | None, 
         tensors["memory/samples"] = np.ascontiguousarray(memory.samples)
     for part in ELASTIC if learner.elastic is not None else ():
         tensors |= {f"{part}/{name}": value.copy() for name, value in getattr(learner.elastic, part).items()}
-    _write(Path(path), to_bytes(tensors, {KEY: msgspec.json.encode(header).decode()}))
+    store(Path(path), to_bytes(tensors, {KEY: msgspec.json.encode(header).decode()}))
 
 
 def load(path: str | PathLike[str]) -> tuple[Learner, Header]:
@@ -108,7 +100,7 @@ def load(path: str | PathLike[str]) -> tuple[Learner, Header]:
         UnstuckError: no such file, not such a file, or parts that do not fit.
     """
     place = Path(path)
-    header, tensors = _read(place)
+    header, tensors = read(place, KEY, Header, VERSION, "saved classifier")
     try:
         learner = Learner(header.settings, _layers(header.body), header.form, header.seed)
         learner.body = _layers(header.body)
@@ -163,44 +155,5 @@ def _memory(header: Header, tensors: dict[str, NDArray[Any]]) -> Memory:
     return memory
 
 
-def _plain(layers: dict[str, Layer]) -> list[_Layer]:
-    for name, layer in layers.items():
-        if type(layer) is not KINDS.get(layer.type):
-            raise UnstuckError(f"layer {name!r}: a {layer.type} of your own cannot be saved")
-    return [_Layer(name, layer.type, arguments(layer)) for name, layer in layers.items()]
-
-
-def _layers(stored: list[_Layer]) -> dict[str, Layer]:
+def _layers(stored: list[LayerEntry]) -> dict[str, Layer]:
     return {layer.name: make(layer.type, layer.arguments) for layer in stored}
-
-
-def _write(target: Path, data: bytes) -> None:
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise UnstuckError(f"{target}: cannot be written: {error.strerror or error}") from None
-
-
-def _read(path: Path) -> tuple[Header, dict[str, NDArray[Any]]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as opened:
-            file = cast("Any", opened)  # it has no complete types
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
-    except (OSError, SafetensorError, TypeError) as error:
-        raise UnstuckError(f"{path}: not a safetensors file that can be read: {error}") from None
-    if KEY not in metadata:
-        raise UnstuckError(f"{path}: no saved classifier: its header has no entry {KEY!r}")
-    try:
-        header = msgspec.json.decode(metadata[KEY], type=Header)
-    except msgspec.DecodeError as error:
-        raise UnstuckError(f"{path}: the header's entry {KEY!r} cannot be read: {error}") from None
-    if header.version != VERSION:
-        raise UnstuckError(f"{path}: version {header.version} of the format, expected {VERSION}")
-    return header, tensors

@@ -7,8 +7,9 @@ file runs nothing that stands in it: layers are made from a fixed list of types,
 import contextlib
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from unstuck.errors import UnstuckError
 from unstuck.nn.layers.kinds import KINDS, arguments, make
+from unstuck.nn.layers.layer import Layer
 from unstuck.nn.network import Sequential
 
 KEY = "unstuck"
@@ -24,7 +26,9 @@ VERSION = 1
 Value = bool | int | float | str | tuple[int, int] | None
 
 
-class _Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LayerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A layer as a file tells it."""
+
     name: str
     type: str
     arguments: dict[str, Value]
@@ -32,7 +36,15 @@ class _Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
-    layers: list[_Layer]
+    layers: list[LayerEntry]
+
+
+class _Versioned(Protocol):
+    @property
+    def version(self) -> int: ...
+
+
+_H = TypeVar("_H", bound=_Versioned)
 
 
 def save(net: Sequential, path: str | os.PathLike[str]) -> None:
@@ -47,25 +59,11 @@ def save(net: Sequential, path: str | os.PathLike[str]) -> None:
     """
     from safetensors.numpy import save as to_bytes
 
-    for name, layer in net.layers.items():
-        if type(layer) is not KINDS.get(layer.type):
-            msg = f"layer {name!r}: a {layer.type} of your own cannot be saved, only {', '.join(KINDS)}"
-            raise UnstuckError(msg)
-    layers = [_Layer(name, layer.type, arguments(layer)) for name, layer in net.layers.items()]
-    header = msgspec.json.encode(_Header(VERSION, layers)).decode()
+    header = msgspec.json.encode(_Header(VERSION, described(net.layers))).decode()
     tensors = {name: value.copy() for name, value in net.state.items()}
     # a file has room for any metadata, but a network without parameters has no tensor to tell its type
     tensors[KEY] = np.zeros(0, net.dtype)
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_bytes(to_bytes(tensors, {KEY: header}))
-        temporary.replace(target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        msg = f"{target}: cannot be written: {error.strerror or error}"
-        raise UnstuckError(msg) from None
+    store(Path(path), to_bytes(tensors, {KEY: header}))
 
 
 def load(path: str | os.PathLike[str]) -> Sequential:
@@ -89,10 +87,7 @@ def load(path: str | os.PathLike[str]) -> Sequential:
           (1): ELU(alpha=0.5)
         )
     """
-    header, tensors = _read(Path(path))
-    if header.version != VERSION:
-        msg = f"{path}: version {header.version} of the format, expected {VERSION}"
-        raise UnstuckError(msg)
+    header, tensors = read(Path(path), KEY, _Header, VERSION, "network of this engine")
     kind = tensors.pop(KEY, np.zeros(0)).dtype
     odd = [name for name, value in tensors.items() if value.dtype != kind]
     if odd:
@@ -115,7 +110,49 @@ def load(path: str | os.PathLike[str]) -> Sequential:
         raise UnstuckError(msg) from None
 
 
-def _read(path: Path) -> tuple[_Header, dict[str, NDArray[Any]]]:
+def described(layers: Mapping[str, Layer]) -> list[LayerEntry]:
+    """Layers as a file tells them.
+
+    Raises:
+        UnstuckError: a layer of a type of one's own.
+    """
+    for name, layer in layers.items():
+        if type(layer) is not KINDS.get(layer.type):
+            msg = f"layer {name!r}: a {layer.type} of your own cannot be saved, only {', '.join(KINDS)}"
+            raise UnstuckError(msg)
+    return [LayerEntry(name, layer.type, arguments(layer)) for name, layer in layers.items()]
+
+
+def store(target: Path, content: bytes) -> None:
+    """Write a file under a temporary name until it is whole.
+
+    Raises:
+        UnstuckError: it cannot be written.
+    """
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        msg = f"{target}: cannot be written: {error.strerror or error}"
+        raise UnstuckError(msg) from None
+
+
+def read(path: Path, key: str, kind: type[_H], version: int, what: str) -> tuple[_H, dict[str, NDArray[Any]]]:
+    """The header's entry and the arrays of a safetensors file.
+
+    Args:
+        path: of the file.
+        key: of the entry.
+        kind: what the entry holds.
+        version: of the format that can be read.
+        what: the file should hold, for the message where there is no such entry.
+
+    Raises:
+        UnstuckError: no such file, not such a file, or one of another version.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -126,11 +163,15 @@ def _read(path: Path) -> tuple[_Header, dict[str, NDArray[Any]]]:
     except (OSError, SafetensorError, TypeError) as error:
         msg = f"{path}: not a safetensors file that can be read: {error}"
         raise UnstuckError(msg) from None
-    if KEY not in metadata:
-        msg = f"{path}: no network of this engine: its header has no entry {KEY!r}"
+    if key not in metadata:
+        msg = f"{path}: no {what}: its header has no entry {key!r}"
         raise UnstuckError(msg)
     try:
-        return msgspec.json.decode(metadata[KEY], type=_Header), tensors
+        header = msgspec.json.decode(metadata[key], type=kind)
     except msgspec.DecodeError as error:
-        msg = f"{path}: the header's entry {KEY!r} cannot be read: {error}"
+        msg = f"{path}: the header's entry {key!r} cannot be read: {error}"
         raise UnstuckError(msg) from None
+    if header.version != version:
+        msg = f"{path}: version {header.version} of the format, expected {version}"
+        raise UnstuckError(msg)
+    return header, tensors

@@ -1,9 +1,7 @@
 """Networks as ONNX files, which most runtimes read. The package onnx is imported only when one is written."""
 
-import contextlib
 import math
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from unstuck.errors import UnstuckError
 from unstuck.nn.compiler import output_shapes
+from unstuck.nn.files import store
 from unstuck.nn.layers.activations import GELU, Softplus
 from unstuck.nn.layers.conv import Conv2d
 from unstuck.nn.layers.flatten import Flatten
@@ -79,7 +78,7 @@ def to_onnx(net: Sequential, path: str | os.PathLike[str], input_shape: Shape | 
         producer_version=version("unstuck"),
         doc_string="Written by unstuck: a network of unstuck.nn as it is used after training.",
     )
-    _store(Path(path), model.SerializeToString())
+    store(Path(path), model.SerializeToString())
 
 
 class _Graph:
@@ -250,18 +249,6 @@ def _output_shape(net: Sequential, shape: tuple[int | str, ...]) -> tuple[int | 
             case _:
                 pass
     return shape
-
-
-def _store(target: Path, content: bytes) -> None:
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        msg = f"{target}: cannot be written: {error.strerror or error}"
-        raise UnstuckError(msg) from None
 
 
 def _onnx() -> Any:

@@ -12,7 +12,7 @@ from unstuck.errors import UnstuckError
 Quantity = Literal["loss", "accuracy", "squared error"]
 BETTER = 0.8
 """A run is clearly better than the unchanged program's best when at most this part of its loss is left."""
-PART = re.compile(r"\s*(loss|accuracy)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+CONDITION = re.compile(r"\s*(loss|accuracy)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 
 class Ended(Protocol):
@@ -120,7 +120,7 @@ def parse_success(text: str) -> Success:
     """
     bounds: list[Bound] = []
     for part in text.split(","):
-        match = PART.fullmatch(part)
+        match = CONDITION.fullmatch(part)
         if match is None:
             raise UnstuckError(f'--success {text!r}: expected such as "loss<0.1" or "accuracy>=0.9"')
         quantity, relation, value = match.groups()

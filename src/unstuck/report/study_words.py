@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from unstuck.report.numbers import NOTHING, count, short
 from unstuck.study.boundary import Direction, logistic_boundary
-from unstuck.study.comparisons import SAME, Comparison, comparisons
+from unstuck.study.comparisons import SAME, Comparison, comparisons, numeric
 from unstuck.study.file import shown
 from unstuck.study.odds import Odds
 from unstuck.study.prediction import predicted_limit
@@ -101,7 +101,7 @@ def maps(result: StudyResult) -> list[Odds]:
     if len(paths) < 2:
         return []
     factors = result.design.study.factors
-    column = max(paths, key=lambda path: (_numeric(factors[path]), len(factors[path])))
+    column = max(paths, key=lambda path: (numeric(factors[path]), len(factors[path])))
     line = max((path for path in paths if path != column), key=lambda path: len(factors[path]))
     rest = [path for path in paths if path not in {column, line}]
     found: list[Odds] = []
@@ -139,7 +139,7 @@ def _along(result: StudyResult) -> list[tuple[str, dict[str, list[tuple[float, C
     found: list[tuple[str, dict[str, list[tuple[float, CellResult]]]]] = []
     paths = varied(result)
     for path in paths:
-        if not _numeric(result.design.study.factors[path]):
+        if not numeric(result.design.study.factors[path]):
             continue
         own: dict[str, list[tuple[float, CellResult]]] = {}
         for cell in result.cells:
@@ -246,10 +246,6 @@ def ended(result: StudyResult) -> list[tuple[str, Mapping[str, int]]]:
         (", ".join(told(cell.factors[path]) for path in paths) or "all", cell.outcomes)
         for cell in result.cells
     ]
-
-
-def _numeric(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
 
 
 def _agrees(cell: CellResult, fixed: Mapping[str, Any]) -> bool:

@@ -1,6 +1,6 @@
 """What one value of a factor does against another: differences between cells, seed by seed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -99,14 +99,18 @@ def comparisons(result: StudyResult) -> tuple[Comparison, ...]:
     )
 
 
+def numeric(values: Sequence[Any]) -> bool:
+    """Whether a factor's values are numbers, and not choices."""
+    return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+
+
 def _pairs(result: StudyResult) -> list[tuple[str, int, int]]:
     """A factor, the cell with its first value, and one that differs from it in this factor alone."""
     cells, factors = result.design.cells, result.design.study.factors
     places = {_place(cell.factors): cell.number for cell in cells}
     found: list[tuple[str, int, int]] = []
     for path, values in factors.items():
-        numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-        if numeric and len(values) > FEW:
+        if numeric(values) and len(values) > FEW:
             continue
         for cell in cells:
             first = places[_place({**cell.factors, path: values[0]})]

@@ -160,14 +160,10 @@ def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     std, mean = trace.first("data.std"), trace.first("data.mean")
     constant = std == 0
     # of images some positions are measured: what lies between them shows in the layers after
-    later = [trace.series("act_variation", node.name).values for node in weight_layers(trace)]
-    partial = any(node.type.startswith("Conv") for node in first)
-    if (
-        partial
-        and not constant
-        and any(series.size and float(np.max(series)) > bounds.data.same for series in later)
-    ):
-        return []
+    if not constant and any(node.type.startswith("Conv") for node in first):
+        later = [trace.series("act_variation", node.name).values for node in weight_layers(trace)]
+        if any(series.size and float(np.max(series)) > bounds.data.same for series in later):
+            return []
     return [
         Finding(
             code="DAT002",

@@ -7,7 +7,7 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.measured import output_layer
+from unstuck.diagnose.measured import output_layer, typical
 from unstuck.diagnose.outcome import constant_loss, falls_short, outcome
 from unstuck.diagnose.paths import classes, loss_name
 from unstuck.diagnose.registry import NotChecked, rule
@@ -135,7 +135,7 @@ def unscaled_target(trace: Recording, bounds: Bounds) -> list[Finding]:
         raise NotChecked("it is not known which loss was used")
     if loss not in _DISTANCES or not falls_short(outcome(trace, bounds.outcome), bounds.outcome):
         return []
-    mean, spread = _median(trace, "target.mean"), _median(trace, "target.std")
+    mean, spread = typical(trace, "target.mean"), typical(trace, "target.std")
     reach = max(abs(trace.first("output.min") or 0.0), abs(trace.first("output.max") or 0.0), 1.0)
     size = math.hypot(mean, spread)
     if not size > bounds.output.far * reach:
@@ -175,9 +175,3 @@ def unscaled_target(trace: Recording, bounds: Bounds) -> list[Finding]:
             ),
         )
     ]
-
-
-def _median(trace: Recording, quantity: str) -> float:
-    values = trace.series(quantity).values
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else math.nan

@@ -154,7 +154,8 @@ def _blew_up(trace: Recording, bounds: Bounds) -> list[Finding]:
 
 def _leaps(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Without a probe: the first steps threw most of the start away, and it did not get far after that."""
-    if not falls_short(outcome(trace, bounds.outcome), bounds.outcome):
+    ended = outcome(trace, bounds.outcome)
+    if not falls_short(ended, bounds.outcome):
         return []
     sizes: dict[str, float] = {}
     for node in weight_layers(trace):
@@ -179,7 +180,7 @@ def _leaps(trace: Recording, bounds: Bounds) -> list[Finding]:
             summary=(
                 f"Each of the first steps changes the layers by {usual:.2g} of their weights (median; "
                 f"{largest} by {sizes[largest]:.2g}): the start is gone after a few of them, and "
-                f"{outcome(trace, bounds.outcome).because}. Usual are steps of 0.001 to 0.05."
+                f"{ended.because}. Usual are steps of 0.001 to 0.05."
             ),
             evidence=(Evidence("update_ratio", usual, ">=", bounds.rate.leap),),
             rival=(

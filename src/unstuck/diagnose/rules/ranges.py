@@ -3,10 +3,9 @@
 import math
 from typing import Final
 
-import numpy as np
-
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
+from unstuck.diagnose.measured import typical
 from unstuck.diagnose.outcome import outcome
 from unstuck.diagnose.paths import into_loss, loss_name
 from unstuck.diagnose.registry import NotChecked, rule
@@ -53,7 +52,7 @@ def output_range(trace: Recording, bounds: Bounds) -> list[Finding]:
     if node is None:
         raise NotChecked("it was not seen which operation feeds the loss")
     low, high = _RANGES.get(node.type, (-math.inf, math.inf))
-    least, most = _usual(trace, "target.min"), _usual(trace, "target.max")
+    least, most = typical(trace, "target.min"), typical(trace, "target.max")
     below, above = max(low - least, 0.0), max(most - high, 0.0)
     if math.isnan(below + above) or most <= least:
         return []
@@ -66,7 +65,7 @@ def output_range(trace: Recording, bounds: Bounds) -> list[Finding]:
 
 def _severity(trace: Recording, part: float, reach: tuple[float, float], bounds: Bounds) -> Severity | None:
     """Error where most targets are out of reach or the training failed; a few of them may not matter."""
-    mean = _usual(trace, "target.mean")
+    mean = typical(trace, "target.mean")
     ended = outcome(trace, bounds.outcome)
     if not math.isnan(mean) and not reach[0] <= mean <= reach[1]:
         return "error"
@@ -77,7 +76,7 @@ def _severity(trace: Recording, part: float, reach: tuple[float, float], bounds:
 
 def _finding(trace: Recording, node: Node, severity: Severity, part: float) -> Finding:
     low, high = _RANGES[node.type]
-    least, most = _usual(trace, "target.min"), _usual(trace, "target.max")
+    least, most = typical(trace, "target.min"), typical(trace, "target.max")
     reach = "0 or more" if math.isinf(high) else f"from {low:g} to {high:g}"
     evidence = [Evidence("target.min", least, "<", low)] if least < low else []
     evidence += [Evidence("target.max", most, ">", high)] if most > high else []
@@ -100,10 +99,3 @@ def _finding(trace: Recording, node: Node, severity: Severity, part: float) -> F
         ),
         location=node.location,
     )
-
-
-def _usual(trace: Recording, quantity: str) -> float:
-    """Median over the measured batches: one odd target is no reason."""
-    values = trace.series(quantity).values
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else math.nan

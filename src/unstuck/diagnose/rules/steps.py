@@ -85,7 +85,8 @@ def schedule_ends_early(trace: Recording, bounds: Bounds) -> list[Finding]:
     if values.size < 3 or trace.steps < bounds.outcome.few_steps:
         raise NotChecked("the learning rate was not seen over enough steps")
     low = values <= bounds.steps.ended * values.max()
-    if not low[-1] or values.max() <= 0 or not falls_short(outcome(trace, bounds.outcome), bounds.outcome):
+    ended = outcome(trace, bounds.outcome)
+    if not low[-1] or values.max() <= 0 or not falls_short(ended, bounds.outcome):
         return []
     away = np.flatnonzero(~low)
     since = int(steps[away[-1] + 1]) if away.size else 0
@@ -104,7 +105,7 @@ def schedule_ends_early(trace: Recording, bounds: Bounds) -> list[Finding]:
                 f"Since step {since} of {trace.steps} the learning rate is at most "
                 f"{values[low].max():.1g}, a "
                 f"{bounds.steps.ended:g} part of what it was ({values.max():.3g}), and "
-                f"{_ended(trace, bounds)}: "
+                f"{ended.because or 'much is left to learn'}: "
                 f"{idle:.0%} of the steps change nothing. Let the schedule span the whole run."
             ),
             evidence=(Evidence("lr", float(values[-1]), "<=", bounds.steps.ended * float(values.max())),),
@@ -114,10 +115,6 @@ def schedule_ends_early(trace: Recording, bounds: Bounds) -> list[Finding]:
             ),
         )
     ]
-
-
-def _ended(trace: Recording, bounds: Bounds) -> str:
-    return outcome(trace, bounds.outcome).because or "much is left to learn"
 
 
 @rule(
