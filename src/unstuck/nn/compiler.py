@@ -55,7 +55,8 @@ def compile_network(
     forward_rows = len(writer.rows)
     forward_stages = writer.stages(0, forward_rows)
 
-    gradients = _gradients(writer, chain, before, fusion)
+    reuse = fused and not _blocks(layers)
+    gradients = _gradients(writer, chain, before, fusion, values if reuse else None)
     last = gradients[-1]
     deltas = writer.allocate(before[-1])
     if last is not None:
@@ -135,9 +136,13 @@ def _blocks(layers: dict[str, Layer]) -> list[tuple[int, int]]:
 
 
 def _gradients(
-    writer: Writer, chain: list[Layer], before: list[Shape], fusion: Fusion
+    writer: Writer, chain: list[Layer], before: list[Shape], fusion: Fusion, values: list[Buffer] | None
 ) -> list[Gradient | None]:
-    """Memory for the gradient of each value; None where nothing below has parameters."""
+    """Memory for the gradient of each value; None where nothing below has parameters.
+
+    It is the value's own memory where that is not read any more: half the memory keeps a chunk in the cache.
+    `values`: None if they must stay.
+    """
     gradients: list[Gradient | None] = [None]
     wanted = False
     for i, layer in enumerate(chain):
@@ -152,9 +157,19 @@ def _gradients(
         elif isinstance(layer, Flatten) and previous is not None and writer.compact(previous.view):
             view = _as_features(previous.view)
             gradients.append(Gradient(view))
+        elif values is not None and _free(chain, i, fusion):
+            gradients.append(Gradient(replace(values[i + 1], rectified=False)))
         else:
             gradients.append(layer.gradient(writer, before[i + 1], before[i] if below else None))
     return gradients
+
+
+def _free(chain: list[Layer], index: int, fusion: Fusion) -> bool:
+    """Whether a layer's output is of no use once the layer after it has made its gradient."""
+    after = index + 1
+    while after < len(chain) and (fusion.gated[after] or isinstance(chain[after], Flatten)):
+        after += 1
+    return not chain[index].reads_output and after < len(chain) and chain[after].overwrites
 
 
 def _unflatten(writer: Writer, dy: Gradient, dx: Gradient | None) -> None:

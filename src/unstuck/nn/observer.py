@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from unstuck.nn.kernels import machine
+from unstuck.nn.kernels import job
 from unstuck.nn.runner import Array, Runner, Samples
 from unstuck.nn.training import Training
 from unstuck.trace.structure import PIECEWISE
@@ -46,7 +46,7 @@ class Observer(Runner):
         from unstuck.nn.kernels.statistics import reduce_outputs
 
         count = self.samples.count
-        self._execute(machine.EVALUATE, params, self.samples, None, np.arange(count), whole=True)
+        self._execute(job.EVALUATE, params, self.samples, None, np.arange(count), whole=True)
         found = np.zeros((len(self.names), 8))
         reduce_outputs(self.memory, self._plan, self.program.memory_size, count, found)
         return found

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unstuck.errors import ShapeError
 from unstuck.nn.kernels import table as codes
+
+if TYPE_CHECKING:
+    from unstuck.nn.kernels.build import Code
 
 MOST_PARTS = 4
 PART_WORK = 16_000_000
@@ -81,6 +85,7 @@ class Program:
     targets: int
     """Where in memory the targets go."""
     lanes: int
+    _codes: "dict[tuple[int, bool], Code]" = field(default_factory=dict[tuple[int, bool], "Code"], init=False)
 
     @cached_property
     def multiplications(self) -> int:
@@ -88,6 +93,16 @@ class Program:
         rows = self.table.reshape(-1, codes.WIDTH)[: self.stages[: self.forward_stages, 1].max(initial=0)]
         rows = rows[rows[:, 0] == codes.CONTRACT]
         return int(rows[:, [UNITS, LINES, POSITIONS, INNER, INNER + 1, INNER + 2]].prod(1).sum())
+
+    def code(self, itemsize: int, *, training: bool) -> "Code":
+        """What is run for a forward pass, or for a training; compiles what is not compiled yet."""
+        from unstuck.nn.kernels import build
+
+        if (itemsize, training) not in self._codes:
+            stages = self.stages[: len(self.stages) if training else self.forward_stages]
+            end = max(stages[:, 1].max(initial=0), stages[:, 2].max(initial=-1) + 1)
+            self._codes[itemsize, training] = build.code(self.table[: end * codes.WIDTH], itemsize)
+        return self._codes[itemsize, training]
 
     @property
     def work(self) -> int:

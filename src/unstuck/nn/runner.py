@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unstuck.nn.kernels import machine, share, table
+from unstuck.nn.kernels import build, job, machine, operations, share
 from unstuck.nn.layout import Layout, aligned
 from unstuck.nn.losses import Loss
 from unstuck.nn.optimisers import Optimizer
@@ -66,7 +66,7 @@ class Runner:
     def forward(self, params: Array, samples: Samples, read: Buffer) -> Array:
         """Evaluate all samples; the values of the buffer `read`: (N, channels, lines, positions)."""
         out = np.zeros((samples.count, *read.lengths), dtype=self.dtype)
-        self._execute(machine.EVALUATE, params, samples, None, np.arange(samples.count), read=read, out=out)
+        self._execute(job.EVALUATE, params, samples, None, np.arange(samples.count), read=read, out=out)
         return out
 
     def activations(self, params: Array, samples: Samples) -> dict[str, Array]:
@@ -79,7 +79,7 @@ class Runner:
         }
         for first in range(0, samples.count, together):
             order = np.arange(first, min(first + together, samples.count))
-            self._execute(machine.EVALUATE, params, samples, None, order)
+            self._execute(job.EVALUATE, params, samples, None, order)
             for chunk, start in enumerate(range(0, order.size, lanes)):
                 part = order[start : start + lanes]
                 for name, buffer in program.outputs.items():
@@ -101,7 +101,7 @@ class Runner:
 
     def loss(self, params: Array, samples: Samples, loss: Loss) -> float:
         """Mean loss over all samples."""
-        total = self._execute(machine.EVALUATE, params, samples, loss, np.arange(samples.count))
+        total = self._execute(job.EVALUATE, params, samples, loss, np.arange(samples.count))
         return float(total[0]) / self._divisor(loss, samples.count)
 
     def evaluate(self, params: Array, samples: Samples, loss: Loss) -> tuple[float, Array]:
@@ -109,7 +109,7 @@ class Runner:
         read = self.program.scores
         out = np.zeros((samples.count, *read.lengths), dtype=self.dtype)
         order = np.arange(samples.count)
-        total = self._execute(machine.EVALUATE, params, samples, loss, order, read=read, out=out)
+        total = self._execute(job.EVALUATE, params, samples, loss, order, read=read, out=out)
         return float(total[0]) / self._divisor(loss, samples.count), out
 
     def gradient(
@@ -125,7 +125,7 @@ class Runner:
         `masks`: seed and step of dropout's; None: everything passes.
         """
         order = np.arange(samples.count) if order is None else order
-        total = self._execute(machine.ACCUMULATE, params, samples, loss, order, masks=masks)
+        total = self._execute(job.ACCUMULATE, params, samples, loss, order, masks=masks)
         return float(total[0]) / self._divisor(loss, order.size)
 
     def train(
@@ -180,19 +180,21 @@ class Runner:
 
         A schedule that shuffles shuffles `order` in place.
         """
-        job = np.zeros(machine.JOB_FIELDS, dtype=np.int64)
-        job[machine.BATCH] = schedule.batch_size
-        job[machine.FIRST_STEP], job[machine.LAST_STEP] = first, first + rates.size
-        job[machine.SHUFFLE] = schedule.shuffle
-        job[machine.MASKING] = 1
-        job[machine.RULE] = schedule.optimizer.rule
-        job[machine.PARTS] = parts = self.program.parts(schedule.batch_size)
+        told = np.zeros(job.FIELDS, dtype=np.int64)
+        told[job.BATCH] = schedule.batch_size
+        told[job.FIRST_STEP], told[job.LAST_STEP] = first, first + rates.size
+        told[job.SHUFFLE] = schedule.shuffle
+        told[job.MASKING] = 1
+        told[job.RULE] = build.addresses([operations.UPDATES[schedule.optimizer.rule]], self.dtype.itemsize)[
+            0
+        ]
+        told[job.PARTS] = parts = self.program.parts(schedule.batch_size)
         self._divide(parts)
         losses = np.zeros(rates.size)
         scale, clips = schedule.loss_scale, (schedule.clip_norm, schedule.clip_value)
         made = self._call(
-            machine.TRAIN,
-            job,
+            job.TRAIN,
+            told,
             np.array([scale, *clips, *schedule.optimizer.numbers]),
             rates,
             seed,
@@ -233,12 +235,12 @@ class Runner:
         *,
         whole: bool = False,
     ) -> NDArray[np.float64]:
-        job = np.zeros(machine.JOB_FIELDS, dtype=np.int64)
+        told = np.zeros(job.FIELDS, dtype=np.int64)
         seed, step = masks or (0, 0)
-        job[machine.FIRST_STEP], job[machine.LAST_STEP] = step, step + (1 if order.size else 0)
-        job[machine.BATCH] = order.size
-        job[machine.MASKING] = masks is not None
-        job[machine.PARTS] = 1
+        told[job.FIRST_STEP], told[job.LAST_STEP] = step, step + (1 if order.size else 0)
+        told[job.BATCH] = order.size
+        told[job.MASKING] = masks is not None
+        told[job.PARTS] = 1
         losses = np.zeros(1)
         numbers = np.ones(1)  # the scale of the gradients
         segments = self.layout.all_segments
@@ -246,7 +248,7 @@ class Runner:
         self._call(
             *(
                 task,
-                job,
+                told,
                 numbers,
                 losses,
                 seed,
@@ -267,7 +269,7 @@ class Runner:
     def _call(
         self,
         task: int,
-        job: NDArray[np.int64],
+        told: NDArray[np.int64],
         numbers: NDArray[np.float64],
         rates: NDArray[np.float64],
         seed: int,
@@ -286,20 +288,24 @@ class Runner:
     ) -> int:
         program = self.program
         outputs = int(np.prod(program.scores.lengths))
-        training = task != machine.EVALUATE
-        job[machine.FORWARD_STAGES] = program.forward_stages
-        job[machine.STAGES] = len(program.stages) if training else program.forward_stages
-        job[machine.SIZE] = program.memory_size
-        job[machine.STATISTICS] = training
-        job[machine.WHOLE] = whole or program.whole(training=training)
-        if job[machine.WHOLE]:
-            self._make_room(int(job[machine.BATCH]))
-        job[machine.LOSS] = table.NO_LOSS if loss is None else loss.kind
-        job[machine.OUTPUTS] = outputs
-        job[machine.SCORES] = program.scores.offset
-        job[machine.DELTAS] = program.deltas.offset
-        job[machine.TARGETS] = program.targets
-        job[machine.TASK] = task
+        training = task != job.EVALUATE
+        told[job.FORWARD_STAGES] = program.forward_stages
+        told[job.STAGES] = len(program.stages) if training else program.forward_stages
+        told[job.SIZE] = program.memory_size
+        told[job.STATISTICS] = training
+        told[job.WHOLE] = whole or program.whole(training=training)
+        if told[job.WHOLE]:
+            self._make_room(int(told[job.BATCH]))
+        size = self.dtype.itemsize
+        if loss is not None:
+            told[job.LOSS] = build.addresses([operations.LOSSES[loss.kind]], size)[0]
+        told[job.OUTPUTS] = outputs
+        told[job.DIVISOR] = outputs if loss is not None and loss.per_output else 1
+        told[job.SEED] = np.array(seed, dtype=np.uint64).astype(np.int64)
+        told[job.SCORES] = program.scores.offset
+        told[job.DELTAS] = program.deltas.offset
+        told[job.TARGETS] = program.targets
+        told[job.TASK] = task
         step = program.lanes
         places = np.array(
             [
@@ -310,15 +316,18 @@ class Runner:
             dtype=np.int64,
         )
         shared = np.zeros(share.SHARED, dtype=np.int64)
-        shared[share.STEPS] = job[machine.LAST_STEP] - job[machine.FIRST_STEP]
-        part_losses = np.zeros(int(job[machine.PARTS]))
+        shared[share.STEPS] = told[job.LAST_STEP] - told[job.FIRST_STEP]
+        part_losses = np.zeros(int(told[job.PARTS]))
         exported = np.zeros(0, dtype=self.dtype) if out is None else out.reshape(-1)
+
+        code = program.code(size, training=training)
 
         def run(memory: Array, order: NDArray[np.int64]) -> int:
             return int(
                 machine.execute(
-                    *(job, numbers, rates, np.uint64(seed), segments, params, state, self._parts, memory),
-                    *(program.table, program.constants, program.stages, places),
+                    *(told.copy(), numbers, rates, np.uint64(seed), segments.reshape(-1), params, state),
+                    *(self._parts, memory, code.numbers, program.constants, code.addresses, code.places),
+                    *(program.stages, places),
                     *(samples.inputs, samples.targets, order, losses, exported, shared, part_losses),
                 )
             )

@@ -30,7 +30,7 @@ def progress() -> Generator[Tell | None]:
 
         def tell(what: str, share: float) -> None:
             if first and share == 0:
-                what = "compiling the engine (once, about 20 s)"
+                what = "compiling the engine (once, about 10 s)"
             bar.update(task, description=what, completed=share)
 
         yield tell

@@ -18,13 +18,11 @@ that meet the image. Positions with the same ones are done together, in tiles of
 """
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from llvmlite import ir
-from numba import types
-
-from unstuck.nn.kernels import tiles
-from unstuck.nn.kernels.jit import kernel
-from unstuck.nn.kernels.vectors import INT, VECTORS, address, at, fused, intrinsic, spread, store_vector
+from unstuck.nn.kernels import table, tiles
+from unstuck.nn.kernels.vectors import INT, fused, spread, store_vector
 
 _WIDEST = {16: 1, 10: 1, 8: 3, 6: 4, 4: 6, 2: 4, 1: 4}
 """Columns of the widest tile of so many rows; a machine of few registers has narrower ones."""
@@ -41,24 +39,28 @@ SIZES = [
     if _fits(rows, columns)
 ]
 """(rows, columns) of all tiles."""
-WIDEST = tuple(max([c for r, c in SIZES if r == rows], default=0) for rows in range(17))
+WIDEST = {rows: max([c for r, c in SIZES if r == rows], default=0) for rows in _WIDEST}
 """By rows: columns of the widest tile, 0 where there is none."""
 
 # fields of a CONTRACT row
 WEIGHT, BIASES, VALUE, OUT, UNITS, LINES, POSITIONS, VALUE_LINE, OUT_LINE = range(1, 10)
 # for lines and for columns: distance of two positions in the value, lines of padding before it, its lines
 LINE_STEP, LINES_BEFORE, LINES_FILLED, COLUMN_STEP, COLUMNS_BEFORE, COLUMNS_FILLED = range(10, 16)
-RECTIFIED, VALUE_COLUMN, OUT_COLUMN, INNER = range(16, 20)
-GATE = 31
-"""RECTIFIED: whether negative results become 0 (ReLU). GATE: if not 0, how far behind a result its ReLU's
-output lies: the result is multiplied with the slope there. From INNER on: what the tile reads,
-0-2 lengths of the loops a, b, c; 3-5 weight strides of a, b, c; 6-8 value strides of a, b, c;
-9 weight stride of a row; 10 bias stride of a row; 11 output stride of a row."""
+RELU, VALUE_COLUMN, OUT_COLUMN, INNER = range(16, 20)
+GATE_AT = 31
+"""RELU: 0, `table.RECTIFY` or `table.GATE`. GATE_AT: how far behind a result the output of a ReLU lies whose
+slope it is multiplied with. From INNER on, what the tile reads: 0-2 lengths of the loops a, b, c; 3-5 weight
+strides of a, b, c; 6-8 value strides of a, b, c; 9 weight stride of a row; 10 bias stride of a row; 11 output
+stride of a row."""
 _INNER_FIELDS = 12
 
 
-# what a tile is told about its way, besides those fields
+# a record
 (
+    _WEIGHT,  # where things stand
+    _BIAS,
+    _VALUE,
+    _OUT,
     _REPEATS,  # how many times all of it is done, and what lies between two times
     _NEXT_WEIGHT,
     _NEXT_BIAS,
@@ -71,21 +73,31 @@ _INNER_FIELDS = 12
     _LAST,  # length of the loop c
     _VALUE_STEP,  # distance of two columns
     _OUT_STEP,
-    _GATE,  # field GATE
-) = range(13)
-_WAY = 13
+    _GATE_AT,  # field GATE_AT
+    _RELU,  # field RELU
+    _INNER,  # fields INNER
+) = range(19)
 
 
-def _emit_tile(rows, columns, kind):
-    def emit(builder, weights, biases, values, outputs, table, way, least):
-        field = tiles.fields(builder, table, _INNER_FIELDS)
-        told = tiles.fields(builder, way, _WAY)
+def _emitter(rows, columns):
+    def emit(builder, kind, params, gradients, memory, record):
+        told = tiles.fields(builder, record, _INNER + _INNER_FIELDS)
+        field = told[_INNER:]
+        starts = [
+            (params, told[_WEIGHT]),
+            (params, told[_BIAS]),
+            (memory, told[_VALUE]),
+            (memory, told[_OUT]),
+        ]
+        weights, biases, values, outputs = tiles.places(builder, kind, starts)
+        rectified = builder.icmp_signed("==", told[_RELU], INT(table.RECTIFY))
+        least = builder.select(rectified, kind.element(0.0), kind.element(-math.inf))
         lengths = [field[0], told[_MIDDLE], told[_LAST]]
         strides = tiles.in_bytes(builder, kind, field[3:12])
         weight_row, bias_row, out_row = strides[6:]
         told_bytes = tiles.in_bytes(builder, kind, told)
         bound, zero = spread(builder, kind, least), spread(builder, kind, kind.element(0.0))
-        gated = builder.icmp_signed("!=", told[_GATE], INT(0))
+        gated = builder.icmp_signed("==", told[_RELU], INT(table.GATE))
         sums = [[builder.alloca(kind) for _ in range(columns)] for _ in range(rows)]
         # eight rows can be reached from one pointer
         weight_places = tiles.multiples(builder, weight_row, min(rows, 8))
@@ -120,7 +132,7 @@ def _emit_tile(rows, columns, kind):
                 ]
                 with builder.if_then(gated):
                     for cell, place in zip(row, places, strict=True):
-                        y = tiles.numbers(builder, kind, tiles.moved(builder, place, told_bytes[_GATE]))
+                        y = tiles.numbers(builder, kind, tiles.moved(builder, place, told_bytes[_GATE_AT]))
                         closed = builder.fmul(y, zero)  # NaN stays NaN
                         opened = builder.fcmp_ordered(">", y, zero)
                         builder.store(builder.select(opened, builder.load(cell), closed), cell)
@@ -142,160 +154,119 @@ def _emit_tile(rows, columns, kind):
     return emit
 
 
-@intrinsic
-def _tile(typingctx, rows, columns, params, weight, bias, memory, value, out, table, field, least, way):
-    """Run the tile of `rows` x `columns` along `way`, a tuple of the numbers above; `least`: the bound."""
-    kind = VECTORS[memory.dtype].llvm
-
-    def emit(context, builder, signature, args):
-        types_of = signature.args
-        pointers = [
-            address(context, builder, types_of[2], args[2], args[3]),
-            address(context, builder, types_of[2], args[2], args[4]),
-            address(context, builder, types_of[5], args[5], args[6]),
-            address(context, builder, types_of[5], args[5], args[7]),
-        ]
-        pointers = [builder.bitcast(pointer, tiles.POINTER) for pointer in pointers]
-        inner_fields = address(context, builder, types_of[8], args[8], args[9])
-        bound = args[10] if kind.element is ir.DoubleType() else builder.fptrunc(args[10], kind.element)
-        given = [*pointers, inner_fields, tiles.on_stack(builder, args[11], _WAY), bound]
-        arguments = [tiles.POINTER] * 4 + [INT.as_pointer()] * 2 + [kind.element]
-        tiles.dispatch(builder, "contract", SIZES, args[0], args[1], kind, arguments, given, _emit_tile)
-        return context.get_dummy_value()
-
-    int64 = types.int64
-    given = (int64, int64, params, int64, int64, memory, int64, int64, table, int64, types.float64)
-    return types.void(*given, types.UniTuple(int64, _WAY)), emit
+TILES = {
+    (rows, columns): tiles.Tile(f"contract_{rows}_{columns}", _emitter(rows, columns))
+    for rows, columns in SIZES
+}
 
 
-@kernel
-def _height(units, count):
+def _height(units: int, count: int) -> int:
     """Rows of the next tile, when so many units are left and each has `count` positions."""
     if count == 1 and units >= 10:
         return 16 if units >= 16 and WIDEST[16] > 0 else 10
-    if units == 10 or units == 12 or units == 6 or units == 7:
+    if units in (6, 7, 10, 12):
         return 6
     return 8 if units >= 8 else 4 if units >= 4 else 2 if units >= 2 else 1
 
 
-@kernel
-def _rectangle(
-    params,
-    weight,
-    bias,
-    memory,
-    value,
-    out,
-    table,
-    t,
-    lines,
-    down,
-    out_down,
-    count,
-    across,
-    along,
-    middle,
-    inner,
-):
-    """All units at `lines` x `count` positions that meet the same part of the kernel.
+@dataclass(frozen=True)
+class _Rectangle:
+    """Positions that meet the same part of the kernel, and where the first has its weights and values."""
 
-    `down`, `out_down` and `across`, `along`: distance of two lines and of two columns, in value and output.
-    """
-    units, field = at(table, t + UNITS), t + INNER
-    weight_row, bias_row, out_row = at(table, field + 9), at(table, field + 10), at(table, field + 11)
-    least = 0.0 if at(table, t + RECTIFIED) != 0 else -math.inf
-    r = 0
-    while r < units:
-        rows = _height(units - r, lines * count)
-        repeats, next_weight, next_bias, next_value, next_out = lines, 0, 0, down, out_down
-        groups = 1
-        if lines == 1:  # repeat over units instead
-            while units - r >= (groups + 1) * rows and _height(units - r - groups * rows, count) == rows:
-                groups += 1
-            repeats, next_weight, next_bias = groups, rows * weight_row, rows * bias_row
-            next_value, next_out = 0, rows * out_row
-        w, b, o = weight + r * weight_row, bias + r * bias_row, out + r * out_row
-        p = 0
-        while p < count:
-            left, columns, pieces = count - p, WIDEST[rows], 1
-            if left < 2 * columns:  # the last two tiles share what is left
-                columns = left if left <= columns else (left + 1) >> 1
-                pieces = 2 if left == 2 * columns else 1
-            else:
-                pieces = left // columns - (1 if left % columns else 0)
-            way = (
-                *(repeats, next_weight, next_bias, next_value, next_out),
-                *(
-                    pieces,
-                    columns * across,
-                    columns * along,
-                    middle,
-                    inner,
-                    across,
-                    along,
-                    at(table, t + GATE),
-                ),
-            )
-            x, y = value + p * across, o + p * along
-            _tile(rows, columns, params, w, b, memory, x, y, table, field, least, way)
-            p += columns * pieces
-        r += rows * groups
+    weight: int
+    value: int
+    out: int
+    lines: int
+    down: int
+    out_down: int
+    count: int
+    across: int
+    along: int
+    """Lines and columns, and the distance of two in value and output."""
+    middle: int
+    last: int
+    """Kernel lines and columns that they meet."""
+
+    def records(self, row: Sequence[int], itemsize: int) -> Iterator[list[int]]:
+        """The tiles that go over all units here."""
+        units, inner = row[UNITS], row[INNER : INNER + _INNER_FIELDS]
+        weight_row, bias_row, out_row = inner[9:]
+        r = 0
+        while r < units:
+            rows = _height(units - r, self.lines * self.count)
+            repeats, next_weight, next_bias = self.lines, 0, 0
+            next_value, next_out = self.down, self.out_down
+            groups = 1
+            if self.lines == 1:  # repeat over units instead
+                while (
+                    units - r >= (groups + 1) * rows
+                    and _height(units - r - groups * rows, self.count) == rows
+                ):
+                    groups += 1
+                repeats, next_weight, next_bias = groups, rows * weight_row, rows * bias_row
+                next_value, next_out = 0, rows * out_row
+            p = 0
+            while p < self.count:
+                left, columns, pieces = self.count - p, WIDEST[rows], 1
+                if left < 2 * columns:  # the last two tiles share what is left
+                    columns = left if left <= columns else (left + 1) >> 1
+                    pieces = 2 if left == 2 * columns else 1
+                else:
+                    pieces = left // columns - (1 if left % columns else 0)
+                numbers = [
+                    *(self.weight + r * weight_row, row[BIASES] + r * bias_row),
+                    *(self.value + p * self.across, self.out + r * out_row + p * self.along),
+                    *(repeats, next_weight, next_bias, next_value, next_out),
+                    *(pieces, columns * self.across, columns * self.along),
+                    *(self.middle, self.last, self.across, self.along, row[GATE_AT], row[RELU], *inner),
+                ]
+                yield tiles.record(TILES[rows, columns], itemsize, numbers)
+                p += columns * pieces
+            r += rows * groups
 
 
-@kernel
-def whole(positions, step, before, filled, taps):
+def whole(positions: int, step: int, before: int, filled: int, taps: int) -> tuple[int, int]:
     """First and end of the positions at which all taps meet the value."""
-    first, end = before, before + filled - taps
-    if step != 1:
-        first, end = (before + step - 1) // step, end // step
+    first, end = -(-before // step), (before + filled - taps) // step
     first, end = max(0, min(first, positions)), end + 1
     return first, max(first, min(end, positions))
 
 
-@kernel
-def contract(params, memory, table, t):
-    """Run a CONTRACT row: all units at all positions."""
-    weight, bias, value, out = (
-        at(table, t + WEIGHT),
-        at(table, t + BIASES),
-        at(table, t + VALUE),
-        at(table, t + OUT),
-    )
-    lines, positions = at(table, t + LINES), at(table, t + POSITIONS)
-    value_line, out_line = at(table, t + VALUE_LINE), at(table, t + OUT_LINE)
-    value_column, out_column = at(table, t + VALUE_COLUMN), at(table, t + OUT_COLUMN)
-    step_y, above, height = at(table, t + LINE_STEP), at(table, t + LINES_BEFORE), at(table, t + LINES_FILLED)
-    step_x, left, breadth = (
-        at(table, t + COLUMN_STEP),
-        at(table, t + COLUMNS_BEFORE),
-        at(table, t + COLUMNS_FILLED),
-    )
-    kernel_lines, kernel_columns = at(table, t + INNER + 1), at(table, t + INNER + 2)
-    weight_b, weight_c = at(table, t + INNER + 4), at(table, t + INNER + 5)
-    value_b, value_c = at(table, t + INNER + 7), at(table, t + INNER + 8)
+def plan(row: Sequence[int], itemsize: int) -> Iterator[list[int]]:
+    """The records of a CONTRACT row: all units at all positions."""
+    lines, positions = row[LINES], row[POSITIONS]
+    step_y, above, height, step_x, left, breadth = row[LINE_STEP : COLUMNS_FILLED + 1]
+    kernel_lines, kernel_columns, _, weight_b, weight_c, _, value_b, value_c = row[INNER + 1 : INNER + 9]
     top, bottom = whole(lines, step_y, above, height, kernel_lines)
     first, end = whole(positions, step_x, left, breadth, kernel_columns)
+    value_line, out_line, value_column, out_column = (
+        row[VALUE_LINE],
+        row[OUT_LINE],
+        row[VALUE_COLUMN],
+        row[OUT_COLUMN],
+    )
     y = 0
     while y < lines:
         height_here = bottom - y if y == top and bottom > top else 1
         b0 = max(0, above - y * step_y)
         middle = max(0, min(kernel_lines, above + height - y * step_y) - b0)
-        w, v, o = weight + b0 * weight_b, value + y * value_line + b0 * value_b, out + y * out_line
+        w, v, o = (
+            row[WEIGHT] + b0 * weight_b,
+            row[VALUE] + y * value_line + b0 * value_b,
+            row[OUT] + y * out_line,
+        )
         if end > first:
-            x = v + first * value_column
-            r = o + first * out_column
-            _rectangle(
-                *(params, w, bias, memory, x, r, table, t, height_here, value_line, out_line),
-                *(end - first, value_column, out_column, middle, kernel_columns),
-            )
+            yield from _Rectangle(
+                *(w, v + first * value_column, o + first * out_column),
+                *(height_here, value_line, out_line, end - first, value_column, out_column),
+                *(middle, kernel_columns),
+            ).records(row, itemsize)
         for edge in range(positions - (end - first)):
             p = edge if edge < first else edge + end - first
             c0 = max(0, left - p * step_x)
             inner = max(0, min(kernel_columns, left + breadth - p * step_x) - c0)
-            x = v + p * value_column + c0 * value_c
-            r = o + p * out_column
-            _rectangle(
-                *(params, w + c0 * weight_c, bias, memory, x, r, table, t, 1, 0, 0),
-                *(height_here, value_line, out_line, middle, inner),
-            )
+            yield from _Rectangle(
+                *(w + c0 * weight_c, v + p * value_column + c0 * value_c, o + p * out_column),
+                *(1, 0, 0, height_here, value_line, out_line, middle, inner),
+            ).records(row, itemsize)
         y += height_here

@@ -18,7 +18,7 @@ import math
 import numpy as np
 
 from unstuck.nn.kernels.elementwise import memory_lanes
-from unstuck.nn.kernels.jit import kernel
+from unstuck.nn.kernels.jit import inlined
 from unstuck.nn.kernels.shuffle import philox
 from unstuck.nn.kernels.vectors import at, put, splat, store
 
@@ -31,7 +31,7 @@ MASK, BLOCKS, LAYER = range(1, 4)
 """The mask has room for 4 BLOCKS units: one block of Philox has four words."""
 
 
-@kernel
+@inlined
 def drop(memory, table, t, p, kept, seed, step, order, first, valid, masking):
     """Run a DROP row: the mask of this chunk, all ones unless `masking`; `kept` is 1 / (1 - p)."""
     lanes = memory_lanes(memory)

@@ -26,9 +26,10 @@ Far to the left GELU and SiLU are 0, at -infinity too.
 import math
 
 from unstuck.nn.kernels.functions import exp, expm1, log1p_exp, normal_below, sigmoid, tanh
-from unstuck.nn.kernels.jit import kernel
+from unstuck.nn.kernels.jit import inlined, kernel
 from unstuck.nn.kernels.rows import three
 from unstuck.nn.kernels.table import (
+    COPY,
     ELU,
     GELU,
     GELU_TANH,
@@ -83,89 +84,186 @@ def steep_tanh(x):
 
 
 @kernel
-def activate(kind, x, a, b):
-    """f(x); a and b are the function's constants."""
-    zero, one, half = like(x, 0.0), like(x, 1.0), like(x, 0.5)
-    if kind == SIGMOID:
-        x = sigmoid(x)
-    elif kind == TANH:
-        x = tanh(x)
-    elif kind == RELU:
-        x = select(less(x, zero), zero, x)
-    elif kind == LEAKY:
-        x = select(less(x, zero), x * like(x, a), x)
-    elif kind == ELU:
-        x = select(greater(x, zero), x, like(x, a) * expm1(x))
-    elif kind == GELU:
-        x = not_below(x, _GELU_LEFT)
-        x = x * normal_below(x)
-    elif kind == GELU_TANH:
-        x = not_below(x, _GELU_LEFT)
-        x = x * half * (one + steep_tanh(x))
-    elif kind == SILU:
-        x = not_below(x, _SILU_LEFT)
-        x = x * sigmoid(x)
-    elif kind == SOFTPLUS:
-        z = x * like(x, a)
-        x = select(greater(z, like(x, b)), x, log1p_exp(z) / like(x, a))
+def same(x, a, b):
+    """The same."""
     return x
 
 
 @kernel
-def slope_times(kind, y, d, a, b):
-    """f'(x) * d, from y = f(x); from x itself, under the name of y, for GELU, SiLU and softplus.
-
-    A product and a sum of two buffers are rows of this form too: y * d and y + d.
-    """
-    zero, one = like(y, 0.0), like(y, 1.0)
-    if kind == SIGMOID:
-        d = fma(negative(y), y, y) * d
-    elif kind == TANH:
-        d = fma(negative(y), y, one) * d
-    elif kind == RELU:
-        d = select(greater(y, zero), d, zero * y)
-    elif kind == LEAKY:
-        d = select(greater(y, zero), d, d * like(y, a))
-    elif kind == ELU:
-        d = select(greater(y, zero), d, d * (y + like(y, a)))
-    elif kind == PRODUCT:
-        d = y * d
-    elif kind == SUM:
-        d = y + d
-    else:
-        d = d * slope_at(kind, y, a, b)
-    return d
+def logistic(x, a, b):
+    """Sigmoid."""
+    return sigmoid(x)
 
 
 @kernel
-def slope_at(kind, x, a, b):
-    """f'(x)."""
-    zero, one, half = like(x, 0.0), like(x, 1.0), like(x, 0.5)
-    if kind == GELU:
-        x = not_below(x, _GELU_LEFT)
-        right = select(greater(x, like(x, -_GELU_LEFT)), like(x, -_GELU_LEFT), x)
-        x = fma(right * like(x, _DENSITY), exp(right * right * like(x, -0.5)), normal_below(x))
-    elif kind == GELU_TANH:
-        x = not_below(x, _GELU_LEFT)
-        x = select(greater(x, like(x, -_GELU_LEFT)), like(x, -_GELU_LEFT), x)
-        t = steep_tanh(x)
-        rise = like(x, _STEEP) * fma(like(x, 3 * _CUBE) * x, x, one)
-        x = half * (one + t) + half * x * (one - t * t) * rise
-    elif kind == SILU:
-        x = not_below(x, _SILU_LEFT)
-        q = sigmoid(x)
-        rest = sigmoid(zero - x)
-        x = q * fma(select(greater(x, like(x, -_SILU_LEFT)), like(x, -_SILU_LEFT), x), rest, one)
-    elif kind == SOFTPLUS:
-        z = x * like(x, a)
-        x = select(greater(z, like(x, b)), one, sigmoid(z))
-    return x
+def hyperbolic_tangent(x, a, b):
+    """Tanh."""
+    return tanh(x)
 
 
 @kernel
-def forward(memory, table, t, a, b):
-    """Run a FORWARD row."""
-    kind, source, target = at(table, t + KIND), at(table, t + SOURCE), at(table, t + TARGET)
+def rectified(x, a, b):
+    """ReLU."""
+    return select(less(x, like(x, 0.0)), like(x, 0.0), x)
+
+
+@kernel
+def leaky(x, a, b):
+    """Leaky ReLU of slope a."""
+    return select(less(x, like(x, 0.0)), x * like(x, a), x)
+
+
+@kernel
+def exponential_linear(x, a, b):
+    """ELU down to -a."""
+    return select(greater(x, like(x, 0.0)), x, like(x, a) * expm1(x))
+
+
+@kernel
+def gelu(x, a, b):
+    """GELU."""
+    x = not_below(x, _GELU_LEFT)
+    return x * normal_below(x)
+
+
+@kernel
+def gelu_by_tanh(x, a, b):
+    """GELU'."""
+    x = not_below(x, _GELU_LEFT)
+    return x * like(x, 0.5) * (like(x, 1.0) + steep_tanh(x))
+
+
+@kernel
+def silu(x, a, b):
+    """SiLU."""
+    x = not_below(x, _SILU_LEFT)
+    return x * sigmoid(x)
+
+
+@kernel
+def softplus(x, a, b):
+    """Softplus of steepness a, x itself beyond b."""
+    z = x * like(x, a)
+    return select(greater(z, like(x, b)), x, log1p_exp(z) / like(x, a))
+
+
+VALUES = {
+    COPY: same,
+    SIGMOID: logistic,
+    TANH: hyperbolic_tangent,
+    RELU: rectified,
+    LEAKY: leaky,
+    ELU: exponential_linear,
+    GELU: gelu,
+    GELU_TANH: gelu_by_tanh,
+    SILU: silu,
+    SOFTPLUS: softplus,
+}
+"""f(x) by the kind of f; a and b are the function's constants."""
+
+
+@kernel
+def logistic_slope(y, d, a, b):
+    """Of sigmoid."""
+    return fma(negative(y), y, y) * d
+
+
+@kernel
+def hyperbolic_slope(y, d, a, b):
+    """Of tanh."""
+    return fma(negative(y), y, like(y, 1.0)) * d
+
+
+@kernel
+def rectified_slope(y, d, a, b):
+    """Of ReLU."""
+    zero = like(y, 0.0)
+    return select(greater(y, zero), d, zero * y)
+
+
+@kernel
+def leaky_slope(y, d, a, b):
+    """Of leaky ReLU."""
+    return select(greater(y, like(y, 0.0)), d, d * like(y, a))
+
+
+@kernel
+def exponential_slope(y, d, a, b):
+    """Of ELU."""
+    return select(greater(y, like(y, 0.0)), d, d * (y + like(y, a)))
+
+
+@kernel
+def product(y, d, a, b):
+    """No slope: y * d."""
+    return y * d
+
+
+@kernel
+def plus(y, d, a, b):
+    """No slope: y + d."""
+    return y + d
+
+
+@kernel
+def gelu_slope(x, d, a, b):
+    """Of GELU, from x."""
+    x = not_below(x, _GELU_LEFT)
+    right = select(greater(x, like(x, -_GELU_LEFT)), like(x, -_GELU_LEFT), x)
+    return d * fma(right * like(x, _DENSITY), exp(right * right * like(x, -0.5)), normal_below(x))
+
+
+@kernel
+def gelu_slope_by_tanh(x, d, a, b):
+    """Of GELU', from x."""
+    one, half = like(x, 1.0), like(x, 0.5)
+    x = not_below(x, _GELU_LEFT)
+    x = select(greater(x, like(x, -_GELU_LEFT)), like(x, -_GELU_LEFT), x)
+    t = steep_tanh(x)
+    rise = like(x, _STEEP) * fma(like(x, 3 * _CUBE) * x, x, one)
+    return d * (half * (one + t) + half * x * (one - t * t) * rise)
+
+
+@kernel
+def silu_slope(x, d, a, b):
+    """Of SiLU, from x."""
+    x = not_below(x, _SILU_LEFT)
+    q = sigmoid(x)
+    rest = sigmoid(like(x, 0.0) - x)
+    right = select(greater(x, like(x, -_SILU_LEFT)), like(x, -_SILU_LEFT), x)
+    return d * (q * fma(right, rest, like(x, 1.0)))
+
+
+@kernel
+def softplus_slope(x, d, a, b):
+    """Of softplus, from x."""
+    z = x * like(x, a)
+    return d * select(greater(z, like(x, b)), like(x, 1.0), sigmoid(z))
+
+
+SLOPES = {
+    SIGMOID: logistic_slope,
+    TANH: hyperbolic_slope,
+    RELU: rectified_slope,
+    LEAKY: leaky_slope,
+    ELU: exponential_slope,
+    GELU: gelu_slope,
+    GELU_TANH: gelu_slope_by_tanh,
+    SILU: silu_slope,
+    SOFTPLUS: softplus_slope,
+    PRODUCT: product,
+    SUM: plus,
+}
+"""f'(x) * d by the kind of f, from y = f(x), or from x itself for GELU, SiLU and softplus.
+
+A product and a sum of two buffers are rows of this form too.
+"""
+
+
+@inlined
+def forward(value, memory, table, t, a, b):
+    """Run a FORWARD row, whose kind has this formula."""
+    source, target = at(table, t + SOURCE), at(table, t + TARGET)
     channels, lines, positions = at(table, t + CHANNELS), at(table, t + LINES), at(table, t + POSITIONS)
     sc, sy, sx = three(table, t + SOURCE_STRIDES)
     tc, ty, tx = three(table, t + TARGET_STRIDES)
@@ -173,13 +271,12 @@ def forward(memory, table, t, a, b):
         for y in range(lines):
             s, r = source + c * sc + y * sy, target + c * tc + y * ty
             for x in range(positions):
-                store(memory, r + x * tx, activate(kind, load(memory, s + x * sx), a, b))
+                store(memory, r + x * tx, value(load(memory, s + x * sx), a, b))
 
 
-@kernel
-def backward(memory, table, t, a, b):
-    """Run a BACKWARD row."""
-    kind = at(table, t + KIND)
+@inlined
+def backward(slope, memory, table, t, a, b):
+    """Run a BACKWARD row, whose kind has this formula."""
     output, delta, result = at(table, t + OUTPUT), at(table, t + DELTA), at(table, t + RESULT)
     channels, lines, positions = (
         at(table, t + BACK_CHANNELS),
@@ -193,11 +290,11 @@ def backward(memory, table, t, a, b):
         for y in range(lines):
             o, d, r = output + c * oc + y * oy, delta + c * dc + y * dy, result + c * rc + y * ry
             for x in range(positions):
-                gradient = slope_times(kind, load(memory, o + x * ox), load(memory, d + x * dx), a, b)
+                gradient = slope(load(memory, o + x * ox), load(memory, d + x * dx), a, b)
                 store(memory, r + x * rx, gradient)
 
 
-@kernel
+@inlined
 def clear(memory, start, length):
     """Set `length` numbers (a multiple of the vector width) to zero."""
     zero = splat(memory, 0.0)
@@ -205,7 +302,7 @@ def clear(memory, start, length):
         store(memory, i, zero)
 
 
-@kernel
+@inlined
 def memory_lanes(memory):
     """Lanes of a vector of the memory's type."""
     return BYTES // memory.itemsize

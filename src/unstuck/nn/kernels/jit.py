@@ -14,7 +14,7 @@ from numba.core import caching
 
 from unstuck.nn.kernels.vectors import BYTES
 
-_COMMON: Any = {"boundscheck": False, "error_model": "numpy", "_nrt": False}
+COMMON: Any = {"boundscheck": False, "error_model": "numpy", "_nrt": False}
 """Arrays are not counted (`_nrt`): kernels make none, and whoever calls them keeps those that he gave."""
 _NOT_FROM_PYTHON: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 """Only other kernels call a kernel; a way in from Python would have to be compiled for each of them."""
@@ -27,20 +27,25 @@ def kernel(function: Any) -> Any:
     result has the same bits wherever and beside whatever it is computed. Divisions follow IEEE 754 (x/0 is
     Inf or NaN), which is what a diverging network needs.
     """
-    return numba.njit(**_COMMON, **_NOT_FROM_PYTHON)(function)
+    return numba.njit(**COMMON, **_NOT_FROM_PYTHON)(function)
 
 
 def inlined(function: Any) -> Any:
     """A kernel that is copied into its one caller before compilation: large dispatchers compile only once."""
-    return numba.njit(**_COMMON, inline="always")(function)
+    return numba.njit(**COMMON, inline="always")(function)
 
 
 def entry(function: Any) -> Any:
     """Compile a function that Python calls: releases the interpreter lock, kept on disk between runs."""
-    compiled: Any = numba.njit(**_COMMON, nogil=True)(function)
+    compiled: Any = numba.njit(**COMMON, nogil=True)(function)
     if cache_folder() is not None:
-        compiled._cache = _PrivateCache(compiled.py_func)
+        compiled._cache = private_cache(compiled.py_func)
     return compiled
+
+
+def private_cache(function: Any) -> Any:
+    """Where a function's machine code is kept on disk."""
+    return _PrivateCache(function)
 
 
 @functools.cache

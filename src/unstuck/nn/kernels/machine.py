@@ -2,9 +2,9 @@
 # Numba ships no types; everything that touches it is unknown to the type checker.
 """The interpreter: runs a network's table over chunks of samples, and the whole training loop around it.
 
-There is one compiled function for each number type, for all networks and all tasks (`execute`). A chunk is
-as many samples as a vector has lanes; a batch is cut into chunks from its start, and their gradients are
-added in that order.
+There is one compiled function for each number type, for all networks and all tasks (`execute`); it calls the
+operations of the rows by their addresses (`operations.py`). A chunk is as many samples as a vector has lanes;
+a batch is cut into chunks from its start, and their gradients are added in that order.
 
 A program is a list of stages: rows that each chunk runs by itself, and then perhaps one row that joins all
 chunks of the batch (batch normalisation). Without such a row a chunk goes through all stages before the next
@@ -14,79 +14,34 @@ next stage begins.
 
 import math
 
-from unstuck.nn.kernels.contract import contract
-from unstuck.nn.kernels.correlate import correlate, sum_biases
-from unstuck.nn.kernels.dropout import drop
-from unstuck.nn.kernels.elementwise import backward, clear, forward, memory_lanes
+from unstuck.nn.kernels.elementwise import memory_lanes
 from unstuck.nn.kernels.jit import entry, inlined
-from unstuck.nn.kernels.losses import loss_gradient, loss_value
-from unstuck.nn.kernels.normalise import (
-    join_moments,
-    join_slopes,
-    moments,
-    normalise,
-    normalise_back,
-    slope_sums,
+from unstuck.nn.kernels.job import (
+    BATCH,
+    COUNT,
+    DIVISOR,
+    EVALUATE,
+    FIRST,
+    FIRST_STEP,
+    FORWARD_STAGES,
+    LOSS,
+    PARTS,
+    RULE,
+    SHUFFLE,
+    SIZE,
+    STAGES,
+    STEP,
+    TASK,
+    TRAIN,
+    VALID,
+    WHOLE,
 )
-from unstuck.nn.kernels.outer import outer, transpose
-from unstuck.nn.kernels.pooling import pool, pool_back
+from unstuck.nn.kernels.operations import call_loss, call_row, call_update
 from unstuck.nn.kernels.samples import gather, scatter
 from unstuck.nn.kernels.share import STEPS, STOP, finish, look, take
 from unstuck.nn.kernels.shuffle import shuffle
-from unstuck.nn.kernels.softmax import softmax, softmax_back
-from unstuck.nn.kernels.table import (
-    BACKWARD,
-    BIAS,
-    CLEAR,
-    CONTRACT,
-    CORRELATE,
-    CROSS_ENTROPY,
-    DROP,
-    FORWARD,
-    JOIN_MOMENTS,
-    JOIN_SLOPES,
-    LIKELIHOOD,
-    MOMENTS,
-    NO_LOSS,
-    NORMALISE,
-    NORMALISE_BACK,
-    OUTER,
-    POOL,
-    POOL_BACK,
-    SLOPE_SUMS,
-    SOFTMAX,
-    SOFTMAX_BACK,
-    TRANSPOSE,
-    WIDTH,
-)
-from unstuck.nn.kernels.update import CLIP_NORM, SCALE, add_parts, update
-from unstuck.nn.kernels.vectors import at, flush_denormals, restore_denormals
-
-# fields of `job`
-(
-    FORWARD_STAGES,  # stages of the forward pass
-    STAGES,  # stages that are run
-    LOSS,  # kind of loss, or NO_LOSS
-    OUTPUTS,  # numbers that the loss takes from one sample
-    SCORES,  # where in memory they stand
-    DELTAS,  # where their gradient goes
-    TARGETS,  # where the targets go
-    TASK,  # EVALUATE, ACCUMULATE or TRAIN
-    BATCH,  # samples in a batch
-    FIRST_STEP,
-    LAST_STEP,
-    SHUFFLE,  # 1: another order every epoch; 0: the order given
-    RULE,  # kind of optimiser
-    SIZE,  # numbers in the memory of a chunk
-    WHOLE,  # 1: all chunks of a batch are in memory together
-    STATISTICS,  # 1: batch normalisation by the batch; 0: by the running statistics
-    MASKING,  # 1: dropout draws masks; 0: it passes everything
-    PARTS,  # parts of a batch, each with gradients of its own
-) = range(18)
-JOB_FIELDS = 18
-
-EVALUATE, ACCUMULATE, TRAIN = range(3)
-
+from unstuck.nn.kernels.update import CLIP_NORM, SCALE, add_parts
+from unstuck.nn.kernels.vectors import flush_denormals, restore_denormals
 
 # fields of a stage
 FIRST_ROW, END_ROW, JOIN_ROW = range(3)
@@ -94,70 +49,16 @@ FIRST_ROW, END_ROW, JOIN_ROW = range(3)
 
 
 @inlined
-def operate(params, gradients, memory, table, constants, row, job, seed, step, order, first, valid):
-    """Run one row of the table on a chunk: `valid` samples, from `order[first]` on."""
-    t = row * WIDTH
-    a, b = constants[row, 0], constants[row, 1]
-    code = at(table, t)
-    if code == CONTRACT:
-        contract(params, memory, table, t)
-    elif code == CORRELATE:
-        correlate(memory, gradients, table, t)
-    elif code == BIAS:
-        sum_biases(memory, gradients, table, t)
-    elif code == FORWARD:
-        forward(memory, table, t, a, b)
-    elif code == BACKWARD:
-        backward(memory, table, t, a, b)
-    elif code == POOL:
-        pool(memory, table, t)
-    elif code == POOL_BACK:
-        pool_back(memory, table, t)
-    elif code == SOFTMAX:
-        softmax(memory, table, t)
-    elif code == SOFTMAX_BACK:
-        softmax_back(memory, table, t)
-    elif code == TRANSPOSE:
-        transpose(memory, table, t)
-    elif code == OUTER:
-        outer(memory, gradients, table, t)
-    elif code == CLEAR:
-        clear(memory, at(table, t + 1), at(table, t + 2))
-    elif code == MOMENTS:
-        moments(params, memory, table, t, a, valid, job[STATISTICS])
-    elif code == NORMALISE:
-        normalise(params, memory, table, t)
-    elif code == SLOPE_SUMS:
-        slope_sums(memory, table, t, valid)
-    elif code == NORMALISE_BACK:
-        normalise_back(params, memory, table, t, valid)
-    elif code == DROP:
-        drop(memory, table, t, a, b, seed, step, order, first, valid, job[MASKING])
-
-
-@inlined
-def join(params, gradients, memory, table, constants, row, job, count):
-    """Run one row of the table on all chunks of a batch of `count` samples."""
-    t = row * WIDTH
-    code = at(table, t)
-    if code == JOIN_MOMENTS:
-        eps, momentum, training = constants[row, 0], constants[row, 1], job[TASK] == TRAIN
-        join_moments(params, memory, table, t, eps, momentum, job[SIZE], count, job[STATISTICS], training)
-    elif code == JOIN_SLOPES:
-        join_slopes(gradients, memory, table, t, job[SIZE], count)
-
-
-@inlined
 def sweep(
     job,
     scale,
-    seed,
-    step,
     params,
     gradients,
     memory,
     table,
     constants,
+    addresses,
+    starts,
     stages,
     places,
     inputs,
@@ -177,40 +78,39 @@ def sweep(
     total = 0.0
     for start in range(first, first + count, together):
         end = min(start + together, first + count)
+        job[COUNT] = end - start
         for stage in range(job[STAGES]):
             for chunk in range(start, end, lanes):
                 valid = min(lanes, end - chunk)
+                job[FIRST], job[VALID] = chunk, valid
                 begin = (chunk - start) // lanes * job[SIZE]
-                own = memory[begin : begin + job[SIZE]]
                 if stage == 0:
+                    own = memory[begin : begin + job[SIZE]]
                     gather(own, places[0], inputs, order, chunk, valid, lanes)
-                    if job[LOSS] != NO_LOSS:
+                    if job[LOSS] != 0:
                         gather(own, places[1], targets, order, chunk, valid, lanes)
                 for row in range(stages[stage, FIRST_ROW], stages[stage, END_ROW]):
-                    operate(
-                        params, gradients, own, table, constants, row, job, seed, step, order, chunk, valid
+                    call_row(
+                        addresses[row],
+                        (
+                            *(params, 0, gradients, 0, memory, begin, table, starts[row]),
+                            *(constants[row, 0], constants[row, 1], job, 0, order, 0),
+                        ),
                     )
                 if stage == job[FORWARD_STAGES] - 1:
-                    if job[LOSS] != NO_LOSS:
-                        total += loss_value(
-                            job[LOSS], own, job[SCORES], job[TARGETS], job[OUTPUTS], lanes, valid
-                        )
-                        if job[TASK] != EVALUATE:
-                            loss_gradient(
-                                job[LOSS],
-                                own,
-                                job[SCORES],
-                                job[TARGETS],
-                                job[DELTAS],
-                                job[OUTPUTS],
-                                lanes,
-                                valid,
-                                scale,
-                            )
+                    if job[LOSS] != 0:
+                        total += call_loss(job[LOSS], (memory, begin, job, 0, valid, scale))
                     if out.size > 0:
-                        scatter(own, places[2], out, chunk, valid)
-            if stages[stage, JOIN_ROW] >= 0:
-                join(params, gradients, memory, table, constants, stages[stage, JOIN_ROW], job, end - start)
+                        scatter(memory[begin : begin + job[SIZE]], places[2], out, chunk, valid)
+            row = stages[stage, JOIN_ROW]
+            if row >= 0:
+                call_row(
+                    addresses[row],
+                    (
+                        *(params, 0, gradients, 0, memory, 0, table, starts[row]),
+                        *(constants[row, 0], constants[row, 1], job, 0, order, 0),
+                    ),
+                )
     return total
 
 
@@ -227,6 +127,8 @@ def execute(
     memory,
     table,
     constants,
+    addresses,
+    starts,
     stages,
     places,
     inputs,
@@ -239,27 +141,25 @@ def execute(
 ):
     """Evaluate, accumulate a gradient, or train from step FIRST_STEP to before LAST_STEP.
 
-    `numbers`: the optimiser's (see `update.py`); `rates`: the learning rate of each step that is made here.
-    EVALUATE and ACCUMULATE are one step whose batch is all samples of `order`, without an update of anything.
-    losses[i] receives the sum of the losses of the i-th step's batch. One that is not
-    finite ends the training.
+    `table`, `addresses`, `starts`: see `build.Code`. `numbers`: the optimiser's (see `update.py`).
+    `rates`: the learning rate of each step that is made here. EVALUATE and ACCUMULATE are one step whose
+    batch is all samples of `order`, without an update of anything. losses[i] receives the sum of the losses
+    of the i-th step's batch. One that is not finite ends the training.
     Returns the number of steps made.
 
     When training, a batch is cut into PARTS of whole chunks. Each has its own gradients (in `gradients`,
     one after another) and its own loss (in `part_losses`), and they are added in their order. Several
-    threads may call this function with the same arguments except for `memory` and `order`, which are their
-    own, and share the parts and the update (see `share.py`); that changes no bit.
+    threads may call this function with the same arguments except for `job`, `memory` and `order`, which are
+    their own, and share the parts and the update (see `share.py`); that changes no bit.
     """
     denormals = flush_denormals()
     training = job[TASK] == TRAIN
     samples = order.size
     batch = job[BATCH] if training else samples
-    per_sample = job[LOSS] == CROSS_ENTROPY or job[LOSS] == LIKELIHOOD
-    per_output = 1.0 if per_sample else float(job[OUTPUTS])
     steps_per_epoch = (samples + batch - 1) // batch
     shuffled = -1
     size, lanes = params.size, memory_lanes(memory)
-    parts = job[PARTS]
+    parts, tensors = job[PARTS], segments.size // 3
     # a bound on the norm of all gradients needs all of them
     updates = 0 if not training else 1 if numbers[CLIP_NORM] < math.inf else parts
     length = (size // lanes + max(updates, 1) - 1) // max(updates, 1) * lanes
@@ -270,6 +170,7 @@ def execute(
         done = task // (parts + updates)
         part = task - done * (parts + updates)
         step = job[FIRST_STEP] + done
+        job[STEP] = step
         epoch = step // steps_per_epoch
         if training and job[SHUFFLE] and epoch != shuffled:
             shuffle(order, seed, epoch)
@@ -279,21 +180,21 @@ def execute(
         if part < parts:
             own = gradients[part * size : (part + 1) * size]
             if job[TASK] != EVALUATE:
-                for s in range(segments.shape[0]):
-                    for i in range(segments[s, 0], segments[s, 0] + segments[s, 1]):
+                for s in range(0, 3 * tensors, 3):
+                    for i in range(segments[s], segments[s] + segments[s + 1]):
                         own[i] = 0
             chunks = (count + lanes - 1) // lanes
             skipped = chunks * part // parts * lanes
             part_losses[part] = sweep(
                 job,
-                numbers[SCALE] / (count * per_output),
-                seed,
-                step,
+                numbers[SCALE] / (count * float(job[DIVISOR])),
                 params,
                 own,
                 memory,
                 table,
                 constants,
+                addresses,
+                starts,
                 stages,
                 places,
                 inputs,
@@ -316,7 +217,13 @@ def execute(
                 begin, end = (part - parts) * length, min((part - parts + 1) * length, size)
                 if parts > 1:
                     add_parts(gradients, size, parts, begin, end)
-                update(job[RULE], params, state, gradients, segments, numbers, rates[done], step, begin, end)
+                call_update(
+                    job[RULE],
+                    (
+                        *(params, 0, state, 0, gradients, 0, size, segments, 0, tensors, numbers, 0),
+                        *(rates[done], step, begin, end),
+                    ),
+                )
         finish(shared)
     restore_denormals(denormals)
     return look(shared, STEPS)

@@ -24,7 +24,7 @@ References:
 
 import math
 
-from unstuck.nn.kernels.jit import kernel
+from unstuck.nn.kernels.jit import inlined
 from unstuck.nn.kernels.rows import three
 from unstuck.nn.kernels.vectors import (
     BYTES,
@@ -52,13 +52,13 @@ TRACKED, MEAN, VARIANCE, COUNT = 20, 21, 22, 23
 """Whether there are running statistics, and where among the parameters."""
 
 
-@kernel
+@inlined
 def within(memory, x, valid):
     """X in the first `valid` lanes, 0 in those that hold no sample."""
     return select(less(lane_numbers(memory), splat(memory, float(valid))), x, splat(memory, 0.0))
 
 
-@kernel
+@inlined
 def moments(params, memory, table, t, eps, valid, batch_statistics):
     """Run a MOMENTS row: this chunk's mean of each channel, and its sum of squares around that.
 
@@ -92,7 +92,7 @@ def moments(params, memory, table, t, eps, valid, batch_statistics):
         put(memory, shares + (3 * channels + c) * lanes, squares)
 
 
-@kernel
+@inlined
 def join_moments(params, memory, table, t, eps, momentum, size, count, batch_statistics, follow):
     """Run a JOIN_MOMENTS row over all chunks of a batch of `count` samples, `size` numbers apart.
 
@@ -135,7 +135,7 @@ def join_moments(params, memory, table, t, eps, momentum, size, count, batch_sta
             put(params, place, params.dtype.type(moved))
 
 
-@kernel
+@inlined
 def normalise(params, memory, table, t):
     """Run a NORMALISE row: y of this chunk."""
     lanes = BYTES // memory.itemsize
@@ -156,7 +156,7 @@ def normalise(params, memory, table, t):
                 store(memory, out + x * ox, fma((load(memory, start + x * sx) - mean) * r, w, b))
 
 
-@kernel
+@inlined
 def slope_sums(memory, table, t, valid):
     """Run a SLOPE_SUMS row: this chunk's sums of d and of d h."""
     lanes = BYTES // memory.itemsize
@@ -178,7 +178,7 @@ def slope_sums(memory, table, t, valid):
         put(memory, shares + (3 * channels + c) * lanes, lane_sum(within(memory, weighted, valid)))
 
 
-@kernel
+@inlined
 def join_slopes(gradients, memory, table, t, size, count):
     """Run a JOIN_SLOPES row over all chunks: add dw and db, and give every chunk their means."""
     lanes = BYTES // memory.itemsize
@@ -201,7 +201,7 @@ def join_slopes(gradients, memory, table, t, size, count):
             put(gradients, place, gradients.dtype.type(float(at(gradients, place)) + plain))
 
 
-@kernel
+@inlined
 def normalise_back(params, memory, table, t, valid):
     """Run a NORMALISE_BACK row: dx of this chunk; 0 in the lanes that hold no sample, as it was in d."""
     lanes = BYTES // memory.itemsize

@@ -8,11 +8,13 @@ The lanes of a vector are consecutive weights of a unit here, not samples: the i
 of features for each sample, so that nothing is summed over lanes.
 """
 
+from collections.abc import Iterator, Sequence
+
 from llvmlite import ir
 from numba import types
 
 from unstuck.nn.kernels import tiles
-from unstuck.nn.kernels.jit import kernel
+from unstuck.nn.kernels.jit import inlined
 from unstuck.nn.kernels.vectors import (
     BYTES,
     INT,
@@ -37,17 +39,25 @@ SOURCE, TARGET, FEATURES, ROW = range(1, 5)
 DELTA, INPUT, GRADIENT, UNITS, WEIGHTS, INPUT_ROW = range(1, 7)
 
 
-def _emit_tile(rows, columns, kind):
+# a record
+_DELTA, _VALUE, _GRADIENT, _VALUE_ROW, _GRADIENT_ROW = range(5)
+_RECORD = 5
+
+
+def _emitter(rows, columns):
     """gradient[r, c] += sum over samples of delta[r, sample] * value[sample, c].
 
     A row may reach beyond its unit's weights; the values there are 0, and what stands there is written back
     as it was.
     """
 
-    def emit(builder, deltas, values, target, value_row, gradient_row):
+    def emit(builder, kind, params, gradients, memory, record):
+        field = tiles.fields(builder, record, _RECORD)
+        starts = [(memory, field[_DELTA]), (memory, field[_VALUE]), (gradients, field[_GRADIENT])]
+        deltas, values, target = tiles.places(builder, kind, starts)
         size = tiles.size_of(kind)
         width = kind.count
-        value_row, gradient_row = tiles.in_bytes(builder, kind, [value_row, gradient_row])
+        value_row, gradient_row = tiles.in_bytes(builder, kind, field[_VALUE_ROW:])
         places = [
             [
                 tiles.moved(builder, tiles.moved(builder, target, row), INT(c * width * size))
@@ -78,43 +88,26 @@ def _emit_tile(rows, columns, kind):
     return emit
 
 
-@intrinsic
-def _tile(typingctx, rows, columns, memory, delta, value, value_row, gradients, gradient, gradient_row):
-    """Run the tile of `rows` x `columns`."""
-    kind = VECTORS[memory.dtype].llvm
-
-    def emit(context, builder, signature, args):
-        types_of = signature.args
-        pointers = [
-            address(context, builder, types_of[2], args[2], args[3]),
-            address(context, builder, types_of[2], args[2], args[4]),
-            address(context, builder, types_of[6], args[6], args[7]),
-        ]
-        given = [*(builder.bitcast(pointer, tiles.POINTER) for pointer in pointers), args[5], args[8]]
-        arguments = [tiles.POINTER] * 3 + [INT] * 2
-        tiles.dispatch(builder, "outer", SIZES, args[0], args[1], kind, arguments, given, _emit_tile)
-        return context.get_dummy_value()
-
-    int64 = types.int64
-    given = (int64, int64, memory, int64, int64, int64, gradients, int64, int64)
-    return types.void(*given), emit
+TILES = {
+    (rows, columns): tiles.Tile(f"outer_{rows}_{columns}", _emitter(rows, columns)) for rows, columns in SIZES
+}
 
 
-@kernel
-def outer(memory, gradients, table, t):
-    """Run an OUTER row."""
-    lanes = BYTES // memory.itemsize
-    delta, value, gradient = at(table, t + DELTA), at(table, t + INPUT), at(table, t + GRADIENT)
-    units, weights, row = at(table, t + UNITS), at(table, t + WEIGHTS), at(table, t + INPUT_ROW)
-    r = 0
-    while r < units:
-        left = units - r
-        rows = 5 if left == 5 or left == 10 else 4 if left >= 4 else 2 if left >= 2 else 1
-        d, g = delta + r * lanes, gradient + r * weights
+def plan(row: Sequence[int], itemsize: int) -> Iterator[list[int]]:
+    """The records of an OUTER row."""
+    lanes = BYTES // itemsize
+    weights, r = row[WEIGHTS], 0
+    while r < row[UNITS]:
+        left = row[UNITS] - r
+        rows = 5 if left in (5, 10) else 4 if left >= 4 else 2 if left >= 2 else 1
         c = 0
         while c < weights:
             columns = COLUMNS if weights - c > (COLUMNS - 1) * lanes else 1
-            _tile(rows, columns, memory, d, value + c, row, gradients, g + c, weights)
+            numbers = [
+                *(row[DELTA] + r * lanes, row[INPUT] + c, row[GRADIENT] + r * weights + c),
+                *(row[INPUT_ROW], weights),
+            ]
+            yield tiles.record(TILES[rows, columns], itemsize, numbers)
             c += columns * lanes
         r += rows
 
@@ -159,7 +152,7 @@ def _interleave(builder, x, y):
     return [builder.shuffle_vector(x, y, ir.Constant(order, lanes)) for lanes in (low, high)]
 
 
-@kernel
+@inlined
 def transpose(memory, table, t):
     """Run a TRANSPOSE row: features x lanes to lanes x features, rows of ROW numbers."""
     source, target, row = at(table, t + SOURCE), at(table, t + TARGET), at(table, t + ROW)

@@ -9,7 +9,7 @@ y_i = x_i - m - log sum_j e**(x_j - m)                     dx_i = d_i - e**y_i s
 import math
 
 from unstuck.nn.kernels.functions import exp
-from unstuck.nn.kernels.jit import kernel
+from unstuck.nn.kernels.jit import inlined
 from unstuck.nn.kernels.table import LOGARITHM
 from unstuck.nn.kernels.vectors import (
     BYTES,
@@ -30,7 +30,7 @@ SOURCE_STRIDES, OUTPUT_STRIDES, DELTA_STRIDES, RESULT_STRIDES = 8, 11, 14, 17
 KIND = 20
 
 
-@kernel
+@inlined
 def highest(memory, start, step, count):
     """Largest of `count` vectors, lane by lane; NaN wins."""
     top = load(memory, start)
@@ -39,13 +39,13 @@ def highest(memory, start, step, count):
     return top
 
 
-@kernel
+@inlined
 def larger(v, top):
     """The larger of two vectors, lane by lane; a NaN in the first wins."""
     return select(either(greater(v, top), different(v, v)), v, top)
 
 
-@kernel
+@inlined
 def softmax(memory, table, t):
     """Run a SOFTMAX row."""
     channels = at(table, t + CHANNELS)
@@ -80,7 +80,7 @@ def softmax(memory, table, t):
                     store(memory, o + c * oc, load(memory, o + c * oc) / total)
 
 
-@kernel
+@inlined
 def softmax_back(memory, table, t):
     """Run a SOFTMAX_BACK row."""
     channels = at(table, t + CHANNELS)

@@ -1,11 +1,12 @@
 """The program table: one row of int64 for each operation on one chunk of samples.
 
 A network is not compiled; it is written down as rows that say which kernel runs on which buffers, with all
-lengths and strides as numbers. One compiled interpreter (`machine.py`) runs the rows of any network, so a
-new shape costs no compilation. Offsets count numbers (not bytes) in three flat arrays: `params` (one
-member's parameters), `gradients` (same layout) and `memory` (activations and their gradients for one chunk,
-each number being a vector of W lanes = samples). A row whose code stands in `JOINS` needs the whole batch: it
-runs once, when all chunks have come that far, each in a memory of its own.
+lengths and strides as numbers. One compiled interpreter (`machine.py`) runs the rows of any network, each by
+calling the row's operation, which is compiled once, when a network first needs it: a new shape costs nothing.
+Offsets count numbers (not bytes) in three flat arrays: `params` (one member's parameters), `gradients` (same
+layout) and `memory` (activations and their gradients for one chunk, each number being a vector of W lanes =
+samples). A row whose code stands in `JOINS` needs the whole batch: it runs once, when all chunks have come
+that far, each in a memory of its own.
 
 Every row starts with its operation's code. `constants[row]` are two floats that an operation may need.
 """
@@ -54,9 +55,17 @@ PRODUCT: Final = 10
 SUM: Final = 11
 """Only as BACKWARD rows: result = output * delta, and output + delta."""
 
+# what a CONTRACT row does besides
+RECTIFY: Final = 1
+"""Results below 0 become 0."""
+GATE: Final = 2
+"""Each result is multiplied with the slope of a ReLU."""
+
 # kinds of pooling
 MAXIMUM: Final = 0
 AVERAGE: Final = 1
+QUARTERS: Final = 2
+"""The maximum of windows of 2 x 2 side by side."""
 
 # kinds of softmax
 PLAIN: Final = 0

@@ -3,18 +3,22 @@
 """What register tiles are emitted with: functions of LLVM code, loops over pointers, accumulators.
 
 A tile keeps its accumulators (vectors) in registers while it walks loops whose lengths and strides are
-runtime arguments, so that one compiled tile serves every layer of every shape; only its own size is fixed.
-Each tile is a function of its own in LLVM's code: that keeps the registers of one from being mixed with
-another's, and compiles fast. Addresses are counted in bytes and moved by adding, which needs the fewest
-registers.
+read from a record, so that one compiled tile serves every layer of every shape; only its own size is fixed.
+A row's records are written once for a program, by plain Python (`plan` in `contract.py` and its like). Each
+tile is a function of its own, compiled by LLVM alone in some hundredths of a second when a program first
+needs it. Addresses are counted in bytes and moved by adding, which needs the fewest registers.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
+from numba import types
 
-from unstuck.nn.kernels.vectors import BYTES, INT, load_vector, spread
+from unstuck.nn.kernels import native
+from unstuck.nn.kernels.jit import cache_folder
+from unstuck.nn.kernels.vectors import BYTES, INT, VECTORS, load_vector, spread
 
 REGISTERS = 32 if BYTES == 64 else 16
 """Vector registers of the machine."""
@@ -23,18 +27,47 @@ BYTE = ir.IntType(8)
 POINTER = BYTE.as_pointer()
 
 
-def function(module: Any, name: str, arguments: Sequence[Any], emit: Callable[..., None]) -> Any:
-    """The LLVM function of this name in the module, emitted when it is not there yet."""
-    if name in module.globals:
-        return module.globals[name]
-    made = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
-    made.linkage = "internal"
-    made.attributes.add("noinline")
-    made.attributes.add("nounwind")
-    builder = ir.IRBuilder(made.append_basic_block("entry"))
-    emit(builder, *made.args)
-    builder.ret_void()
-    return made
+LENGTH = 1
+"""Every record begins with the address of its tile and its own length."""
+
+Emit = Callable[[Any, Any, Any, Any, Any, Any], None]
+"""Writes a tile: builder, type of its vectors; pointers to parameters, gradients, memory, and the record."""
+
+
+class Tile:
+    """A function of LLVM code: sums of products that stay in registers, of rows x columns vectors."""
+
+    def __init__(self, name: str, emit: Emit) -> None:
+        """A tile that is not compiled yet; the name is known to no other."""
+        self.name = name
+        self._emit = emit
+        self._engines = dict[int, Any]()
+        self._lock = threading.Lock()
+
+    def address(self, itemsize: int) -> int:
+        """Where the code for numbers of so many bytes stands; compiled on first use and kept on disk."""
+        with self._lock:
+            name = f"{self.name}_{8 * itemsize}"
+            if itemsize not in self._engines:
+                folder = cache_folder()
+                path = None if folder is None else folder / f"{name}.o"
+                self._engines[itemsize] = native.loaded(path, lambda: self._text(name, itemsize))
+            return int(self._engines[itemsize].get_function_address(name))
+
+    def _text(self, name: str, itemsize: int) -> str:
+        kind = VECTORS[types.float32 if itemsize == 4 else types.float64].llvm
+        module = ir.Module(name)
+        made = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER] * 3 + [INT.as_pointer()]), name)
+        made.attributes.add("nounwind")
+        builder = ir.IRBuilder(made.append_basic_block("entry"))
+        self._emit(builder, kind, *made.args)
+        builder.ret_void()
+        return str(module)
+
+
+def record(tile: Tile, itemsize: int, numbers: Sequence[int]) -> list[int]:
+    """What a tile is called with, as whole numbers."""
+    return [tile.address(itemsize), 2 + len(numbers), *numbers]
 
 
 def size_of(kind: Any) -> int:
@@ -42,9 +75,14 @@ def size_of(kind: Any) -> int:
     return 4 if isinstance(kind.element, ir.FloatType) else 8
 
 
-def fields(builder: Any, table: Any, count: int) -> list[Any]:
-    """Consecutive numbers of the program table."""
-    return [builder.load(builder.gep(table, [INT(i)])) for i in range(count)]
+def fields(builder: Any, record: Any, count: int) -> list[Any]:
+    """The first numbers of a record, behind its address and length."""
+    return [builder.load(builder.gep(record, [INT(2 + i)])) for i in range(count)]
+
+
+def places(builder: Any, kind: Any, starts: Sequence[tuple[Any, Any]]) -> list[Any]:
+    """Pointers to numbers: of each a pointer to the first of all and how many lie before."""
+    return [moved(builder, start, builder.mul(offset, INT(size_of(kind)))) for start, offset in starts]
 
 
 def in_bytes(builder: Any, kind: Any, strides: Sequence[Any]) -> list[Any]:
@@ -148,36 +186,3 @@ def count(builder: Any, length: Any, body: Callable[[Any], None]) -> None:
     done = builder.append_basic_block("counted")
     builder.cbranch(builder.icmp_signed("<", more, length), loop, done)
     builder.position_at_end(done)
-
-
-def dispatch(
-    builder: Any,
-    name: str,
-    sizes: Sequence[tuple[int, int]],
-    rows: Any,
-    columns: Any,
-    kind: Any,
-    arguments: Sequence[Any],
-    given: Sequence[Any],
-    emit_tile: Callable[[int, int, Any], Callable[..., None]],
-) -> None:
-    """Emit a call of the tile of rows x columns, of a size that is known when the kernel runs."""
-    end = builder.append_basic_block("tiled")
-    switch = builder.switch(builder.add(builder.mul(rows, INT(16)), columns), end)
-    for r, c in sizes:
-        block = builder.append_basic_block(f"tile_{r}_{c}")
-        switch.add_case(INT(r * 16 + c), block)
-        builder.position_at_end(block)
-        full_name = f"{name}_{r}_{c}_{kind.element.intrinsic_name}"
-        builder.call(function(builder.module, full_name, arguments, emit_tile(r, c, kind)), given)
-        builder.branch(end)
-    builder.position_at_end(end)
-
-
-def on_stack(builder: Any, values: Any, count: int) -> Any:
-    """A tuple of whole numbers as an array of them."""
-    with builder.goto_entry_block():
-        place = builder.alloca(INT, count)
-    for i in range(count):
-        builder.store(builder.extract_value(values, i), builder.gep(place, [INT(i)]))
-    return place

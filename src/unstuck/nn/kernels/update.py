@@ -13,17 +13,18 @@ g is the gradient after clipping, c the weight decay, r the learning rate, t the
     RMSprop    g = g + c w;  s = a s + (1 - a) g**2;  w = w - r g / (sqrt(s) + eps)
                centred: a = a a' + (1 - a') g  and  sqrt(s - a**2);  with momentum: as SGD on g / (...)
 
-`segments`: (tensors, 3) of offset, length (a multiple of the vector width) and whether it is trained.
+`segments`: for each tensor offset, length (a multiple of the vector width) and whether it is trained.
 `state`: as many arrays of the parameters' layout as the optimiser needs, one after another; all 0 at first.
 The loops have no branches: each would double them, and the time that they take to compile.
 """
 
 import math
 
-from unstuck.nn.kernels.jit import kernel
-from unstuck.nn.kernels.table import ADAM, DESCENT, GROWING_ADAM
+from unstuck.nn.kernels.jit import inlined, kernel
+from unstuck.nn.kernels.table import ADAM, DESCENT, GROWING_ADAM, RMSPROP
 from unstuck.nn.kernels.vectors import (
     BYTES,
+    at,
     fma,
     greater,
     lane_sum,
@@ -41,13 +42,14 @@ NUMBERS = 9
 
 
 @kernel
-def clipping_factor(gradients, segments, limit):
+def clipping_factor(gradients, segments, tensors, limit):
     """What all trained gradients are multiplied by so that their norm together is at most `limit`."""
     total = 0.0
-    for s in range(segments.shape[0]):
-        if segments[s, 2] != 0:
+    for s in range(tensors):
+        if at(segments, 3 * s + 2) != 0:
             squares = splat(gradients, 0.0)
-            for i in range(segments[s, 0], segments[s, 0] + segments[s, 1], BYTES // gradients.itemsize):
+            first = at(segments, 3 * s)
+            for i in range(first, first + at(segments, 3 * s + 1), BYTES // gradients.itemsize):
                 g = load(gradients, i)
                 squares = fma(g, g, squares)
             total += float(lane_sum(squares))
@@ -78,27 +80,21 @@ def add_parts(gradients, size, parts, first, last):
         store(gradients, i, total)
 
 
-@kernel
-def update(rule, params, state, gradients, segments, numbers, rate, step, begin, end):
-    """Make one step for the parameters between two places; `step` counts the steps made before."""
+@inlined
+def update(rule, params, state, gradients, size, segments, tensors, numbers, rate, step, begin, end):
+    """Make one step by a rule for the parameters between two places; `step` counts the steps made before."""
     factor = 1.0
     if numbers[CLIP_NORM] < math.inf:
-        factor = clipping_factor(gradients, segments, numbers[CLIP_NORM])
-    for s in range(segments.shape[0]):
-        if segments[s, 2] != 0:
-            first, last = max(segments[s, 0], begin), min(segments[s, 0] + segments[s, 1], end)
-            if rule == DESCENT:
-                descend(params, state, gradients, first, last, factor, numbers, rate)
-            elif rule == ADAM:
-                adam(params, state, gradients, first, last, factor, numbers, rate, step + 1)
-            elif rule == GROWING_ADAM:
-                growing_adam(params, state, gradients, first, last, factor, numbers, rate)
-            else:
-                rmsprop(params, state, gradients, first, last, factor, numbers, rate)
+        factor = clipping_factor(gradients, segments, tensors, numbers[CLIP_NORM])
+    for s in range(tensors):
+        if at(segments, 3 * s + 2) != 0:
+            first, last = at(segments, 3 * s), at(segments, 3 * s) + at(segments, 3 * s + 1)
+            first, last = max(first, begin), min(last, end)
+            rule(params, state, gradients, size, first, last, factor, numbers, rate, step + 1)
 
 
 @kernel
-def descend(params, state, gradients, first, last, factor, numbers, rate):
+def descend(params, state, gradients, size, first, last, factor, numbers, rate, t):
     """SGD; OPTION: Nesterov's momentum, w = w - r (a g + b v) with a = 1 and b = m, not 0 and 1."""
     keep, down = splat(params, numbers[MOMENTUM]), splat(params, -rate)
     a, b = splat(params, numbers[OPTION]), splat(params, 1.0)
@@ -112,9 +108,8 @@ def descend(params, state, gradients, first, last, factor, numbers, rate):
 
 
 @kernel
-def adam(params, state, gradients, first, last, factor, numbers, rate, t):
+def adam(params, state, gradients, size, first, last, factor, numbers, rate, t):
     """Adam; OPTION: the largest v so far stands for v (AMSGrad)."""
-    size = params.size
     largest_at = (2 if numbers[OPTION] != 0.0 else 1) * size
     b1, b2 = numbers[MOMENTUM], numbers[BETA]
     root_scale = splat(params, math.sqrt(1.0 - b2**t))
@@ -137,9 +132,8 @@ def adam(params, state, gradients, first, last, factor, numbers, rate, t):
 
 
 @kernel
-def growing_adam(params, state, gradients, first, last, factor, numbers, rate):
+def growing_adam(params, state, gradients, size, first, last, factor, numbers, rate, t):
     """Adam that counts each parameter's own steps: c1 and c2 are the means of a gradient that is 1."""
-    size = params.size
     b1, b2 = numbers[MOMENTUM], numbers[BETA]
     down, eps, one = splat(params, -rate), splat(params, numbers[EPS]), splat(params, 1.0)
     new1, keep2, new2 = splat(params, 1.0 - b1), splat(params, b2), splat(params, 1.0 - b2)
@@ -160,9 +154,8 @@ def growing_adam(params, state, gradients, first, last, factor, numbers, rate):
 
 
 @kernel
-def rmsprop(params, state, gradients, first, last, factor, numbers, rate):
+def rmsprop(params, state, gradients, size, first, last, factor, numbers, rate, t):
     """RMSprop; BETA is its alpha; OPTION: centred."""
-    size = params.size
     keep, new = splat(params, numbers[BETA]), splat(params, 1.0 - numbers[BETA])
     momentum, down, eps = splat(params, numbers[MOMENTUM]), splat(params, -rate), splat(params, numbers[EPS])
     centre, zero = splat(params, -numbers[OPTION]), splat(params, 0.0)
@@ -178,3 +171,7 @@ def rmsprop(params, state, gradients, first, last, factor, numbers, rate):
         b = fma(momentum, b, g / (square_root(s) + eps))
         store(state, 2 * size + i, b)
         store(params, i, fma(down, b, load(params, i)))
+
+
+RULES = {DESCENT: descend, ADAM: adam, RMSPROP: rmsprop, GROWING_ADAM: growing_adam}
+"""The formulas of the optimisers."""

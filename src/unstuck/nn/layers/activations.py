@@ -21,6 +21,10 @@ class Elementwise(Layer):
         return shape
 
     @property
+    def overwrites(self) -> bool:
+        return True
+
+    @property
     def kind(self) -> int:
         """Code of the function."""
         raise NotImplementedError
@@ -148,6 +152,7 @@ class GELU(Elementwise):
     """
 
     slope_from_input: ClassVar[bool] = True
+    reads_output: ClassVar[bool] = False
     approximate: Literal["none", "tanh"] = "none"
 
     def __post_init__(self) -> None:
@@ -170,6 +175,7 @@ class SiLU(Elementwise):
     """
 
     slope_from_input: ClassVar[bool] = True
+    reads_output: ClassVar[bool] = False
 
     @property
     def kind(self) -> int:
@@ -189,6 +195,7 @@ class Softplus(Elementwise):
     """
 
     slope_from_input: ClassVar[bool] = True
+    reads_output: ClassVar[bool] = False
     beta: float = 1.0
     threshold: float = 20.0
 

@@ -30,6 +30,7 @@ class Conv2d(Layer):
 
     rectifies: ClassVar[bool] = True
     gates: ClassVar[bool] = True
+    reads_output: ClassVar[bool] = False
 
     in_channels: int
     out_channels: int
@@ -58,6 +59,10 @@ class Conv2d(Layer):
     def zeros(self) -> tuple[int, int]:
         """Vertical and horizontal padding."""
         return pair("Conv2d", "padding", self.padding, 0)
+
+    @property
+    def overwrites(self) -> bool:
+        return True
 
     def parameters(self) -> dict[str, Shape]:
         weight: dict[str, Shape] = {"weight": (self.out_channels, self.in_channels, *self.kernel)}
@@ -89,7 +94,7 @@ class Conv2d(Layer):
             *(x.offset - py * x.strides[1] - px * x.strides[2], y.offset),
             *(self.out_channels, y.lines, y.positions, sy * x.strides[1], y.strides[1]),
             *(sy, py, x.lines, sx, px, x.positions),
-            *(int(y.rectified), sx * x.strides[2], y.strides[2]),
+            *(codes.RECTIFY if y.rectified else 0, sx * x.strides[2], y.strides[2]),
             *(self.in_channels, kh, kw),
             *(area, kw, 1),
             *x.strides,
@@ -139,7 +144,7 @@ class Conv2d(Layer):
             *(dx.offset + first[0] * dx.strides[1] + first[1] * dx.strides[2],),
             *(self.in_channels, vertical.positions, horizontal.positions, d.strides[1], sy * dx.strides[1]),
             *(1, vertical.before, d.lines, 1, horizontal.before, d.positions),
-            *(0, d.strides[2], sx * dx.strides[2]),
+            *(codes.GATE if x.rectified else 0, d.strides[2], sx * dx.strides[2]),
             *(self.out_channels, vertical.taps, horizontal.taps),
             *(self.in_channels * area, -sy * kw, -sx),
             *d.strides,

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unstuck.errors import UnstuckError
 from unstuck.nn.checks import real
@@ -36,12 +37,18 @@ class Dropout(Layer):
         neural networks from overfitting", JMLR 15.
     """
 
+    reads_output: ClassVar[bool] = False
+
     p: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= real("Dropout: p", self.p) <= 1:
             msg = f"Dropout: p must be from 0 to 1, found {self.p!r}"
             raise UnstuckError(msg)
+
+    @property
+    def overwrites(self) -> bool:
+        return True
 
     def output_shape(self, shape: Shape) -> Shape:
         return shape

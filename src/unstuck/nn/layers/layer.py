@@ -30,6 +30,13 @@ class Layer:
     """Whether `write_forward` can do a ReLU's work on a `rectified` output."""
     gates: ClassVar[bool] = False
     """Whether `write_backward` can do a ReLU's work, going back to a `rectified` input."""
+    reads_output: ClassVar[bool] = True
+    """Whether `write_backward` reads y."""
+
+    @property
+    def overwrites(self) -> bool:
+        """Whether dx may take the place of x: nothing of x is read once the same part of dx is written."""
+        return False
 
     @property
     def type(self) -> str:
@@ -81,7 +88,7 @@ class Layer:
 
 
 def gate(x: Buffer, dx: Buffer) -> int:
-    """Field GATE of a CONTRACT row that makes dx: where x lies, seen from dx, when it is a ReLU's output."""
+    """Field GATE_AT of a CONTRACT row that makes dx: where x, a ReLU's output, lies as seen from dx."""
     if x.rectified and x.strides != dx.strides:
         msg = (
             f"a rectified value and its gradient must lie alike in memory, found {x.strides} and {dx.strides}"

@@ -9,9 +9,9 @@ from unstuck.nn.layers.layer import Gradient, Layer, Places, gate, positive
 from unstuck.nn.program import Buffer, Shape, Writer
 
 
-def _one_position(features: int, *, rectified: bool = False) -> tuple[int, ...]:
+def _one_position(features: int, relu: int) -> tuple[int, ...]:
     """Fields of a CONTRACT row from LINES to OUT_COLUMN: one position, a kernel as wide as the features."""
-    return (1, 1, 0, 0, *(1, 0, 1), *(1, 0, features), *(int(rectified), 0, 0))
+    return (1, 1, 0, 0, *(1, 0, 1), *(1, 0, features), *(relu, 0, 0))
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Linear(Layer):
 
     rectifies: ClassVar[bool] = True
     gates: ClassVar[bool] = True
+    reads_output: ClassVar[bool] = False
 
     in_features: int
     out_features: int
@@ -40,6 +41,10 @@ class Linear(Layer):
     def __post_init__(self) -> None:
         for name in ("in_features", "out_features"):
             object.__setattr__(self, name, positive("Linear", name, getattr(self, name)))
+
+    @property
+    def overwrites(self) -> bool:
+        return True
 
     def parameters(self) -> dict[str, Shape]:
         weight: dict[str, Shape] = {"weight": (self.out_features, self.in_features)}
@@ -57,7 +62,7 @@ class Linear(Layer):
         writer.row(
             codes.CONTRACT,
             *(places["weight"], places.get("bias", 0), x.offset, y.offset),
-            *(self.out_features, *_one_position(self.in_features, rectified=y.rectified)),
+            *(self.out_features, *_one_position(self.in_features, codes.RECTIFY if y.rectified else 0)),
             *(1, 1, self.in_features),
             *(0, 0, 1),
             *(0, 0, lanes),
@@ -81,7 +86,7 @@ class Linear(Layer):
             writer.row(
                 codes.CONTRACT,
                 *(places["weight"], 0, d.offset, dx.view.offset),
-                *(self.in_features, *_one_position(self.out_features)),
+                *(self.in_features, *_one_position(self.out_features, codes.GATE if x.rectified else 0)),
                 *(1, 1, self.out_features),
                 *(0, 0, self.in_features),
                 *(0, 0, lanes),

@@ -17,6 +17,7 @@ CUMULATIVE = -1.0
 class BatchNorm(Layer):
     """What both have in common."""
 
+    reads_output: ClassVar[bool] = False
     axes: ClassVar[int]
     """Of one sample: 1 for features, 3 for images."""
     samples: ClassVar[str]
@@ -34,6 +35,10 @@ class BatchNorm(Layer):
         if self.momentum is not None and not 0 <= real(f"{self.type}: momentum", self.momentum) <= 1:
             msg = f"{self.type}: momentum must be from 0 to 1, or None, found {self.momentum!r}"
             raise UnstuckError(msg)
+
+    @property
+    def overwrites(self) -> bool:
+        return True
 
     def parameters(self) -> dict[str, Shape]:
         shape = (self.num_features,)

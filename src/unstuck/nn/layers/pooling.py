@@ -79,16 +79,25 @@ class MaxPool2d(_Pool2d):
 
     gates: ClassVar[bool] = True
 
+    @property
+    def overwrites(self) -> bool:
+        """Windows of 2 x 2 side by side: each value is read when its own gradient is written."""
+        return self._kind == codes.QUARTERS
+
+    @property
+    def _kind(self) -> int:
+        return codes.QUARTERS if self._window == ((2, 2), (2, 2), (0, 0)) else codes.MAXIMUM
+
     def write_forward(self, writer: Writer, places: Places, x: Buffer, y: Buffer) -> None:
         del places
-        self._forward(codes.MAXIMUM, writer, x, y)
+        self._forward(self._kind, writer, x, y)
 
     def write_backward(
         self, writer: Writer, places: Places, x: Buffer, y: Buffer, dy: Gradient, dx: Gradient | None
     ) -> None:
         del places
         if dx is not None:
-            self._backward(codes.MAXIMUM, writer, x, y, dy.view, dx)
+            self._backward(self._kind, writer, x, y, dy.view, dx)
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,12 @@ class AvgPool2d(_Pool2d):
     Raises:
         UnstuckError: a size is not a whole number in range.
     """
+
+    reads_output: ClassVar[bool] = False
+
+    @property
+    def overwrites(self) -> bool:
+        return True
 
     def write_forward(self, writer: Writer, places: Places, x: Buffer, y: Buffer) -> None:
         del places

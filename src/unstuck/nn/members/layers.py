@@ -79,14 +79,14 @@ class ElementwiseOperation(Operation):
     layer: Elementwise
 
     def forward(self, x: Values, y: Values) -> None:
-        f = self.code.formula(elementwise.activate)
-        y.each(lambda s, u: y.set(s, u, f(self.layer.kind, x.get(s, u), *self.layer.constants)))
+        f = self.code.formula(elementwise.VALUES[self.layer.kind])
+        y.each(lambda s, u: y.set(s, u, f(x.get(s, u), *self.layer.constants)))
 
     def backward(self, x: Values, y: Values, dy: Values, dx: Values) -> None:
-        slope = self.code.formula(elementwise.slope_times)
+        slope = self.code.formula(elementwise.SLOPES[self.layer.kind])
         source = x if self.layer.slope_from_input else y
-        kind, constants = self.layer.kind, self.layer.constants
-        dx.each(lambda s, u: dx.set(s, u, slope(kind, source.get(s, u), dy.get(s, u), *constants)))
+        constants = self.layer.constants
+        dx.each(lambda s, u: dx.set(s, u, slope(source.get(s, u), dy.get(s, u), *constants)))
 
 
 class SoftmaxOperation(Operation):

@@ -21,8 +21,8 @@ def slopes(code: Code, kind: int, z: list[Lanes], target: Targets) -> tuple[list
     if kind == table.SQUARED:
         return [out - target(o) for o, out in enumerate(z)], 2.0
     if kind not in CLASSES:
-        slope = code.formula(kernels.output_slope)
-        return [slope(kind, out, target(o)) for o, out in enumerate(z)], 1.0
+        slope = code.formula(kernels.SLOPES[kind])
+        return [slope(out, target(o)) for o, out in enumerate(z)], 1.0
     hits = _hits(code, z, target(0))
     one, zero, select = code.number(1.0), code.number(0.0), code.formula(vectors.select)
     if kind == table.LIKELIHOOD:

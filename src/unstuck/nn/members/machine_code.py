@@ -9,7 +9,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from unstuck.nn.kernels.vectors import BYTES
+from unstuck.nn.kernels import native
 from unstuck.nn.members.program import Design, write
 
 
@@ -33,23 +33,7 @@ def compiled(design: Design) -> MachineCode:
 
 @functools.lru_cache(maxsize=64)
 def _compile(design: Design) -> MachineCode:
-    machine = _machine()
-    module = llvm.parse_assembly(write(design))
-    module.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    llvm.create_pass_builder(machine, options).getModulePassManager().run(
-        module, llvm.create_pass_builder(machine, options)
-    )
-    engine = llvm.create_mcjit_compiler(module, machine)
+    machine = native.target()
+    engine = llvm.create_mcjit_compiler(native.optimised(machine, write(design)), machine)
     engine.finalize_object()
     return MachineCode(engine.get_function_address("steps"), engine.get_function_address("test"), engine)
-
-
-def _machine() -> Any:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    features = llvm.get_host_cpu_features().flatten()
-    if BYTES == 64:
-        features += ",-prefer-256-bit"
-    target = llvm.Target.from_default_triple()
-    return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3, jit=True)

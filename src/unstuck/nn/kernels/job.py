@@ -1,0 +1,57 @@
+"""What the interpreter is told: whole numbers, of which every thread has a copy of its own.
+
+The last ones change while it runs; operations read them.
+"""
+
+from typing import Final
+
+FORWARD_STAGES: Final = 0
+"""Stages of the forward pass."""
+STAGES: Final = 1
+"""Stages that are run."""
+LOSS: Final = 2
+"""Address of the loss, or 0."""
+RULE: Final = 3
+"""Address of the optimiser's rule, or 0."""
+OUTPUTS: Final = 4
+"""Numbers that the loss takes from one sample."""
+SCORES: Final = 5
+"""Where in memory they stand."""
+DELTAS: Final = 6
+"""Where their gradient goes."""
+TARGETS: Final = 7
+"""Where the targets go."""
+DIVISOR: Final = 8
+"""By what the loss of one sample is divided for a mean."""
+TASK: Final = 9
+"""EVALUATE, ACCUMULATE or TRAIN."""
+BATCH: Final = 10
+"""Samples in a batch."""
+FIRST_STEP: Final = 11
+LAST_STEP: Final = 12
+SHUFFLE: Final = 13
+"""1: another order every epoch; 0: the order given."""
+SIZE: Final = 14
+"""Numbers in the memory of a chunk."""
+WHOLE: Final = 15
+"""1: all chunks of a batch are in memory together."""
+STATISTICS: Final = 16
+"""1: batch normalisation by the batch; 0: by the running statistics."""
+MASKING: Final = 17
+"""1: dropout draws masks; 0: it passes everything."""
+PARTS: Final = 18
+"""Parts of a batch, each with gradients of its own."""
+SEED: Final = 19
+"""The member's, as the bits of an unsigned number."""
+STEP: Final = 20
+FIRST: Final = 21
+"""The chunk's first sample, as its place in the order."""
+VALID: Final = 22
+"""Samples in the chunk."""
+COUNT: Final = 23
+"""Samples of the chunks that are in memory together."""
+FIELDS: Final = 24
+
+EVALUATE: Final = 0
+ACCUMULATE: Final = 1
+TRAIN: Final = 2

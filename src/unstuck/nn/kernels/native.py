@@ -1,0 +1,63 @@
+# pyright: basic
+# llvmlite ships no types; everything that touches it is unknown to the type checker.
+"""Machine code by LLVM alone, without Numba: from a module's text, kept on disk or not."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from unstuck.nn.kernels.vectors import BYTES
+
+
+def target() -> Any:
+    """The processor that this runs on, with its widest vectors."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    features = llvm.get_host_cpu_features().flatten()
+    if BYTES == 64:
+        features += ",-prefer-256-bit"
+    triple = llvm.Target.from_default_triple()
+    return triple.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3, jit=True)
+
+
+def optimised(machine: Any, text: str) -> Any:
+    """A module from its text, ready for code to be made of it."""
+    module = llvm.parse_assembly(text)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    llvm.create_pass_builder(machine, options).getModulePassManager().run(
+        module, llvm.create_pass_builder(machine, options)
+    )
+    return module
+
+
+def loaded(path: Path | None, write: Callable[[], str]) -> Any:
+    """The engine that holds a module's code: from a file, if it is there, else compiled and put there."""
+    machine = target()
+    try:
+        code = path.read_bytes() if path is not None else b""
+    except OSError:
+        code = b""
+    if not code:
+        code = machine.emit_object(optimised(machine, write()))
+        if path is not None:
+            _keep(path, code)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return engine
+
+
+def _keep(path: Path, code: bytes) -> None:
+    """Write a file under another name first: whoever reads it meanwhile finds all of it or nothing."""
+    try:
+        handle, other = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(code)
+        Path(other).replace(path)
+    except OSError:  # a full disk costs time, not the training
+        return
