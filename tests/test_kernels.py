@@ -15,7 +15,7 @@ import naive
 import twins
 from unstuck import nn
 from unstuck.nn import random
-from unstuck.nn.kernels import functions, jit, vectors
+from unstuck.nn.kernels import biases, functions, jit, native, vectors
 from unstuck.nn.kernels.shuffle import philox, shuffle
 from unstuck.nn.kernels.softmax import highest
 from unstuck.nn.kernels.vectors import lane_sum, lanes, load, store
@@ -417,3 +417,28 @@ def test_the_cache_is_a_folder_of_our_own(tmp_path, monkeypatch):
 def test_lanes_fill_a_vector(dtype):
     assert lanes(np.dtype(dtype).itemsize) * np.dtype(dtype).itemsize == vectors.BYTES
     assert vectors.BYTES in (16, 32, 64)
+
+
+def test_only_what_a_network_needs_is_compiled(tmp_path):
+    """A linear network compiles no convolution, no pooling and no other optimiser than its own."""
+    code = (
+        "from unstuck import nn; import numpy as np; x = np.ones((8, 3), np.float32);"
+        "nn.fit(nn.Sequential(nn.Linear(3, 20)).init(0), (x, np.ones((8, 20))), loss=nn.MSELoss(),"
+        " optimizer=nn.Adam(0.1), batch_size=8, epochs=2)"
+    )
+    environment = os.environ | {"UNSTUCK_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=300)
+    names = " ".join(path.name for path in tmp_path.rglob("*.*"))
+    assert "contract_" in names
+    assert "update_adam" in names
+    assert not any(word in names for word in ("correlate_", "pool_", "update_descend", "cross_entropy"))
+
+
+def test_damaged_code_on_disk_is_compiled_again(tmp_path):
+    """A tile's file that holds something else costs its compilation."""
+    path = tmp_path / "tile.o"
+    path.write_bytes(b"no object file")
+    tile = next(iter(biases.TILES.values()))
+    engine = native.loaded(path, lambda: tile._text("tile", 4))
+    assert engine.get_function_address("tile") > 0
+    assert path.read_bytes() != b"no object file"

@@ -2,6 +2,7 @@
 # llvmlite ships no types; everything that touches it is unknown to the type checker.
 """Machine code by LLVM alone, without Numba: from a module's text, kept on disk or not."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -11,6 +12,9 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from unstuck.nn.kernels.vectors import BYTES
+
+_DIGEST = 32
+"""Bytes at the start of a file: the SHA-256 of the code behind them."""
 
 
 def target() -> Any:
@@ -37,19 +41,33 @@ def optimised(machine: Any, text: str) -> Any:
 
 def loaded(path: Path | None, write: Callable[[], str]) -> Any:
     """The engine that holds a module's code: from a file, if it is there, else compiled and put there."""
+    engine = None if path is None else _read(path)
+    if engine is not None:
+        return engine
     machine = target()
-    try:
-        code = path.read_bytes() if path is not None else b""
-    except OSError:
-        code = b""
-    if not code:
-        code = machine.emit_object(optimised(machine, write()))
-        if path is not None:
-            _keep(path, code)
+    code = machine.emit_object(optimised(machine, write()))
+    if path is not None:
+        _keep(path, code)
+    return _engine(code)
+
+
+def _engine(code: bytes) -> Any:
+    """Code in memory, ready to run."""
+    machine = target()  # first: it makes LLVM know this processor
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return engine
+
+
+def _read(path: Path) -> Any:
+    """The engine of a file; None if there is none or it is damaged, which LLVM would not survive."""
+    try:
+        whole = path.read_bytes()
+    except OSError:
+        return None
+    digest, code = whole[:_DIGEST], whole[_DIGEST:]
+    return _engine(code) if hashlib.sha256(code).digest() == digest else None
 
 
 def _keep(path: Path, code: bytes) -> None:
@@ -57,7 +75,7 @@ def _keep(path: Path, code: bytes) -> None:
     try:
         handle, other = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(handle, "wb") as file:
-            file.write(code)
+            file.write(hashlib.sha256(code).digest() + code)
         Path(other).replace(path)
     except OSError:  # a full disk costs time, not the training
         return
