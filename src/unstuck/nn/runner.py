@@ -1,5 +1,6 @@
 """Runs a program: owns the memory of one thread and hands everything to the compiled interpreter."""
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -219,7 +220,7 @@ class Runner:
             self.gradients = self._parts[: self.layout.size]
 
     def _divisor(self, loss: Loss, count: int) -> float:
-        outputs = int(np.prod(self.program.scores.lengths))
+        outputs = math.prod(self.program.scores.lengths)
         return float(count * (outputs if loss.per_output else 1))
 
     def _execute(
@@ -287,7 +288,7 @@ class Runner:
         whole: bool = False,
     ) -> int:
         program = self.program
-        outputs = int(np.prod(program.scores.lengths))
+        outputs = math.prod(program.scores.lengths)
         training = task != job.EVALUATE
         told[job.FORWARD_STAGES] = program.forward_stages
         told[job.STAGES] = len(program.stages) if training else program.forward_stages
