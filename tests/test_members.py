@@ -148,15 +148,27 @@ def test_without_bias_and_from_images():
         twins.close(value, expected[name], 1e-11, name)
 
 
-def test_a_hundred_steps_in_pytorch():
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("SGD", {"lr": 0.5, "momentum": 0.9}),
+        ("Adam", {"lr": 0.05}),
+        ("Adam", {"lr": 0.05, "betas": (0.0, 0.9), "eps": 1e-4, "weight_decay": 0.1}),
+        ("AdamW", {"lr": 0.05, "weight_decay": 0.2}),
+    ],
+    ids=str,
+)
+def test_a_hundred_steps_in_pytorch(name, numbers):
     torch = twins.torch
     x, labels = points(4)
+    rule = getattr(nn, name)(**numbers)
     training = nn.Training(
-        small(nn.Sigmoid()), (x, labels), nn.CrossEntropyLoss(), nn.SGD(0.5, 0.9), 1, epochs=25, shuffle=False
+        small(nn.Sigmoid()), (x, labels), nn.CrossEntropyLoss(), rule, 1, epochs=25, shuffle=False
     )
+    assert design_of(training)
     net = training.network.init(0)
     twin = twins.to_torch(net)
-    optimizer = torch.optim.SGD(twin.parameters(), lr=0.5, momentum=0.9)
+    optimizer = getattr(torch.optim, name)(twin.parameters(), **numbers)
     found = training.run(seed=0)
     for step in range(100):
         i = step % 4
@@ -164,8 +176,43 @@ def test_a_hundred_steps_in_pytorch():
         score = twin(torch.tensor(x[i : i + 1], dtype=torch.float32))
         torch.nn.functional.cross_entropy(score, torch.tensor(labels[i : i + 1])).backward()
         optimizer.step()
-    for name, value in twin.named_parameters():
-        twins.close(found.net.parameters[name], value.detach().numpy(), 2e-5, name)
+    for key, value in twin.named_parameters():
+        twins.close(found.net.parameters[key], value.detach().numpy(), 2e-5, key)
+
+
+ADAMS = [nn.Adam(0.02), nn.AdamW(0.02, weight_decay=0.01)]
+
+
+@pytest.mark.parametrize("rule", ADAMS, ids=repr)
+def test_adam_as_with_lanes_of_samples(rule):
+    """A limit on values that limits nothing changes nothing; one on the norm takes the other way."""
+    few = {"batch_size": 3, "epochs": 30, "shuffle": True}
+    data = points(9)
+    here = nn.Training(small(), data, nn.CrossEntropyLoss(), rule, clip_value=1e6, **few)
+    there = nn.Training(small(), data, nn.CrossEntropyLoss(), rule, clip_norm=1e6, **few)
+    assert design_of(here)
+    assert not design_of(there)
+    one, other = here.run(seed=4), there.run(seed=4)
+    twins.close(one.net.flat, other.net.flat, 2e-5)
+    twins.close(one.loss, other.loss, 2e-5)
+
+
+@pytest.mark.parametrize("rule", ADAMS, ids=repr)
+def test_adam_has_the_same_bits_alone_among_others_and_step_by_step(rule):
+    training = dataclasses.replace(toy(epochs=60, shuffle=True), optimizer=rule)
+    many = training.run(seeds=range(70), threads=2)
+    for index in (0, 33, 69):
+        same(training.run(seeds=[index]), many, [index])
+    start = Members(training, np.array([5], np.uint64), {}).draw(0, 1)[0]
+    session = Session(training, 5, start)
+    assert isinstance(session.runner, MemberRunner)
+    for stop in (1, 2, 3, 7, 4 * int(many.epochs[5])):
+        session.advance(stop)
+    np.testing.assert_array_equal(session.params, many.parameters[5])
+    rates = np.where(np.arange(70) == 33, 0.02, 0.001)
+    mixed = training.run(seeds=range(70), vary={"lr": rates})
+    np.testing.assert_array_equal(mixed.parameters[33], many.parameters[33])
+    assert not np.array_equal(mixed.parameters[0], many.parameters[0])
 
 
 @pytest.fixture(scope="module")
@@ -360,7 +407,9 @@ def test_other_trainings_take_lanes_of_samples():
     data = points(6)
     assert design_of(nn.Training(small(), data, nn.CrossEntropyLoss(), nn.SGD(0.1), **common))
     others = (
-        {"optimizer": nn.Adam()},
+        {"optimizer": nn.Adam(amsgrad=True)},
+        {"optimizer": nn.RMSprop()},
+        {"optimizer": nn.GrowingAdam()},
         {"clip_norm": 1.0},
         {"lr_schedule": nn.StepLR(1)},
         {"network": small(hidden=3000)},

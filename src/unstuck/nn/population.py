@@ -46,11 +46,11 @@ class Members:
         return replace(self.training.optimizer, **own) if own else self.training.optimizer
 
     def numbers(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """(members, names): numbers of the optimisers."""
+        """(members, names): numbers of the optimisers, 0 where they have none of this name."""
         columns = [
             np.asarray(self.vary[name], dtype=np.float64)
             if name in self.vary
-            else np.full(len(self.seeds), float(getattr(self.training.optimizer, name)))
+            else np.full(len(self.seeds), float(getattr(self.training.optimizer, name, 0.0)))
             for name in names
         ]
         return np.stack(columns, axis=1)

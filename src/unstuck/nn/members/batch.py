@@ -2,12 +2,13 @@
 # llvmlite ships no types; everything that touches it is unknown to the type checker.
 """One small batch of many members: forward, backward and update, as code."""
 
+import math
 from typing import Any, cast
 
-from unstuck.nn.kernels import vectors
+from unstuck.nn.kernels import functions, vectors
 from unstuck.nn.members import losses, order
 from unstuck.nn.members.code import Code, Index
-from unstuck.nn.members.design import Design
+from unstuck.nn.members.design import AdamRule, Design
 from unstuck.nn.members.lanes import Lanes
 from unstuck.nn.members.layers import operation_of
 from unstuck.nn.members.operation import Operation, Parameter, Values
@@ -53,6 +54,8 @@ class Batch:
         self.scale = 1.0
         """What the updates multiply gradients by; only where a step is `plain`."""
         self.by_input = False
+        self._correction: tuple[Lanes, Lanes] | None = None
+        """Of Adam in this batch: what m and the root of v are multiplied by."""
 
     def _operations(self) -> list[Operation]:
         offsets, offset = dict[str, int](), 0
@@ -81,10 +84,10 @@ class Batch:
         return update
 
     def _descend(self, place: Index, ds: list[Lanes], xs: list[Lanes] | None) -> None:
-        """SGD as in `kernels/update.py`, on one parameter of every member."""
+        """SGD or Adam as in `kernels/update.py`, on one parameter of every member."""
         code, block, design = self.code, self.block, self.design
         w = code.load(block, place)
-        down, keep, decay = (code.load(block, 2 * design.size + row) for row in range(3))
+        down, keep, decay = (code.load(block, design.numbers_at + row) for row in range(3))
         down = down * code.number(self.scale)
         if design.plain:
             # w - lr scale (d0 x0 + d1 x1 + ...): the products with lr are the same for all that share a d or
@@ -106,6 +109,9 @@ class Batch:
             high, low = code.number(design.clip_value), code.number(-design.clip_value)
             g = select(greater(g, high), high, g)
             g = select(less(g, low), low, g)
+        if design.adam is not None:
+            code.store(block, place, self._adam(design.adam, place, g, w, (down, decay)))
+            return
         if design.decay:
             g = code.fma(decay, w, g)
         step = g
@@ -116,6 +122,36 @@ class Batch:
             if design.nesterov:
                 step = code.fma(keep, step, g)
         code.store(block, place, code.fma(down, step, w))
+
+    def _adam(self, rule: AdamRule, place: Index, g: Lanes, w: Lanes, numbers: tuple[Lanes, Lanes]) -> Lanes:
+        """The parameter after a step of Adam or AdamW."""
+        code, block, size = self.code, self.block, self.design.size
+        down, decay = numbers
+        if self.design.decay and rule.decoupled:
+            w = w * code.fma(down, decay, code.number(1.0))
+        elif self.design.decay:
+            g = code.fma(decay, w, g)
+        (b1, b2), (of_mean, of_root) = rule.betas, cast("tuple[Lanes, Lanes]", self._correction)
+        mean_at, square_at = code.place(size, (place, 1)), code.place(2 * size, (place, 1))
+        mean, square = code.load(block, mean_at), code.load(block, square_at)
+        mean = code.fma(code.number(1.0 - b1), g - mean, mean)
+        square = code.fma(code.number(1.0 - b2) * g, g, code.number(b2) * square)
+        code.store(block, mean_at, mean)
+        code.store(block, square_at, square)
+        root = code.formula(vectors.square_root)(square) * of_root + code.number(rule.eps)
+        return code.fma(down * of_mean, mean / root, w)
+
+    def _count_step(self, rule: AdamRule) -> None:
+        """One more step. The correction comes from their number alone, so that bits are the same anywhere."""
+        code, place = self.code, self.design.numbers_at + 3
+        one, root = code.number(1.0), code.formula(vectors.square_root)
+        steps = code.load(self.block, place) + one
+        code.store(self.block, place, steps)
+        shares = [
+            one if beta == 0 else code.number(0.0) - code.formula(functions.expm1)(steps * math.log(beta))
+            for beta in rule.betas
+        ]
+        self._correction = one / shares[0], one / root(shares[1])
 
     def forward(self, sources: list[Source], *, training: bool = False) -> list[Values]:
         """Values of the input and of every layer."""
@@ -143,6 +179,8 @@ class Batch:
                 self.scale = factor
             for u, d in enumerate(ds):
                 deltas[-1].set(s, u, d if design.plain else d * code.number(factor))
+        if design.adam is not None:
+            self._count_step(design.adam)
         first = next((i for i, (_, layer) in enumerate(design.layers) if layer.parameters()), None)
         for i in reversed(range(len(self.operations))):
             if first is not None and i > first:

@@ -29,8 +29,9 @@ from unstuck.nn.members.program import DEAD, LOSS, RIGHT, SQUARES
     SCORES,  # numbers that the squared error's mean runs over, per sample
     TEST_EVERY,  # epochs between tests of success; 0: never
     STRIDE,  # epochs between two losses in the history
-) = range(12)
-JOB_FIELDS = 12
+    STATES,  # what the optimiser keeps for each number
+) = range(13)
+JOB_FIELDS = 13
 
 # fields of `bounds`: a member succeeds when all hold
 MOST_LOSS, MOST_SQUARES, LEAST_RIGHT = range(3)
@@ -66,14 +67,17 @@ def call(typingctx, address, pointers, numbers):
 
 
 @inlined
-def enter(lane, member, width, size, block, keys, rows, places, numbers, seeds):
-    """Put a member into a lane: its parameters, zero momentum, its numbers, its seed."""
+def enter(lane, member, width, size, states, block, keys, rows, places, numbers, seeds):
+    """Put a member into a lane: its parameters, the optimiser's zeros, its numbers, its seed."""
     for i in range(size):
         block[i * width + lane] = rows[member, places[i]]
-        block[(size + i) * width + lane] = 0
-    block[2 * size * width + lane] = -numbers[member, 0]
-    block[(2 * size + 1) * width + lane] = numbers[member, 1]
-    block[(2 * size + 2) * width + lane] = numbers[member, 2]
+    end = (1 + states) * size
+    for i in range(size, end):
+        block[i * width + lane] = 0
+    block[end * width + lane] = -numbers[member, 0]
+    block[(end + 1) * width + lane] = numbers[member, 1]
+    block[(end + 2) * width + lane] = numbers[member, 2]
+    block[(end + 3) * width + lane] = 0
     keys[lane] = np.int64(seeds[member] & np.uint64(0xFFFFFFFF))
     keys[width + lane] = np.int64(seeds[member] >> np.uint64(32))
 
@@ -146,7 +150,7 @@ def campaign(
         epochs = slice_epochs
         for lane in range(width):
             if lanes[member_of + lane] < 0 and waiting < job[LAST]:
-                enter(lane, waiting, width, size, block, keys, rows, places, numbers, seeds)
+                enter(lane, waiting, width, size, job[STATES], block, keys, rows, places, numbers, seeds)
                 lanes[member_of + lane], lanes[epoch_of + lane] = waiting, 0
                 waiting += 1
                 active += 1

@@ -1,13 +1,13 @@
 """Which trainings run with members as lanes, and all that their code depends on."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
 from unstuck.nn.layers.flatten import Flatten
 from unstuck.nn.layers.layer import Layer
-from unstuck.nn.optimisers import SGD
+from unstuck.nn.optimisers import SGD, Adam, AdamW, Optimizer
 
 if TYPE_CHECKING:
     from unstuck.nn.training import Training
@@ -19,6 +19,19 @@ MOST_SAMPLES = 8
 MOST_OUTPUTS = 64
 MOST_BYTES = 2**19
 """A block of members stays in the second cache."""
+
+
+NUMBERS = 4
+"""A member's own numbers in a block."""
+
+
+@dataclass(frozen=True)
+class AdamRule:
+    """What Adam and AdamW have in common for all members."""
+
+    betas: tuple[float, float]
+    eps: float
+    decoupled: bool
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,8 @@ class Design:
     momentum: bool
     nesterov: bool
     decay: bool
+    adam: AdamRule | None
+    """None: SGD."""
     clip_value: float | None
     shuffle: bool
     single: bool
@@ -53,14 +68,24 @@ class Design:
         return sum(size for _, size in self.parameters)
 
     @property
+    def states(self) -> int:
+        """What the optimiser keeps for each number."""
+        return 2 if self.adam else 1
+
+    @property
+    def numbers_at(self) -> int:
+        """Where in a block the members' own numbers begin: -learning rate, momentum, decay, steps made."""
+        return (1 + self.states) * self.size
+
+    @property
     def block(self) -> int:
         """Vectors in a block."""
-        return 2 * self.size + 3
+        return self.numbers_at + NUMBERS
 
     @property
     def plain(self) -> bool:
         """Whether a step is w - lr g and no more."""
-        return not (self.momentum or self.decay) and self.clip_value is None
+        return not (self.momentum or self.decay or self.adam) and self.clip_value is None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -78,7 +103,7 @@ def design_of(training: "Training") -> Design | None:
     from unstuck.nn.members.layers import operation_of
 
     optimizer, network = training.optimizer, training.network
-    if type(optimizer) is not SGD or training.batch > MOST_SAMPLES:
+    if training.batch > MOST_SAMPLES or not _offered(optimizer):
         return None
     if training.lr_schedule is not None or training.clip_norm is not None:
         return None
@@ -104,9 +129,12 @@ def design_of(training: "Training") -> Design | None:
         samples=samples.count,
         batch=training.batch,
         scale=training.loss_scale / (units[-1] if training.loss.per_output else 1),
-        momentum=optimizer.momentum > 0,
-        nesterov=optimizer.nesterov,
+        momentum=isinstance(optimizer, SGD) and optimizer.momentum > 0,
+        nesterov=isinstance(optimizer, SGD) and optimizer.nesterov,
         decay=optimizer.weight_decay > 0,
+        adam=AdamRule(optimizer.betas, optimizer.eps, isinstance(optimizer, AdamW))
+        if isinstance(optimizer, Adam)
+        else None,
         clip_value=None if training.clip_value is None else float(training.clip_value),
         shuffle=training.shuffle and samples.count > 1,
         single=training.dtype == np.float32,
@@ -115,6 +143,10 @@ def design_of(training: "Training") -> Design | None:
     widest = 16 if design.single else 8
     too_large = (design.block + 2 * sum(units) * design.batch) * widest * training.dtype.itemsize > MOST_BYTES
     return None if too_large or units[-1] > MOST_OUTPUTS else design
+
+
+def _offered(optimizer: Optimizer) -> TypeGuard[SGD | Adam]:
+    return type(optimizer) is SGD or (type(optimizer) in (Adam, AdamW) and not optimizer.amsgrad)  # pyright: ignore[reportAttributeAccessIssue]  Adam has it
 
 
 def widened(design: Design, lanes: int, members: int) -> Design:

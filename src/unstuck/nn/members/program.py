@@ -4,7 +4,8 @@
 
 A block is the memory of as many members as a vector has lanes: vectors of
 
-    parameters and buffers | momentum | -learning rate | momentum's factor | weight decay
+    parameters and buffers | momentum, or Adam's m and v
+    | -learning rate | momentum's factor | weight decay | steps made
 
 so that members differ in all of these. What a program is written for stands in a `Design`.
 """

@@ -128,7 +128,7 @@ def train_members(
         signal: (2,) int64: set the first to 1 to stop; the second counts epochs of members.
     """
     job = np.zeros(campaign.JOB_FIELDS, dtype=np.int64)
-    job[campaign.SIZE] = design.size
+    job[campaign.SIZE], job[campaign.STATES] = design.size, design.states
     job[campaign.SAMPLES], job[campaign.SCORES] = design.samples, design.units[-1]
     job[campaign.EPOCHS], job[campaign.STEPS_PER_EPOCH] = training.epochs, design.steps_per_epoch
     job[campaign.OUTPUTS] = design.units[-1] if training.loss.per_output else 1
@@ -208,19 +208,21 @@ class MemberRunner(Runner):
         memory = Memory.of(design, rates.size)
         block = memory.block.reshape(design.block, design.width)
         block[: design.size, 0] = params[self._places]
-        block[design.size : 2 * design.size, 0] = state[0][self._places]
-        optimizer = schedule.optimizer
-        block[2 * design.size :, 0] = -rates[0], *numbers_of(optimizer)[1:]
+        for i in range(design.states):
+            block[(i + 1) * design.size : (i + 2) * design.size, 0] = state[i][self._places]
+        made = epoch * design.steps_per_epoch + place
+        block[design.numbers_at :, 0] = -rates[0], *numbers_of(schedule.optimizer)[1:], made
         memory.keys.reshape(3, -1)[:, 0] = seed & 0xFFFFFFFF, seed >> 32, epoch
         campaign.advance(
             compiled(design).steps, memory.block, samples.inputs, samples.targets, memory.orders, memory.keys,
             memory.losses, memory.sums, place, rates.size,
         )  # fmt: skip
         params[self._places] = block[: design.size, 0]
-        state[0][self._places] = block[design.size : 2 * design.size, 0]
+        for i in range(design.states):
+            state[i][self._places] = block[(i + 1) * design.size : (i + 2) * design.size, 0]
         return memory.losses.reshape(rates.size, -1)[:, 0].astype(np.float64)
 
 
 def numbers_of(optimizer: object) -> tuple[float, float, float]:
-    """Learning rate, momentum and weight decay of an SGD."""
-    return tuple(float(getattr(optimizer, name)) for name in ("lr", "momentum", "weight_decay"))  # pyright: ignore[reportReturnType]  three names, three numbers
+    """Learning rate, momentum (0 where there is none) and weight decay of an optimiser."""
+    return tuple(float(getattr(optimizer, name, 0.0)) for name in ("lr", "momentum", "weight_decay"))  # pyright: ignore[reportReturnType]  three names, three numbers
