@@ -17,7 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from unstuck import CNNClassifier, Recording, datasets, nn
 from unstuck.datasets import Dataset
 from unstuck.grow.protocols import protocol
+from unstuck.grow.widen import How
 from unstuck.study.statistics import wilson
 
 CODES = ("GRW001", "GRW002", "GRW003", "GRW004")
@@ -46,7 +47,7 @@ class Stream:
     """That is given units."""
     shift: str
     """What moves their answers up and down: the layer's bias, or that of the normalisation behind it."""
-    how: str
+    how: How
     options: dict[str, Any]
 
 
@@ -75,7 +76,9 @@ def drawn(number: int, sets: dict[str, Dataset]) -> Stream:
         "record": True,
     }
     calls = tuple(np.flatnonzero(np.isin(y, group)) for group in groups)
-    return Stream(number, name, x, y, calls, layer, shift, str(rng.choice(["new", "split"])), options)
+    return Stream(
+        number, name, x, y, calls, layer, shift, cast("How", str(rng.choice(["new", "split"]))), options
+    )
 
 
 def zero(clf: CNNClassifier, one: Stream) -> None:
@@ -107,7 +110,7 @@ class Fault:
     """After units were added, which is after the first call."""
     last: Callable[[Stream], dict[str, Any]] = lambda _one: {}
     """Arguments of the last call."""
-    how: str = ""
+    how: How | None = None
 
 
 FAULTS = {
@@ -179,7 +182,7 @@ def healthy_ones() -> int:
 
 def main() -> int:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--streams", type=int, default=40)
     parser.add_argument("--healthy", action="store_true")
     chosen = parser.parse_args()
