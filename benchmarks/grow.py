@@ -57,8 +57,8 @@ MLP = {
     },
     "fashion4k": {"naive": 19.93, "replay 500": 78.91, "GDumb 500": 78.51, "joint": 82.36},
 }  # fmt: skip
-"""Measured for this project on the same data: dense 784-100-100-10, Adam 1e-3, memories of the same size; of the
-small Fashion-MNIST with --dense."""
+"""Measured for this project on the same data: dense 784-100-100-10, Adam 1e-3, memories of the same size; on
+the small Fashion-MNIST by --dense."""
 PUBLISHED = {
     "naive": "19.71 (Hsu)", "EWC": "19.80 (Hsu)", "LwF": "24.17 (Hsu)", "replay 1000": "90.78 (Hsu, 1100)",
     "joint": "97.53 (Hsu)", "GDumb 500": "91.9 (GDumb)",
