@@ -180,6 +180,36 @@ def test_samples_that_will_not_do(digits):
     assert np.array_equal(clf.decision_function(x), before)
 
 
+def test_images_in_another_range_will_not_do():
+    x, y = np.random.default_rng(0).random((20, 8, 8)), np.arange(20) % 4
+    whole = np.round(255 * x).astype(np.uint8)
+    fractions = CNNClassifier(epochs=1, random_state=0).partial_fit(x, y)
+    with pytest.raises(DataError, match=r"up to 25\d.*, expected the range of the first images, up to 0.99"):
+        fractions.partial_fit(255 * x, y)
+    with pytest.raises(DataError, match="bytes up to 25"):
+        fractions.predict(whole)
+    fractions.partial_fit(4 * x - 2, y)  # a little farther is no other range
+    bytes_ = CNNClassifier(epochs=1, random_state=0).partial_fit(whole, y)
+    with pytest.raises(DataError, match=r"down to -25\d.*, expected 0 to 255"):
+        bytes_.partial_fit(-255 * x, y)
+
+
+def test_images_with_their_channels_last_are_told_how_to_turn():
+    x = np.zeros((4, 8, 9, 3), np.float32)
+    with pytest.raises(ShapeError, match=r"\(8, 9, 3\), expected \(channels, height, width\).*transpose"):
+        CNNClassifier().fit(x, [0, 1, 0, 1])
+    CNNClassifier(epochs=1).fit(x.transpose(0, 3, 1, 2), [0, 1, 0, 1])
+
+
+def test_a_memory_that_is_taken_away_is_empty(digits):
+    x, y = digits
+    clf = CNNClassifier(SMALL, memory=20, epochs=1, random_state=0).partial_fit(x[:40], y[:40])
+    assert len(clf.memory_) == 20
+    assert len(clf.set_params(memory=6).partial_fit(x[40:60], y[40:60]).memory_) == 6
+    assert len(clf.set_params(memory=0).partial_fit(x[40:60], y[40:60]).memory_) == 0
+    assert 0 < len(clf.set_params(memory=30).partial_fit(x[60:200], y[60:200]).memory_) <= 30
+
+
 def test_a_class_with_one_sample_and_a_memory_smaller_than_the_classes(digits):
     x, y = digits
     clf = CNNClassifier(SMALL, memory=3, epochs=1, random_state=0).partial_fit(x[:30], y[:30])
@@ -281,6 +311,22 @@ def test_noisy_layers_have_no_steps_by_hand(digits):
         clf.partial_fit(x[:20], y[:20] % 2 + 2)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(5))
+def test_a_narrow_network_grows_on_a_stream_and_gets_better(digits, seed):
+    x, y = digits
+    narrow = [nn.Flatten(), nn.Linear(64, 2), nn.ReLU()]
+    options = {"memory": 300, "epochs": 60, "learning_rate": 0.01, "random_state": seed}
+    fixed, grown = (CNNClassifier(narrow, growth=way, **options) for way in ("outputs", "auto"))
+    wide = CNNClassifier([nn.Flatten(), nn.Linear(64, 64), nn.ReLU()], growth="auto", **options)
+    for part in stages(x, y):
+        for clf in (fixed, grown, wide):
+            clf.partial_fit(*part)
+    assert {step.what for step in grown.growth_} > {"outputs"}
+    assert grown.score(x, y) > fixed.score(x, y) + 0.05
+    assert {step.what for step in wide.growth_} == {"outputs"}
+
+
 def test_a_network_that_is_too_small_grows_where_it_is_stuck(digits, tmp_path):
     x, y = digits
     tiny = [nn.Flatten(), nn.Linear(64, 2), nn.ReLU()]
@@ -314,6 +360,8 @@ def test_growth_by_hand_keeps_every_answer(digits):
     clf.grow("conv1", 3).grow("fc1", 5, "split")
     np.testing.assert_allclose(clf.decision_function(x), before, atol=1e-5)
     assert [(step.layer, step.count) for step in clf.growth_[1:]] == [("conv1", 3), ("fc1", 5)]
+    with pytest.raises(UnstuckError, match="how: expected one of 'new', 'split', found 'double'"):
+        clf.grow("fc1", 5, "double")
     with pytest.raises(AttributeError, match="record=True"):
         clf.recording_  # noqa: B018
 

@@ -93,6 +93,20 @@ def test_lines_of_text():
     assert y.tolist() == ["dog", "cat"]
 
 
+def test_lines_of_a_file_may_name_their_columns(tmp_path):
+    (tmp_path / "s.csv").write_text("label,a,b\ncat,1,2\ndog,3,4\ncat,nan,6\n")
+    x, y = gathered(source(str(tmp_path / "s.csv")), skip=1, size=1)
+    assert x.tolist()[0] == [3, 4]
+    assert y.tolist() == ["dog", "cat"]
+    (tmp_path / "s.jsonl").write_text('{"x": [1, 2], "y": 7}\n')
+    assert gathered(source(str(tmp_path / "s.jsonl")))[1].tolist() == [7]
+    (tmp_path / "s.csv").write_text("cat,1,2\nlabel,a,b\n")
+    with pytest.raises(DataError, match=r"s\.csv: line 2: expected a label and numbers"):
+        gathered(source(str(tmp_path / "s.csv")))
+    with pytest.raises(DataError, match=r"none\.csv: cannot be read"):
+        gathered(source(str(tmp_path / "none.csv")))
+
+
 def test_lines_of_json():
     text = io.StringIO('{"x": [[1, 2], [3, 4]], "y": 7}\n{"x": [[5, 6], [7, 8]], "y": 8}\n')
     x, y = gathered(source("-", text))

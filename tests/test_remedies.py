@@ -55,6 +55,13 @@ def trace():
         ("optimizer=add_parameters", "optimizer=add_parameters"),
         ("layer=make_once", "layer=make_once"),
         ("data=drop_nonfinite", "data=drop_nonfinite"),
+        ("optimizer=keep_state", "optimizer=keep_state"),
+        ("memory=500.0", "memory=500"),
+        ("masked", "masked"),
+        ("bias_correction=weights", "bias_correction=weights"),
+        ("grow=split@fc1", "grow=split@fc1"),
+        ("grow=split", "grow=split"),
+        ("epochs*4", "epochs*4"),
     ],
 )
 def test_treatment_ids_are_read_and_written(text, normal):
@@ -82,6 +89,11 @@ def test_treatment_ids_are_read_and_written(text, normal):
         "schedule=off",
         "dropout=0.9",
         "output=x",
+        "memory=0",
+        "memory*2",
+        "grow=new@fc1",
+        "epochs*-1",
+        "masked=1",
     ],
 )
 def test_other_treatments_are_refused_with_what_was_expected(text):

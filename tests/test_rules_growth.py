@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from unstuck import CNNClassifier
+from unstuck import CNNClassifier, nn
 from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import diagnose
-from unstuck.diagnose.registry import NotChecked
+from unstuck.diagnose.finding import Finding
+from unstuck.diagnose.proposals import propose
+from unstuck.diagnose.registry import NotChecked, find
+from unstuck.diagnose.remedies import parse
 from unstuck.diagnose.rules.growth import dead_grown_unit, forgetting, lost_optimizer_state, new_class_bias
 from unstuck.trace.recording import Recording
 
@@ -29,6 +32,10 @@ def stream(clf, groups=((0, 1, 2), (3, 4, 5), (6, 7, 8, 9)), between=None):
 
 def recorded(**options):
     return CNNClassifier(random_state=0, record=True, **{"learning_rate": 0.003, "epochs": 8} | options)
+
+
+def finding(code):
+    return Finding(code, find(code).name, "warning", None, 0, 0.9, "")
 
 
 def told(trace):
@@ -89,6 +96,113 @@ def test_a_look_changes_no_number():
         plain.partial_fit(X[chosen], Y[chosen])
         watched.partial_fit(X[chosen], Y[chosen])
     assert np.array_equal(plain.decision_function(X), watched.decision_function(X))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_growing_streams_of_any_seed_raise_no_alarm(seed):
+    options = {"memory": 200, "random_state": seed, "growth": "auto"}
+    assert told(stream(CNNClassifier(record=True, epochs=8, learning_rate=0.003, **options))) == []
+
+
+def test_the_first_updates_of_new_classes_are_not_judged():
+    clf = recorded(memory=200, epochs=20)
+    clf.partial_fit(X[Y < 8], Y[Y < 8])
+    clf.epochs = 2
+    few = np.flatnonzero(Y >= 8)[:60]
+    clf.partial_fit(X[few], Y[few])
+    with pytest.raises(NotChecked, match="fewer than 20 updates were seen since the network grew"):
+        forgetting(clf.recording_, BOUNDS)
+    clf.epochs = 10
+    clf.partial_fit(X[few], Y[few])
+    assert forgetting(clf.recording_, BOUNDS) == []
+
+
+# ---- what to do next
+
+
+def proposed(trace, code):
+    """Treatments by id of the finding with this code, a consequence's included."""
+    found = [one for check in RULES for one in check(trace, BOUNDS) if one.code == code]
+    return [one.id for one in propose(found[0], trace)]
+
+
+def treated(options, treatment):
+    """The arguments of a classifier with one treatment carried out, as its summary tells."""
+    one = parse(treatment)
+    changed = {
+        "memory": {"memory": int(one.factor)},
+        "masked": {"masked": True},
+        "epochs": {"epochs": int(options.get("epochs", 8) * one.factor)},
+        "bias_correction": {"bias_correction": one.value},
+    }[one.kind]
+    return options | changed
+
+
+def test_what_was_outvoted_is_told_right_with_what_is_proposed():
+    options, groups = {}, ((0, 1), (2, 3))
+    trace = stream(recorded(**options), groups)
+    assert proposed(trace, "GRW002") == ["memory=500", "masked"]
+    for treatment in ("memory=500", "masked"):
+        after = stream(recorded(**treated(options, treatment)), groups)
+        assert told(after) == []
+        assert after.last("earlier_accuracy") > 0.7 + trace.last("earlier_accuracy")
+
+
+def test_what_was_forgotten_is_kept_with_what_is_proposed():
+    options = {"epochs": 30, "learning_rate": 0.01}
+    trace = stream(recorded(**options))
+    assert proposed(trace, "GRW003") == ["memory=500"]
+    after = stream(recorded(**treated(options, "memory=500")))
+    assert told(after) == []
+    assert after.last("earlier_accuracy") > 0.9
+
+
+def test_a_memory_that_is_too_small_is_to_be_four_times_as_large():
+    options = {"epochs": 30, "learning_rate": 0.01, "memory": 300}
+    trace = stream(recorded(**options))
+    trace.add(trace.steps - 1, "", "kept_samples", 300)
+    assert [one.id for one in propose(finding("GRW003"), trace)] == ["memory=1200"]
+
+
+def test_a_memory_or_a_normalisation_rules_a_mask_out():
+    trace = stream(recorded(), ((0, 1), (2, 3)))
+    outvoted = new_class_bias(trace, BOUNDS)[0]
+    trace.add(trace.steps - 1, "", "kept_samples", 50)
+    assert [one.id for one in propose(outvoted, trace)] == ["memory=500"]
+    layers = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU()]
+    trace = stream(recorded(layers=layers), ((0, 1), (2, 3)))
+    assert [one.id for one in propose(outvoted, trace)] == ["memory=500"]
+
+
+def slow(**options):
+    """A class that comes last, and is learned at a hundredth of the learning rate."""
+    clf = recorded(memory=200, epochs=40)
+    clf.partial_fit(X[Y < 9], Y[Y < 9])
+    clf.set_params(learning_rate=1e-5, **{"epochs": 20} | options)
+    clf.partial_fit(X[Y == 9], Y[Y == 9])
+    return clf.recording_
+
+
+def test_new_classes_that_are_outvoted_need_more_passes_or_longer_weights():
+    trace = slow()
+    assert "earlier classes outvote them" in new_class_bias(trace, BOUNDS)[0].summary
+    assert proposed(trace, "GRW002") == ["epochs*4", "bias_correction=weights"]
+    for treatment in proposed(trace, "GRW002"):
+        after = slow(**treated({"epochs": 20}, treatment))
+        assert after.last("new_accuracy") > 0.2 + trace.last("new_accuracy")
+        assert "GRW002" not in told(after)
+
+
+def test_grown_units_are_split_where_they_were_dead():
+    trace = stream(recorded(memory=200), between=kill)
+    assert proposed(trace, "GRW001") == ["grow=split@fc1"]
+    assert "clf.grow('fc1', UNITS, how='split')" in parse("grow=split@fc1").summary
+    assert told(stream(recorded(memory=200), between=lambda clf: clf.grow("fc1", 10, how="split"))) == []
+
+
+def test_the_state_is_to_be_kept_where_it_was_lost():
+    assert proposed(stream(recorded(memory=200), between=wipe), "GRW004") == ["optimizer=keep_state"]
+    assert told(stream(recorded(memory=200))) == []
 
 
 # ---- GRW001 dead-grown-unit

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 STREAM = (
     "split-digits, split-mnist5k or split-fashion; an .npz file with X and y; a folder with a folder of "
-    "images, or an .npy file, for each class; or - for lines, each a label and numbers, or JSON with x and y."
+    "images, or an .npy file, for each class; a .csv or .jsonl file, or - for standard input: a sample a "
+    'line, its label and then its numbers, or {"x": [...], "y": label}.'
 )
 
 
@@ -38,7 +39,10 @@ def grow_command(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Results go to DIR/NAME.")] = Path("results"),
     memory: Annotated[int, typer.Option(min=0, help="Samples kept, over all classes.")] = 500,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over each chunk; default 1, of named streams 10.")
+        int | None,
+        typer.Option(
+            min=1, help="Passes over each chunk; default 1, which suits long streams; of named ones 10."
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="New samples in an update.")] = 32,
     lr: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
@@ -55,7 +59,19 @@ def grow_command(
     output: OutputOption = None,
     html: HtmlOption = None,
 ) -> None:
-    """Learn a stream of samples whose classes may appear at any time, or go on with it."""
+    r"""Learn a stream of samples whose classes may appear at any time, or go on with it.
+
+    After every --stage samples a line tells how many are told right, of all classes seen so far. Where the
+    stream has no test set, every tenth sample is set aside for that. Killed or interrupted, the same command
+    goes on at the last checkpoint, and ends with the same network. The network is
+    DIR/NAME/network-*.safetensors: CNNClassifier.load(path) reads it.
+
+    \b
+    unstuck grow split-digits --memory 200         a stream to try it with
+    unstuck grow photos --epochs 10                photos/cat/*.png, photos/dog/*.png, ...
+    unstuck grow samples.npz --html page.html      np.savez("samples.npz", X=images, y=labels)
+    producer | unstuck grow - --stage 1000         cat 0.1 0.7 ...
+    """
     with plain_errors():
         if format not in {Format.text, Format.json}:
             raise UnstuckError(f"--format {format.value}: a stream is told as text or json only")

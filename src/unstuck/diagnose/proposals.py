@@ -12,6 +12,9 @@ from unstuck.diagnose.remedies import Treatment
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import NORMALISING, PIECEWISE, SATURATING
 
+USUAL_MEMORY = 500.0
+"""Samples that a stream is proposed to keep where it keeps few or none."""
+
 
 def propose(finding: Finding, trace: Recording) -> tuple[TreatmentRef, ...]:
     """What to try against a finding, most promising first.
@@ -126,6 +129,33 @@ def _raw(finding: Finding, trace: Recording) -> list[Treatment]:
     return [Treatment("output", "log_softmax"), *also]
 
 
+def _dead_grown(finding: Finding, _trace: Recording) -> list[Treatment]:
+    return [Treatment("grow", "split", target=finding.layer)]
+
+
+def _outvoted(finding: Finding, trace: Recording) -> list[Treatment]:
+    """Earlier classes need samples or a softmax of their own; present ones more passes, or longer weights."""
+    if any(one.quantity == "earlier_lost" for one in finding.evidence):
+        return [*_forgetting(finding, trace), *_masked(trace)]
+    norm = trace.last("new_norm")
+    short = norm is not None and norm < 1
+    return [
+        Treatment("epochs", factor=4.0),
+        *([Treatment("bias_correction", "weights")] if short else []),
+    ]
+
+
+def _masked(trace: Recording) -> list[Treatment]:
+    """Where it can be done: without a memory, and without layers that answer otherwise in training."""
+    noisy = any(node.type in NORMALISING or "Dropout" in node.type for node in trace.structure.layers)
+    return [] if noisy or trace.last("kept_samples") else [Treatment("masked")]
+
+
+def _forgetting(_finding: Finding, trace: Recording) -> list[Treatment]:
+    kept = trace.last("kept_samples") or 0.0
+    return [Treatment("memory", factor=max(USUAL_MEMORY, 4 * kept))]
+
+
 _DEPENDS: Final[dict[str, Callable[[Finding, Recording], list[Treatment]]]] = {
     "INI001": _start,
     "INI002": _start,
@@ -143,6 +173,9 @@ _DEPENDS: Final[dict[str, Callable[[Finding, Recording], list[Treatment]]]] = {
     "OUT003": _raw,
     "OUT007": _labels,
     "OUT010": _constant,
+    "GRW001": _dead_grown,
+    "GRW002": _outvoted,
+    "GRW003": _forgetting,
 }
 _FIXED: Final = {
     # what the probes tried, and half of it on a log scale: over a whole run the first may be too much
@@ -167,6 +200,7 @@ _FIXED: Final = {
     "GRD005": [Treatment("zero_grad")],
     "ARC003": [Treatment("layer", "make_once")],
     "DAT001": [Treatment("data", "standardise"), Treatment("insert", "batch_norm")],
+    "GRW004": [Treatment("optimizer", "keep_state")],
     "DAT003": [Treatment("data", "drop_nonfinite")],
 }
 

@@ -30,6 +30,11 @@ Kind = Literal[
     "dropout",
     "bias",
     "width",
+    "epochs",
+    "memory",
+    "masked",
+    "bias_correction",
+    "grow",
 ]
 
 SCHEMES: Final = (
@@ -93,6 +98,10 @@ _VALUES: Final[dict[Kind, dict[str, str]]] = {
         "default": "give the optimiser its usual numbers at the present learning rate",
         "no_decay": "train without weight decay",
         "adam": "train with Adam at its usual rate of 0.001",
+        "keep_state": (
+            "when the network grows, copy the optimiser's moments and step counts of the old weights into "
+            "the new tensors, as CNNClassifier does"
+        ),
     },
     "draws": {
         "independent": "draw all weights from one random stream that is seeded once for the whole network",
@@ -101,16 +110,35 @@ _VALUES: Final[dict[Kind, dict[str, str]]] = {
     "clip": {"off": "leave the gradients as they are"},
     "schedule": {"constant": "keep the learning rate as it is at its largest"},
     "dropout": {"0.2": "set a fifth of the numbers to 0 instead of nearly all"},
+    "bias_correction": {
+        "weights": (
+            "scale the output weights of the classes of each call to the mean norm of the others': "
+            'CNNClassifier(bias_correction="weights")'
+        ),
+    },
 }
-_CHANGES: Final[dict[Kind, str]] = {"zero_grad": "clear the gradients before every backward pass"}
+_CHANGES: Final[dict[Kind, str]] = {
+    "zero_grad": "clear the gradients before every backward pass",
+    "masked": (
+        "let only the classes of a call take part in its softmax: CNNClassifier(masked=True), "
+        "or `unstuck grow --masked`"
+    ),
+}
 """Treatments without a value."""
 _NUMBERS: Final[dict[Kind, str]] = {
     "lr": "multiply the learning rate by {number}",
     "width": "make every hidden layer {number} times as wide",
     "bias": "set the biases{of} to {number} at the start",
     "clip": "scale gradients down to a norm of {number} where it is larger",
+    "epochs": "make {number} times as many passes over what each call is given (`epochs`)",
+    "memory": (
+        "keep {number} past samples and learn them beside the new ones: CNNClassifier(memory={number}), "
+        "or `unstuck grow --memory {number}`"
+    ),
 }
 """Treatments whose value is a number."""
+_FACTORS: Final[tuple[Kind, ...]] = ("lr", "width", "epochs")
+"""Treatments that multiply."""
 _SIGN: Final = re.compile(r"([a-z_]+)([*=])(.*)")
 _INIT: Final = re.compile(r"([a-z_]+)(?:\*([0-9.]+(?:e[-+]?\d+)?))?(?:@(.+))?")
 
@@ -134,12 +162,12 @@ class Treatment(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """The id that `parse` reads."""
-        if self.kind in {"lr", "width"}:
+        if self.kind in _FACTORS:
             return f"{self.kind}*{self.factor:g}"
         if self.kind == "bias":
             return f"bias={self.factor:g}" + (f"@{self.target}" if self.target else "")
-        if self.kind == "clip" and not self.value:
-            return f"clip={self.factor:g}"
+        if self.kind in {"clip", "memory"} and not self.value:
+            return f"{self.kind}={self.factor:g}"
         if self.kind in _CHANGES:
             return self.kind
         value = self.value.lower() if self.kind == "activation" else self.value
@@ -162,6 +190,9 @@ class Treatment(msgspec.Struct, frozen=True):
         if self.kind == "activation":
             where = "every hidden activation" if self.target is None else f"the activation {self.target}"
             return f"replace {where} by {self.value}"
+        if self.kind == "grow":
+            layer = f"{self.target or 'LAYER'!r}"
+            return f"split added units off units that work: clf.grow({layer}, UNITS, how={self.value!r})"
         return _CHANGES.get(self.kind) or _VALUES[self.kind][self.value]
 
     @property
@@ -177,7 +208,8 @@ def parse(text: str) -> Treatment:
         text: `init=SCHEME[*GAIN][@TARGET]`, `lr*FACTOR`, `activation=NAME[@TARGET]`, `data=standardise`,
             `data=-1..1`, `loss=cross_entropy`, `insert=batch_norm`, `order=shuffle`, `clip=NORM`,
             `clip=off`, `zero_grad`, `bias=VALUE[@TARGET]`, `width*FACTOR`, or what an output, target,
-            optimizer, schedule, dropout or layer is to be (`output=remove_softmax`).
+            optimizer, schedule, dropout or layer is to be (`output=remove_softmax`). Of streams:
+            `memory=SAMPLES`, `masked`, `bias_correction=weights`, `grow=split@LAYER`, `epochs*FACTOR`.
 
     Returns:
         The treatment; `str` of it is the id in its normal form.
@@ -191,12 +223,14 @@ def parse(text: str) -> Treatment:
     """
     match = _SIGN.fullmatch(text)
     kind, sign, value = match.groups() if match else (text, "", "")
-    if sign == "*" and kind in {"lr", "width"}:
-        return Treatment("lr" if kind == "lr" else "width", factor=_positive(text, value))
+    for factor in _FACTORS:
+        if sign == "*" and kind == factor:
+            return Treatment(factor, factor=_positive(text, value))
     if sign == "=" and kind in _PARSERS:
         return _PARSERS[kind](text, value)
-    if text == "zero_grad":
-        return Treatment("zero_grad")
+    for change in _CHANGES:
+        if text == change:
+            return Treatment(change)
     for known, values in _VALUES.items():
         if sign == "=" and kind == known:
             if value not in values:
@@ -206,8 +240,9 @@ def parse(text: str) -> Treatment:
         f"treatment {text!r}: expected init=SCHEME[*GAIN][@LAYER], lr*FACTOR, activation=NAME, "
         "data=standardise, "
         "data=-1..1, loss=cross_entropy, insert=batch_norm, order=shuffle, clip=NORM, zero_grad, "
-        "bias=VALUE, width*FACTOR, or one of output=..., target=..., optimizer=..., schedule=..., "
-        "dropout=..., draws=..., layer=..."
+        "bias=VALUE, width*FACTOR, epochs*FACTOR, memory=SAMPLES, masked, grow=split@LAYER, or one of "
+        "output=..., target=..., optimizer=..., schedule=..., dropout=..., draws=..., layer=..., "
+        "bias_correction=..."
     )
 
 
@@ -236,6 +271,17 @@ def _parse_init(text: str, value: str) -> Treatment:
     return Treatment("init", scheme, _positive(text, match[2]) if match[2] else 1.0, match[3])
 
 
+def _parse_grow(text: str, value: str) -> Treatment:
+    how, _, target = value.partition("@")
+    if how != "split":
+        raise UnstuckError(f"treatment {text!r}: found {how!r}, expected split[@LAYER]")
+    return Treatment("grow", how, target=target or None)
+
+
+def _parse_memory(text: str, value: str) -> Treatment:
+    return Treatment("memory", factor=_positive(text, value))
+
+
 def _number(text: str, number: str) -> float:
     try:
         value = float(number)
@@ -261,4 +307,6 @@ _PARSERS: Final[dict[str, Callable[[str, str], Treatment]]] = {
     "activation": _parse_activation,
     "bias": _parse_bias,
     "clip": _parse_clip,
+    "grow": _parse_grow,
+    "memory": _parse_memory,
 }

@@ -30,6 +30,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
             Linear that ends them is left away: behind them stands a head with one unit for every class seen
             so far.
             None: for images two convolutions with pooling and a dense layer, for features two dense layers.
+            Read at the first call; `grow` changes them later.
         memory: samples kept for replay, over all classes together; 0 for none.
         epochs: passes over what each call is given.
         batch_size: new samples in an update; a memory adds as many again.
@@ -139,7 +140,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):
         else:
             learner = self._learner
             learner.settings = settings
-            learner.memory.budget = settings.budget
+            learner.memory.resize(settings.budget)
         if self.record and learner.recorder is None:
             from unstuck.grow.recorder import Recorder
 

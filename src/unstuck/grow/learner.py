@@ -84,7 +84,7 @@ class Learner:
         units = self.classes.units(labels)
         compact = x.astype(np.float32) if x.dtype == np.float64 else x
         if self.recorder is not None:
-            self.recorder.begin(self.net, inputs, units)
+            self.recorder.begin(self.net, inputs, units, len(self.memory))
         if self.settings.strategy in {"gdumb", "joint"}:
             self.memory.add(compact, units)
             self.network = self._network(len(self.classes))  # from the start

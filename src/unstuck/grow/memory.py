@@ -76,6 +76,12 @@ class Memory:
         """What the samples take."""
         return 0 if self.samples is None else self.samples.nbytes
 
+    def resize(self, budget: int) -> None:
+        """Hold so many from now on: at 0 nothing stays, else the next samples push out what is too many."""
+        self.budget = budget
+        if budget == 0:
+            self.samples, self.units, self.priorities = None, np.zeros(0, np.int64), np.zeros(0)
+
     def add(self, samples: Array, units: NDArray[np.int64]) -> None:
         """Offer samples with their classes, numbered from 0 in the order in which the classes came."""
         if self.budget == 0 or len(units) == 0:

@@ -45,8 +45,9 @@ class Recorder:
         self._norm = 0.0
         self._begun = False
 
-    def begin(self, network: GrowingNetwork, inputs: Array, units: NDArray[np.int64]) -> None:
-        """A call of fit or partial_fit, before its first update."""
+    def begin(self, network: GrowingNetwork, inputs: Array, units: NDArray[np.int64], kept: int) -> None:
+        """A call of fit or partial_fit, before its first update; `kept` samples are in the memory."""
+        self.recording.add(max(self._updates - 1, 0), "", "kept_samples", kept)
         self._watched.add(inputs, units)
         self._present = np.unique(units)
         self._remember_widths(network)
@@ -75,6 +76,7 @@ class Recorder:
 
     def end(self, network: GrowingNetwork) -> None:
         """A call is over: what each class reached counts as known."""
+        self._losses(network)  # once more: a correction of the weights comes behind the last pass
         units = self._watched.units
         guesses = self._scores(network).argmax(axis=1)
         count = max(len(self._best), network.outputs)

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from unstuck.errors import DataError, UnstuckError
 from unstuck.grow.labels import checked
+from unstuck.grow.protocols import NAMES
 
 Chunk = tuple[NDArray[Any], NDArray[Any]]
 Read = Callable[[int, int], Iterator[Chunk]]
 """From (samples to skip, samples in a chunk) to the chunks (X, y) behind; the last may be smaller."""
 
+LINES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson")
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 
 
@@ -24,8 +26,8 @@ def source(stream: str, text: IO[str] | None = None) -> Read:
 
     Args:
         stream: an .npz file with arrays X and y, in the order of the stream; a folder with a folder of
-            images, or an .npy file, for each class, which come one class after the other; or "-" for lines
-            of text.
+            images, or an .npy file, for each class, which come one class after the other; a .csv, .tsv,
+            .txt, .jsonl or .ndjson file of lines; or "-" for lines of text.
         text: where lines come from with "-".
 
     Raises:
@@ -40,9 +42,11 @@ def source(stream: str, text: IO[str] | None = None) -> Read:
         return lambda skip, size: _folder(path, skip, size)
     if path.suffix == ".npz":
         return lambda skip, size: _npz(path, skip, size)
+    if path.suffix in LINES:
+        return lambda skip, size: _text_file(path, skip, size)
     raise UnstuckError(
-        f"stream: found {stream!r}, expected a named stream, an .npz file, a folder with one folder "
-        "for each class, or -"
+        f"stream: found {stream!r}, expected a named stream ({', '.join(NAMES)}), an .npz file with X and y, "
+        "a folder with a folder or an .npy file for each class, a .csv or .jsonl file, or -"
     )
 
 
@@ -194,13 +198,30 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     y: str | int | float | bool
 
 
+def _text_file(path: Path, skip: int, size: int) -> Iterator[Chunk]:
+    try:
+        with path.open(encoding="utf-8") as text:
+            yield from _lines(text, skip, size)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
 def _lines(text: IO[str], skip: int, size: int) -> Iterator[Chunk]:
-    """One sample a line: `label number number ...`, or `{"x": [...], "y": label}`; `#` begins a remark."""
-    inputs, labels = list[NDArray[np.float32]](), list[Any]()
+    """One sample a line: `label number number ...`, or `{"x": [...], "y": label}`; `#` begins a remark.
+
+    The first line may name the columns.
+    """
+    inputs, labels, first = list[NDArray[np.float32]](), list[Any](), True
     for number, raw in enumerate(text, 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
+        if first and _names_columns(line):
+            first = False
+            continue
+        first = False
         if skip:
             skip -= 1
             continue
@@ -214,6 +235,20 @@ def _lines(text: IO[str], skip: int, size: int) -> Iterator[Chunk]:
             inputs, labels = [], []
     if inputs:
         yield np.stack(inputs), checked(labels)
+
+
+def _names_columns(line: str) -> bool:
+    """Whether a line of several words holds no number at all."""
+    words = line.replace(",", " ").split()
+    return not line.startswith("{") and len(words) > 1 and not any(map(_is_number, words))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _json(line: str, number: int) -> tuple[NDArray[np.float32], Any]:

@@ -6,7 +6,7 @@ none, and a step count of their own.
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +56,10 @@ def widen(network: GrowingNetwork, layer: str, count: int, how: How = "new") -> 
 
     Raises:
         UnstuckError: no such layer, or one whose units cannot grow: what it feeds must be another Linear or
-            Conv2d, with no residual block on the way.
+            Conv2d, with no residual block on the way. Another `how`.
     """
+    if how not in get_args(How):
+        raise UnstuckError(f"how: expected one of {', '.join(map(repr, get_args(How)))}, found {how!r}")
     layers = dict(network.layers)
     grown = _units(layers, layer)
     name_out, _ = _sizes(grown)

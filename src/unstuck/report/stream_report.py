@@ -26,7 +26,7 @@ LEGEND = (
 
 def stream_text(result: StreamResult) -> RenderableType:
     """A stream to print with rich."""
-    title = Text.assemble((clean(result.stream), "bold"), f": {headline(result)}")
+    title = Text.assemble((clean(named(result)), "bold"), f": {headline(result)}")
     if not result.stages:
         return title
     table = columns(HEADS, left=1)
@@ -64,7 +64,12 @@ def stream_page(result: StreamResult) -> str:
         drawn = Markup(phase_diagram(odds))  # noqa: S704  (escaped by study_charts)
         charts = (Chart(odds.title, drawn, odds.about),)
     grid = Grid(HEADS, tuple(rows(result)))
-    return render("page.html", StreamPage(result.stream, headline(result), (), charts, grid, LEGEND))
+    return render("page.html", StreamPage(named(result), headline(result), (), charts, grid, LEGEND))
+
+
+def named(result: StreamResult) -> str:
+    """What the stream is called."""
+    return "standard input" if result.stream == "-" else result.stream
 
 
 def headline(result: StreamResult) -> str:

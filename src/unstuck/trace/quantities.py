@@ -89,6 +89,7 @@ _ALL: Final = (
     ),
     Quantity("earlier_lost", "network", "share of samples of earlier classes taken for present ones"),
     Quantity("state_kept", "network", "norm of the optimiser's second moments after growth / before it"),
+    Quantity("kept_samples", "network", "samples of the past that are kept for replay"),
     Quantity("grown_units", "weights", "units that were added to the layer since the start"),
     Quantity("grown_idle", "weights", "share of these that no gradient reached since they were added"),
     Quantity("grown_age", "weights", "updates since the youngest of them was added"),

@@ -198,11 +198,13 @@ def _end(trace: Recording, bounds: Bounds) -> int:
     """The last step at which earlier and present classes were told apart.
 
     Raises:
-        NotChecked: so few updates since the last call began that nothing can be said.
+        NotChecked: so few updates since new classes came that nothing can be said: the first ones of a new
+            class shake all others.
     """
-    series = trace.series("new_accuracy")
-    if series.steps.size == 0 or trace.steps < bounds.growth.updates:
-        raise NotChecked(f"fewer than {bounds.growth.updates:.0f} updates were seen")
+    series, grown = trace.series("new_accuracy"), trace.series("state_kept").steps
+    began = int(grown[-1]) if grown.size else 0
+    if not series.steps.size or trace.steps - began < bounds.growth.updates:
+        raise NotChecked(f"fewer than {bounds.growth.updates:.0f} updates were seen since the network grew")
     last = trace.series("accuracy").steps
     if last.size and last[-1] != series.steps[-1]:
         raise NotChecked("the last call trained all classes: none is earlier than the others")
