@@ -30,6 +30,8 @@ Kind = Literal[
     "dropout",
     "bias",
     "width",
+    "norm",
+    "mode",
 ]
 
 SCHEMES: Final = (
@@ -101,6 +103,8 @@ _VALUES: Final[dict[Kind, dict[str, str]]] = {
     "clip": {"off": "leave the gradients as they are"},
     "schedule": {"constant": "keep the learning rate as it is at its largest"},
     "dropout": {"0.2": "set a fifth of the numbers to 0 instead of nearly all"},
+    "norm": {"group": "normalise over groups of channels of each sample instead of over the batch"},
+    "mode": {"train": "put the network into training mode before every step"},
 }
 _CHANGES: Final[dict[Kind, str]] = {"zero_grad": "clear the gradients before every backward pass"}
 """Treatments without a value."""
@@ -207,7 +211,7 @@ def parse(text: str) -> Treatment:
         "data=standardise, "
         "data=-1..1, loss=cross_entropy, insert=batch_norm, order=shuffle, clip=NORM, zero_grad, "
         "bias=VALUE, width*FACTOR, or one of output=..., target=..., optimizer=..., schedule=..., "
-        "dropout=..., draws=..., layer=..."
+        "dropout=..., draws=..., layer=..., norm=..., mode=..."
     )
 
 

@@ -14,6 +14,7 @@ from unstuck.diagnose.rules import (
     large_start,
     learning_rate,
     lottery,
+    modes,
     optimiser,
     outputs,
     ranges,
@@ -21,6 +22,7 @@ from unstuck.diagnose.rules import (
     scores,
     steps,
     targets,
+    unused,
 )
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "large_start",
     "learning_rate",
     "lottery",
+    "modes",
     "optimiser",
     "outputs",
     "ranges",
@@ -44,4 +47,5 @@ __all__ = [
     "scores",
     "steps",
     "targets",
+    "unused",
 ]
