@@ -140,6 +140,14 @@ class NormBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When normalisations, or the mode that they work in, are at fault."""
 
     left: float
+    values: float
+    scatter: float
+    batches: float
+    start: float
+    far: float
+    depth: int
+    explodes: float
+    straight: float
 
 
 class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,6 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPriva
 from unstuck.sources.torch.ops import saved
 from unstuck.sources.torch.stats import Floats, Gather
 from unstuck.sources.torch.weights import Rows
+from unstuck.trace.measure import Values
+from unstuck.trace.norms import norm_gaps
 
 
 class _Seen(NamedTuple):
@@ -110,13 +112,11 @@ class Modes:
             gather.put(moments, lambda found, name=name: rows[name].__setitem__("norm_fresh", _fresh(found)))
 
 
-def _gaps(moments: Floats, eps: float) -> dict[str, float | None]:
+def _gaps(moments: Floats, eps: float) -> Values:
     """How far a batch's mean and variance lie from the running ones, over the channels."""
     own, inverse, mean, var = moments.astype(np.float64)
     with np.errstate(all="ignore"):
-        far = (own - mean) ** 2 / (var + eps)
-        ratio = np.abs(2 * np.log(inverse) + np.log(var + eps))
-        return {"norm_mean_gap": float(np.sqrt(np.mean(far))), "norm_var_gap": float(np.mean(ratio))}
+        return norm_gaps(own, 1 / inverse**2 - eps, mean, var, eps=eps)
 
 
 def _fresh(moments: Floats) -> float:
