@@ -187,6 +187,8 @@ def diagnose(
     found: list[Finding] = []
     skipped: list[Skipped] = []
     for rule in chosen(select, ignore):
+        if not rule.concerns(recording):
+            continue
         missing = rule.missing(recording)
         if missing:
             skipped.append(Skipped(rule.code, missing))

@@ -17,6 +17,12 @@ PER_LAYER: Final = math.sqrt(math.pi / (math.pi - 1))
 """Growth of the gradient's norm per batch-normalised ReLU layer (Yang and others, 2019): 1.21."""
 
 
+def _normalises(trace: Recording) -> bool:
+    """Whether there are batch normalisations, or may be some that were not seen."""
+    nodes = trace.structure.nodes
+    return not nodes or any(node.type.startswith(("BatchNorm", "SyncBatchNorm")) for node in nodes)
+
+
 @rule(
     "NRM002",
     "tiny-batch-norm",
@@ -24,6 +30,7 @@ PER_LAYER: Final = math.sqrt(math.pi / (math.pi - 1))
     needs=("norm_values", "norm_mean_gap", "norm_var_gap"),
     explains={"OUT010": "any", "LRN001": "any", "LRN002": "any"},
     from_step_0=False,
+    concerns=_normalises,
 )
 def tiny_batch_norm(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Batch normalisation takes its statistics over so few numbers that they are mostly noise."""

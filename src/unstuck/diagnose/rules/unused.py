@@ -9,7 +9,12 @@ LEAST = 2
 """Measured steps below which nothing is said."""
 
 
-@rule("ARC002", "unused-layer", severity="info", needs=("calls", "grad_norm"))
+def _is_called(trace: Recording) -> bool:
+    """Whether its layers are called by a program, not one after another by the engine."""
+    return trace.meta.kind != "engine"
+
+
+@rule("ARC002", "unused-layer", severity="info", needs=("calls", "grad_norm"), concerns=_is_called)
 def unused_layer(trace: Recording, bounds: Bounds) -> list[Finding]:
     """A layer is part of the network, but the program never calls it."""
     del bounds
