@@ -3,7 +3,8 @@ import pytest
 from unstuck.diagnose.diagnosis import diagnose
 from unstuck.diagnose.registry import RULES, NotChecked, chosen, find, rule
 from unstuck.errors import UnstuckError
-from unstuck.trace.recording import Recording
+from unstuck.trace.recording import Meta, Recording
+from unstuck.trace.structure import Node, Structure
 
 
 def test_rules_are_found_by_code_and_name():
@@ -45,6 +46,26 @@ def test_every_rule_says_what_it_does():
 
 def test_what_was_not_measured_is_not_checked():
     diagnosis = diagnose(Recording())
-    assert {skipped.code for skipped in diagnosis.not_checked} == set(RULES)
+    streams = {code for code in RULES if code.startswith("GRW")}
+    assert {skipped.code for skipped in diagnosis.not_checked} == set(RULES) - streams
     assert all(skipped.because for skipped in diagnosis.not_checked)
     assert str(NotChecked("reason")) == "reason"
+
+
+def test_rules_that_cannot_concern_a_subject_are_not_listed():
+    """Only what grows can forget, and only batch normalisations can have too small a batch."""
+
+    def listed(trace):
+        return {skipped.code for skipped in diagnose(trace).not_checked}
+
+    plain = Recording(Structure((Node("fc", "Linear", (), (4,), {"weight": (4, 4)}),)), Meta(kind="torch"))
+    assert not any(code.startswith("GRW") for code in listed(plain))
+    assert "NRM002" not in listed(plain)
+    assert "ARC002" in listed(plain)
+    assert "ARC002" not in listed(Recording(plain.structure, Meta(kind="engine")))
+    normed = Recording(Structure((Node("norm", "BatchNorm1d", (), (4,)),)), Meta(kind="torch"))
+    assert "NRM002" in listed(normed)
+    assert {"GRW001", "GRW004"} <= listed(Recording(meta=Meta(grows=True)))
+    grown = Recording()
+    grown.add(0, "", "new_accuracy", 1.0)
+    assert {"GRW001", "GRW003"} <= listed(grown)

@@ -70,10 +70,10 @@ def test_classes_in_every_call_raise_no_alarm():
 
 
 def test_without_measurements_nothing_is_said():
-    skipped = {one.code: one.because for one in diagnose(Recording()).not_checked}
-    assert {"GRW001", "GRW002", "GRW003", "GRW004"} <= set(skipped)
+    assert not any(one.code.startswith("GRW") for one in diagnose(Recording()).not_checked)
     trace = recorded().fit(X, Y).recording_
     skipped = {one.code: one.because for one in diagnose(trace).not_checked}
+    assert {"GRW001", "GRW002", "GRW003", "GRW004"} <= set(skipped)
     assert "does not hold new_accuracy" in skipped["GRW002"]
 
 

@@ -136,6 +136,20 @@ class GrowthBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kept: float
 
 
+class NormBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When normalisations, or the mode that they work in, are at fault."""
+
+    left: float
+    values: float
+    scatter: float
+    batches: float
+    start: float
+    far: float
+    depth: int
+    explodes: float
+    straight: float
+
+
 class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All bounds. They are provisional: not calibrated yet.
 
@@ -155,6 +169,7 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dead: DeadBounds
     lottery: LotteryBounds
     growth: GrowthBounds
+    norm: NormBounds
 
 
 @lru_cache(maxsize=1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
 from unstuck import wiring
 from unstuck.diagnose.attribution import Passage, passages
@@ -187,12 +188,15 @@ def diagnose(
     found: list[Finding] = []
     skipped: list[Skipped] = []
     for rule in chosen(select, ignore):
+        if not rule.concerns(recording):
+            continue
         missing = rule.missing(recording)
         if missing:
             skipped.append(Skipped(rule.code, missing))
             continue
         try:
-            found.extend(rule.check(recording, limits))
+            with np.errstate(all="ignore"):  # what was measured may be anything
+                found.extend(rule.check(recording, limits))
         except NotChecked as reason:
             skipped.append(Skipped(rule.code, reason.because))
         except Exception as error:

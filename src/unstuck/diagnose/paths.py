@@ -91,13 +91,11 @@ def total_gradient(trace: Recording, *, held_only: bool = False) -> Series:
         trace: what was measured.
         held_only: without layers that no optimiser holds.
     """
-    squares: dict[int, float] = {}
     lacked = {node.name for node in trace.structure.nodes if held_only and node.optimised is False}
-    for layer in trace.layers("grad_norm"):
-        if layer.removesuffix(".bias") in lacked:
-            continue
-        series = trace.series("grad_norm", layer)
-        for step, value in zip(series.steps.tolist(), series.values.tolist(), strict=True):
-            squares[step] = squares.get(step, 0.0) + value * value
-    steps = sorted(squares)
-    return Series(np.array(steps, dtype=np.int64), np.sqrt([squares[step] for step in steps]))
+    layers = [name for name in trace.layers("grad_norm") if name.removesuffix(".bias") not in lacked]
+    if not layers:
+        return Series(np.zeros(0, dtype=np.int64), np.zeros(0))
+    all_series = [trace.series("grad_norm", layer) for layer in layers]
+    steps, place = np.unique(np.concatenate([one.steps for one in all_series]), return_inverse=True)
+    squares = np.concatenate([one.values for one in all_series]) ** 2
+    return Series(steps, np.sqrt(np.bincount(place, weights=squares, minlength=steps.size)))

@@ -13,10 +13,16 @@ from unstuck.trace.quantities import QUANTITIES
 from unstuck.trace.recording import Recording
 
 Check = Callable[[Recording, Bounds], list[Finding]]
+Concerns = Callable[[Recording], bool]
 Where = Literal["same", "before", "after", "up to", "from", "any", "lasting"]
 """Where a consequence may lie, seen from its cause: "before" is nearer to the input, "up to" includes the
 cause's own layer, "from" is that layer and all nearer to the output, "any" needs no place; "lasting" is
 anywhere, if it is itself a fault and not a passing one."""
+
+
+def _everything(_trace: Recording) -> bool:
+    """Most rules may concern any training."""
+    return True
 
 
 class NotChecked(Exception):  # noqa: N818  (it reports no error: the trace does not hold what a rule needs)
@@ -41,6 +47,8 @@ class Rule:
     explains: Mapping[str, Where] = field(default_factory=dict[str, Where])
     from_step_0: bool = False
     preview: bool = True
+    concerns: Concerns = _everything
+    """Whether it can concern a subject at all: if not, it is not even told that it was not checked."""
 
     @property
     def summary(self) -> str:
@@ -74,6 +82,7 @@ def rule(
     explains: Mapping[str, Where] | None = None,
     from_step_0: bool = True,
     preview: bool = True,
+    concerns: Concerns = _everything,
 ) -> Callable[[Check], Check]:
     """Register a function as a rule.
 
@@ -85,6 +94,7 @@ def rule(
         explains: codes of findings that are consequences of this one, and where they may lie.
         from_step_0: whether it can be seen before training.
         preview: whether the rule's false-alarm rate is not measured yet.
+        concerns: whether it can concern a subject at all (a stream's faults, one that does not grow).
 
     Returns:
         The decorator; the function itself stays as it is.
@@ -104,7 +114,9 @@ def rule(
         unknown = [quantity for quantity in needs if quantity not in QUANTITIES]
         if unknown:
             raise UnstuckError(f"rule {code}: needs {unknown[0]!r}, which is no quantity of a trace")
-        RULES[code] = Rule(code, name, severity, check, needs, dict(explains or {}), from_step_0, preview)
+        RULES[code] = Rule(
+            code, name, severity, check, needs, dict(explains or {}), from_step_0, preview, concerns
+        )
         return check
 
     return register

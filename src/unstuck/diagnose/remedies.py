@@ -35,6 +35,8 @@ Kind = Literal[
     "masked",
     "bias_correction",
     "grow",
+    "norm",
+    "mode",
 ]
 
 SCHEMES: Final = (
@@ -110,9 +112,11 @@ _VALUES: Final[dict[Kind, dict[str, str]]] = {
     "clip": {"off": "leave the gradients as they are"},
     "schedule": {"constant": "keep the learning rate as it is at its largest"},
     "dropout": {"0.2": "set a fifth of the numbers to 0 instead of nearly all"},
+    "norm": {"group": "normalise over groups of channels of each sample instead of over the batch"},
+    "mode": {"train": "put the network into training mode before every step"},
     "bias_correction": {
         "weights": (
-            "scale the output weights of the classes of each call to the mean norm of the others': "
+            "scale the output weights of the classes of each call to the mean norm of the others: "
             'CNNClassifier(bias_correction="weights")'
         ),
     },
@@ -242,7 +246,7 @@ def parse(text: str) -> Treatment:
         "data=-1..1, loss=cross_entropy, insert=batch_norm, order=shuffle, clip=NORM, zero_grad, "
         "bias=VALUE, width*FACTOR, epochs*FACTOR, memory=SAMPLES, masked, grow=split@LAYER, or one of "
         "output=..., target=..., optimizer=..., schedule=..., dropout=..., draws=..., layer=..., "
-        "bias_correction=..."
+        "norm=..., mode=..., bias_correction=..."
     )
 
 

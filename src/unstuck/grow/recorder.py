@@ -34,6 +34,7 @@ class Recorder:
             loss="CrossEntropyLoss",
             optimizer="Adam",
             task="classification",
+            grows=True,
         )
         self.recording = Recording(meta=meta)
         self.recording.meta.complete = True

@@ -29,6 +29,8 @@ _USUAL_RIVAL: dict[Kind, str] = {
     "masked": "lr*0.1",
     "bias_correction": "epochs*4",
     "grow": "lr*10",
+    "norm": "lr*0.1",
+    "mode": "lr*0.1",
 }
 """Where only one cause was found: what the next best guess would try. A bad start and badly scaled data look
 like steps too small, steps too small and a bad activation like a bad start, bad order and an output that dies

@@ -12,6 +12,7 @@ from unstuck.nn.session import TEST_EVERY, Session
 from unstuck.nn.training import Progress, Training
 from unstuck.sources.allocation import Allocation, allocate
 from unstuck.sources.engine_layers import Layers
+from unstuck.sources.engine_norms import Norms
 from unstuck.trace.baseline import class_labels
 from unstuck.trace.meta import Meta
 from unstuck.trace.meter import Meter
@@ -29,6 +30,8 @@ SNAPSHOTS = 64
 SNAPSHOT_BYTES = 64 << 20
 PROBE_STEPS = 150
 """Updates of each learning-rate probe, at most."""
+TORCHS = 1e-6
+"""What PyTorch adds to a norm before it divides by it to clip, and so the engine does."""
 LEAST_CHANGE = 2e-3
 """A change of the loss smaller than this share of it is not divided into shares."""
 
@@ -120,6 +123,7 @@ class _Watch:
         self.sample = training.samples.take(self.chosen)
         few = training.samples.take(self.chosen[:LOOKED_AT])
         self.layers = Layers(self.recording, training, few, session.params)
+        self.norms = Norms(self.recording, training)
 
     def look(self) -> None:
         """Measure what the network as a whole does on the watched samples, at the step that comes next."""
@@ -127,6 +131,7 @@ class _Watch:
         step, program = session.step, training.program
         loss, out = session.runner.evaluate(session.params, self.sample, training.loss)
         self.recording.add(step, "", "full_loss", loss)
+        self.recording.add_row(step, "", {"output.min": float(out.min()), "output.max": float(out.max())})
         self.meter.step(
             step,
             inputs=training.inputs[self.chosen] if step == 0 else None,
@@ -141,7 +146,23 @@ class _Watch:
         self.layers.outputs(step, before, close=close)
         session.advance(step + 1)
         self.layers.weights(step, before, session.params, session.runner.gradients, close=close)
+        self.norms.step(step, before, session.params)
+        self.recording.add(step, "", "clip_ratio", self._clipped(session.runner.gradients))
         self.measured.append(step)
+
+    def _clipped(self, gradients: Array) -> float | None:
+        """Norm of the trained gradients as the optimiser took them / before they were clipped."""
+        training = self.session.training
+        if training.clip_norm is None and training.clip_value is None:
+            return 1.0
+        parts = [gradients[start : start + size] for start, size, on in training.schedule.segments if on]
+        own = float(np.sqrt(sum(float(np.sum(part.astype(np.float64) ** 2)) for part in parts)))
+        if not own > 0:
+            return None
+        if training.clip_value is None:
+            return min(float(training.clip_norm or 0.0) / (own + TORCHS), 1.0)
+        cut = (np.clip(part.astype(np.float64), -training.clip_value, training.clip_value) for part in parts)
+        return float(np.sqrt(sum(float(np.sum(part**2)) for part in cut))) / own
 
     def end(self, path: list[Array]) -> None:
         """Measure the trained network, its losses, where the loss went, and the probes."""

@@ -26,5 +26,7 @@ class Meta(msgspec.Struct, kw_only=True):
     """Whether it was a look before training: one batch again and again, everything put back afterwards."""
     sharded: bool = False
     """Whether the process that was watched holds only a part of the weights."""
+    grows: bool = False
+    """Whether classes or units may be added while it trains."""
     complete: bool = False
     """False until the recording is closed: a killed run stays incomplete."""

@@ -37,6 +37,7 @@ _ALL: Final = (
     Quantity("grad_uncleared", "network", "1 if the last step's gradients were still there, else 0"),
     Quantity("loss_finite", "network", "1 if the loss is a finite number, else 0"),
     Quantity("clip_ratio", "network", "gradient norm that the optimiser saw / norm after the backward pass"),
+    Quantity("eval_mode", "network", "1 if all was in evaluation mode in the step's own passes, else 0"),
     Quantity("repeat.batch", "network", "1 if the batch equals that of the measured step before, else 0"),
     Quantity("output.min", "network", "smallest number that enters the loss as prediction"),
     Quantity("output.max", "network", "largest of them"),
@@ -118,6 +119,8 @@ _ALL: Final = (
     Quantity("loss_share", "weights", "this tensor's part of the change of the training loss (sums to 1)"),
     Quantity("loss_part", "weights", "the same in units of the loss (negative: it lowered the loss)"),
     Quantity("remade", "weights", "1 if the parameters are other objects than at the step before, else 0"),
+    Quantity("calls", "weights", "how often the layer was called for the step, with or without gradients"),
+    Quantity("entries", "weights", "numbers in all of the layer's parameters"),
     # per operation that has an output, over the samples of the batch (and positions, for images)
     Quantity("act_mean", "outputs", "mean over everything"),
     Quantity("act_rms", "outputs", "root mean square over everything"),
@@ -153,6 +156,18 @@ _ALL: Final = (
         "distinct_outputs", "outputs", "units with different outputs over the batch (centred cosine < 1-1e-6)"
     ),
     Quantity("units", "outputs", "number of units (channels or features)"),
+    # of batch normalisations
+    Quantity("norm_values", "outputs", "numbers that each of the batch's means is taken over"),
+    Quantity("norm_batches", "outputs", "batches that the running statistics took in so far"),
+    Quantity(
+        "norm_mean_gap",
+        "outputs",
+        "|mean of the batch - running mean| / running standard deviation, root mean square over channels",
+    ),
+    Quantity("norm_var_gap", "outputs", "|ln(variance of the batch / running variance)|, mean over channels"),
+    Quantity(
+        "norm_fresh", "outputs", "1 if it evaluates with the mean 0 and variance 1 that it was made with"
+    ),
     Quantity("origin.nonfinite", "outputs", "step at which the first NaN or infinity was born here"),
 )
 

@@ -14,6 +14,8 @@ from unstuck.diagnose.rules import (
     large_start,
     learning_rate,
     lottery,
+    modes,
+    norms,
     optimiser,
     outputs,
     ranges,
@@ -21,6 +23,7 @@ from unstuck.diagnose.rules import (
     scores,
     steps,
     targets,
+    unused,
 )
 
 __all__ = [
@@ -37,6 +40,8 @@ __all__ = [
     "large_start",
     "learning_rate",
     "lottery",
+    "modes",
+    "norms",
     "optimiser",
     "outputs",
     "ranges",
@@ -44,4 +49,5 @@ __all__ = [
     "scores",
     "steps",
     "targets",
+    "unused",
 ]

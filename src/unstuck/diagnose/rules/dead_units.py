@@ -1,6 +1,7 @@
 """Rules on units that give 0 whatever the input: silent from the start, or killed by an update."""
 
 import math
+from typing import TypeGuard
 
 import numpy as np
 
@@ -143,14 +144,18 @@ def _followed(trace: Recording) -> list[tuple[Node, str]]:
     ]
     if followed and all(trace.last("never_active", place) is None for _, place in followed):
         raise NotChecked(_TOO_FEW)
-    return [(node, place) for node, place in followed if trace.last("never_active", place) is not None]
+    return [(node, place) for node, place in followed if _is_share(trace.last("never_active", place))]
+
+
+def _is_share(value: float | None) -> TypeGuard[float]:
+    return value is not None and 0 <= value <= 1
 
 
 def _shares(trace: Recording, place: str) -> tuple[float, float]:
     """Units that were never active, and units that are dead now, those included."""
     never, lately = trace.last("never_active", place), trace.last("dead_lately", place)
-    never = math.nan if never is None else never
-    return never, max(never, never if lately is None else lately)
+    never = never if _is_share(never) else math.nan
+    return never, max(never, lately) if _is_share(lately) else never
 
 
 def _severity(trace: Recording, ended: Outcome, dead: float, bounds: Bounds) -> Severity | None:
@@ -216,6 +221,8 @@ def _why(trace: Recording, node: Node) -> str:
 def _death(trace: Recording, place: str, dead: float) -> tuple[int, int]:
     """The measured steps between which the units that are dead now died."""
     series = trace.series("dead", place)
+    if not series.steps.size:
+        series = trace.series("dead_lately", place)
     there = series.values >= dead - 1e-9
     away = np.flatnonzero(~there)
     first = int(away[-1]) + 1 if away.size else 0

@@ -97,11 +97,12 @@ def _at_once(trace: Recording, bounds: Bounds) -> list[Finding]:
     first = trace.first("loss")
     for i in range(10, total.steps.size):
         now, before = float(total.values[i]), total.values[:i]
-        usual = float(np.median(before))
         if not math.isfinite(now):
             break
-        sudden = total.steps[i] - total.steps[i - 1] == 1 and now >= bounds.gradient.jump * before[-1]
-        if usual == 0 or now < bounds.gradient.spike * usual or not sudden:
+        if total.steps[i] - total.steps[i - 1] != 1 or not now >= bounds.gradient.jump * before[-1]:
+            continue
+        usual = float(np.median(before))
+        if usual == 0 or now < bounds.gradient.spike * usual:
             continue
         step = int(total.steps[i])
         losses = trace.series("loss")

@@ -29,7 +29,7 @@ def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
     # At the start: later, once the mean of the targets is learned, the last layer's gradient is small too.
     # Exactly 0 is no gradient (GRD003), not a small one.
     norms = [trace.first("grad_norm", node.name) or 0.0 for node in layers]
-    if not all(np.isfinite(norms)) or min(norms) == 0:
+    if not all(np.isfinite(norms)) or min(norms) <= 0:
         return []
     first, last = layers[0], layers[-1]
     total = norms[0] / norms[-1]

@@ -1,5 +1,7 @@
 """Rules on networks that grow with a stream: added units, new classes against old, the optimiser's state."""
 
+import math
+
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.registry import NotChecked, rule
@@ -11,7 +13,22 @@ _NEVER_WORKED = (
 )
 
 
-@rule("GRW001", "dead-grown-unit", severity="warning", needs=("grown_idle", "grown_age"), from_step_0=False)
+_OF_STREAMS = ("grown_units", "new_accuracy", "earlier_accuracy", "state_kept")
+
+
+def _grows(trace: Recording) -> bool:
+    """Whether classes or units are added to the network, or that was measured of it."""
+    return trace.meta.grows or any(trace.has(quantity) for quantity in _OF_STREAMS)
+
+
+@rule(
+    "GRW001",
+    "dead-grown-unit",
+    severity="warning",
+    needs=("grown_idle", "grown_age"),
+    from_step_0=False,
+    concerns=_grows,
+)
 def dead_grown_unit(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Units that were added later never got a gradient: silent for every input, or zero on both sides."""
     found = list[Finding]()
@@ -19,7 +36,9 @@ def dead_grown_unit(trace: Recording, bounds: Bounds) -> list[Finding]:
     for layer in trace.layers("grown_idle"):
         idle, age = trace.last("grown_idle", layer), trace.last("grown_age", layer)
         count = trace.last("grown_units", layer) or 0.0
-        if idle is None or age is None or age < limit.age or idle < limit.idle:
+        if idle is None or age is None or not (age >= limit.age and limit.idle <= idle <= 1):
+            continue
+        if not math.isfinite(age) or not math.isfinite(count):
             continue
         found.append(
             Finding(
@@ -52,6 +71,7 @@ def dead_grown_unit(trace: Recording, bounds: Bounds) -> list[Finding]:
     needs=("new_accuracy", "new_apart"),
     explains={"GRW003": "any"},
     from_step_0=False,
+    concerns=_grows,
 )
 def new_class_bias(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Classes of one age outvote the others, which the network can still tell from each other."""
@@ -128,6 +148,7 @@ def _outvoted(which: str, step: int, summary: str, evidence: tuple[Evidence, ...
     severity="warning",
     needs=("earlier_accuracy", "earlier_best"),
     from_step_0=False,
+    concerns=_grows,
 )
 def forgetting(trace: Recording, bounds: Bounds) -> list[Finding]:
     """The accuracy on classes that came earlier falls while the stream goes on."""
@@ -163,7 +184,14 @@ def forgetting(trace: Recording, bounds: Bounds) -> list[Finding]:
     ]
 
 
-@rule("GRW004", "lost-optimizer-state", severity="warning", needs=("state_kept",), from_step_0=False)
+@rule(
+    "GRW004",
+    "lost-optimizer-state",
+    severity="warning",
+    needs=("state_kept",),
+    from_step_0=False,
+    concerns=_grows,
+)
 def lost_optimizer_state(trace: Recording, bounds: Bounds) -> list[Finding]:
     """What the optimiser knew of the old weights was gone when the network had grown."""
     series = trace.series("state_kept")

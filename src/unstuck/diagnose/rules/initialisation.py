@@ -175,7 +175,7 @@ def identical_units(trace: Recording, bounds: Bounds) -> list[Finding]:
         if node.units < 2 or node == output_layer(trace) or not node.trainable:
             continue
         different = trace.first("distinct_units", node.name)
-        if different is None:
+        if different is None or not different >= 1:
             continue
         if different == 1:
             finding = _all_alike(trace, node, bounds)
@@ -259,7 +259,7 @@ def _tiled(trace: Recording, node: Node, different: int) -> Finding | None:
     last = trace.last("distinct_units", node.name)
     steps = trace.series("distinct_units", node.name).steps
     moved = (trace.last("drift_norm", node.name) or 0.0) > 0
-    if steps.size < 2 or not moved or last is None or last > different:
+    if steps.size < 2 or not moved or last is None or not 1 <= last <= different:
         return None
     return Finding(
         code="INI002",

@@ -38,7 +38,8 @@ def _probes(trace: Recording) -> list[_Probes]:
         taken = [trace.at(f"probe.{name}", "", step) for name in ("start", "same", "low", "high")]
         known = [value if math.isfinite(value) else math.inf for value in taken if value is not None]
         if len(known) == len(taken) and known[0] < math.inf:
-            found.append(_Probes(*known, steps=int(trace.at("probe.steps", "", step) or 0), at=step))
+            steps = trace.at("probe.steps", "", step) or 0.0
+            found.append(_Probes(*known, steps=int(steps) if math.isfinite(steps) else 0, at=step))
     return found
 
 

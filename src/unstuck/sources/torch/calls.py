@@ -12,6 +12,7 @@ from torch import nn
 from unstuck.sources.torch.latest import Latest, look_after
 from unstuck.sources.torch.looks import PASSING, Look
 from unstuck.sources.torch.marks import MAX_CALLS, Call, Marks
+from unstuck.sources.torch.modes import Modes
 from unstuck.sources.torch.modules import kind_of, operations, sealed
 from unstuck.trace.structure import INPUT
 
@@ -55,6 +56,8 @@ class Calls:
         """
         self.marks = marks
         self.groups: list[Group] = []
+        self.modes = Modes()
+        """In which mode the layers were called, and how often."""
         self.outputs: dict[int, tuple[torch.Tensor, int]] = {}
         """By mark: outputs of whole models and of the module called last, with their version."""
         self.active = False
@@ -66,6 +69,8 @@ class Calls:
         self._hooked: tuple[int, ...] | None = None
         self._own: dict[nn.Module, tuple[list[torch.Tensor], str]] = {}
         """Parameters and type of each hooked module."""
+        self.names: set[str] = set()
+        """Of the hooked modules."""
         self._group: Group | None = None
         self._depth = 0
         self._numbers = 0
@@ -90,6 +95,7 @@ class Calls:
                 self._handles.append(model.register_forward_pre_hook(self._enter(number), with_kwargs=True))
         for name, module, number in operations(models):
             self._own[module] = (list(module.parameters()), kind_of(module))
+            self.names.add(name)
             self._handles.append(module.register_forward_hook(self._leave(name, number), with_kwargs=True))
         for model in models.values():  # after its own hook as a layer, when it is one
             if not sealed(model):
@@ -102,11 +108,13 @@ class Calls:
         self._handles.clear()
         self._hooked = None
         self._own.clear()
+        self.names.clear()
         self.clear()
 
     def clear(self) -> None:
         """Forget what was seen."""
         self.groups.clear()
+        self.modes.clear()
         self.outputs.clear()
         self._made.clear()
         self._group, self._depth = None, 0
@@ -118,13 +126,14 @@ class Calls:
             group.batch = None
 
     def _enter(self, number: int) -> Any:
-        def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
+        def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
             if self._off():
                 return
             self._depth += 1
             if self._depth > 1 or not torch.is_grad_enabled():
                 return
             try:
+                self.modes.entered(module)
                 self._begin(number, (args, kwargs))
             except Exception as error:  # noqa: BLE001  (nothing of ours may stop a training)
                 self._failed("a model's input", error)
@@ -178,12 +187,14 @@ class Calls:
         result = output if isinstance(output, torch.Tensor) else next(_tensors(output), None)
         if result is None:
             return
+        self.modes.times[name] = self.modes.times.get(name, 0) + 1
         if group is None:
             if self._depth or result.grad_fn is None:
                 return  # inside a pass without gradients: evaluation, not training
             group = self._loose_group(number)
         before = group.times.get(module, 0)
         group.times[module] = before + 1
+        self.modes.called(name, module, result)
         own, kind = self._own[module]
         full = name if own or not before else f"{name}_{min(before + 1, MAX_CALLS)}"
         group.names.append(full)

@@ -239,6 +239,8 @@ class Step:
 
     def finish(self) -> None:
         """The one transfer; then all rows are there."""
+        self.calls.modes.measure(self.gather, self.rows, close=self.close)
+        self._count_calls()
         if self.close:  # frozen layers too
             held = [one for one in self.params.measurable() if one.tensor.grad is None]
             compare_units(self.gather, held, self.rows, grads=False)
@@ -247,6 +249,21 @@ class Step:
         self.gather.deliver()
         self.weights.look_again(self.rows, self.scale[0])
         self.weights.end()
+
+    def _count_calls(self) -> None:
+        """How often layers were called: all of them in a close look, else those without a gradient."""
+        times, hooked = self.calls.modes.times, self.calls.names
+        if not times:
+            return  # out of sight: compiled, or not called by their modules
+        wanting: dict[str, bool] = {}
+        entries: dict[str, int] = {}
+        for one in self.params.held:
+            if one.tensor.requires_grad and one.layer in hooked:
+                wanting[one.layer] = wanting.get(one.layer, True) and one.tensor.grad is None
+                entries[one.layer] = entries.get(one.layer, 0) + one.tensor.numel()
+        for layer, none in wanting.items():
+            if none or self.close:
+                self.rows[layer] |= {"calls": float(times.get(layer, 0)), "entries": float(entries[layer])}
 
     # ---- where a NaN was born
 
