@@ -67,6 +67,8 @@ class OutputBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     far: float
     mixed: float
     summed: float
+    weak: float
+    some: float
 
 
 class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

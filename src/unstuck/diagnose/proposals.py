@@ -153,6 +153,7 @@ _FIXED: Final = {
     "LRN004": [Treatment("schedule", "constant")],
     "LRN010": [Treatment("optimizer", "no_decay")],
     "LRN011": [Treatment("optimizer", "default")],
+    "OUT004": [Treatment("loss", "cross_entropy")],
     "OUT008": [Treatment("target", "standardise")],
     "OUT009": [Treatment("loss", "negated")],
     "OUT012": [Treatment("loss", "mean"), Treatment("lr", factor=0.1)],

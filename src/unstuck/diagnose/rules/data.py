@@ -44,6 +44,7 @@ def _first_layers(trace: Recording) -> list[Node]:
         "ACT003": "any",
         "ACT005": "any",
         "INI003": "any",
+        "OUT004": "any",
         "OUT010": "any",
     },
     preview=False,
