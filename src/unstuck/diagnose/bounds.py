@@ -94,6 +94,7 @@ class DataBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batches: int
     runs: float
     jump: float
+    anew: float
     permuted: float
     dropped: float
 

@@ -157,6 +157,7 @@ _FIXED: Final = {
     "OUT008": [Treatment("target", "standardise")],
     "OUT009": [Treatment("loss", "negated")],
     "OUT012": [Treatment("loss", "mean"), Treatment("lr", factor=0.1)],
+    "DAT007": [Treatment("order", "shuffle")],
     "DAT006": [Treatment("order", "shuffle")],
     "OUT001": [Treatment("output", "linear")],
     "LRN001": [Treatment("lr", factor=0.1), Treatment("lr", factor=0.3)],

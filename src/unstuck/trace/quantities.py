@@ -38,6 +38,8 @@ _ALL: Final = (
     Quantity("loss_finite", "network", "1 if the loss is a finite number, else 0"),
     Quantity("clip_ratio", "network", "gradient norm that the optimiser saw / norm after the backward pass"),
     Quantity("repeat.batch", "network", "1 if the batch equals that of the measured step before, else 0"),
+    Quantity("loader.batches", "network", "batches in one pass of the data loader that feeds the training"),
+    Quantity("loader.anew", "network", "share of the steps so far that took the first batch of a new pass"),
     Quantity("output.min", "network", "smallest number that enters the loss as prediction"),
     Quantity("output.max", "network", "largest of them"),
     Quantity("output.row_sum", "network", "mean over samples of their sum over axis 1"),
