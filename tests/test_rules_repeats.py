@@ -219,6 +219,35 @@ def test_same_batches_that_were_asked_for():
         repeated_batch(run.recording, BOUNDS)
 
 
+@pytest.mark.parametrize(
+    ("asked", "counted"),
+    [
+        ({"overfit_batches": 1}, False),
+        ({"fast_dev_run": True}, False),
+        ({"limit_train_batches": 1}, False),
+        ({"limit_train_batches": 1.0, "overfit_batches": 0.0, "fast_dev_run": False}, True),
+    ],
+)
+def test_what_lightning_was_asked_for(asked, counted):
+    pytest.importorskip("lightning", reason="Lightning is not installed")
+    from types import SimpleNamespace
+
+    from unstuck.sources.lightning import LightningCallback
+
+    model = torch.nn.Linear(64, 10)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    callback = LightningCallback(report=False)
+    callback.on_train_start(SimpleNamespace(optimizers=[optimizer], **asked), model)
+    given = loader()
+    for _ in range(4):
+        x, y = next(iter(given))
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    callback.on_train_end(SimpleNamespace(), model)
+    assert callback.recording.has("loader.anew") is counted
+
+
 # ---- by its numbers
 
 

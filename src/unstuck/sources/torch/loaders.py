@@ -68,7 +68,7 @@ def _samples(data: Any) -> int:
         return int(data.shape[0]) if data.dim() else 0
     parts: Sequence[Any] = ()
     if isinstance(data, Mapping):
-        parts = list(data.values())  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        parts = list(data.values())
     elif isinstance(data, (list, tuple)):
-        parts = data  # pyright: ignore[reportUnknownVariableType]
+        parts = data
     return next((found for one in parts if (found := _samples(one))), 0)
