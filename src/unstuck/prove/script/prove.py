@@ -20,8 +20,8 @@ from unstuck.prove.script.row import Task
 from unstuck.prove.script.store import open_store
 from unstuck.prove.script.subject import ScriptSubject, check
 from unstuck.prove.sequential import SequentialTrial
-from unstuck.prove.success import Success, default_success, parse_success
-from unstuck.prove.torch.catalogue import ALTERS_LOSS, parts, refusal
+from unstuck.prove.success import Success, parse_success
+from unstuck.prove.torch.catalogue import refusal, usual_success
 from unstuck.prove.torch.plan import plan_of
 from unstuck.prove.treatments import Proposal, choose, recommend
 from unstuck.prove.trial import TrialProgress, TrialResult
@@ -138,8 +138,7 @@ def prove(request: Request, say: Say, progress: TrialProgress | None = None) -> 
     subject = ScriptSubject(_judging(task, seen), launcher, store, workers=workers)
     tried = pilot(subject)
     notes += _about(tried)
-    alters = any(part.kind in ALTERS_LOSS for one in proposals for part in parts(one.treatment))
-    subject.success = chosen or default_success([*tried.rows], alters_loss=alters)
+    subject.success = chosen or usual_success(tried.rows, [one.treatment for one in proposals])
     if not asked:
         seen = replace(seen, diagnosis=_with_rates(seen.diagnosis, proposals, subject))
         proposals, _ = _proposals(seen, asked)
@@ -207,7 +206,8 @@ def _with_goal(task: Task, goal: str) -> Task:
 
 def _judging(task: Task, seen: Watch) -> Task:
     """All runs are judged by the training that the diagnosis is about."""
-    plan = plan_of(seen.training.recording.structure)
+    trace = seen.training.recording
+    plan = plan_of(trace.structure, trace.steps)
     return msgspec.structs.replace(task, training=seen.training.number, plan=plan)
 
 

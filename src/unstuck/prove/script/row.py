@@ -58,6 +58,8 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     start: float | None = None
     """Of the first batch."""
     accuracy: float | None = None
+    balanced: float | None = None
+    """Mean over the classes of the share of right answers."""
     squared_error: float | None = None
     constant: float | None = None
     """Loss of the best constant prediction."""
