@@ -13,7 +13,7 @@ from unstuck.errors import UnstuckError
 from unstuck.prove.script.launch import Launcher
 from unstuck.prove.script.row import Row, Task
 from unstuck.prove.script.store import Store
-from unstuck.prove.script.subject import ScriptSubject
+from unstuck.prove.script.subject import AGAIN, ScriptSubject
 from unstuck.sources.script.diagnosis import diagnose_trainings
 from unstuck.sources.script.training import Watched
 from unstuck.trace.recording import Recording
@@ -120,16 +120,6 @@ STARTUP = 0.5
 
 def pilot(subject: ScriptSubject) -> Pilot:
     """Run the pilot seeds, the first of them twice."""
-    again = ("again", TWICE)
-    subject.prefetch([(None, seed) for seed in PILOT])
-    rows = tuple(
-        sorted((row for row in subject.rows(None) if row.seed in PILOT), key=lambda row: row.seed or 0)
-    )
-    kept = subject.store.get(*again)
-    if kept is None:
-        run = subject.launcher.run(
-            msgspec.structs.replace(subject.task, seed=TWICE, treatment=None, recording=None, probe=False)
-        )
-        kept = msgspec.structs.replace(run, treatment="again")
-        subject.store.put(kept)
-    return Pilot(rows, kept)
+    subject.prefetch([*((None, seed) for seed in PILOT), (AGAIN, TWICE)])
+    rows = [row for row in subject.rows(None) if row.seed in PILOT]
+    return Pilot(tuple(sorted(rows, key=lambda row: row.seed or 0)), subject.rows(AGAIN)[0])

@@ -12,7 +12,6 @@ from unstuck.diagnose.diagnosis import Diagnosis
 from unstuck.diagnose.finding import Finding, TreatmentRef
 from unstuck.diagnose.remedies import Treatment, parse
 from unstuck.errors import UnstuckError
-from unstuck.prove.looks import FIRST, plan_looks
 from unstuck.prove.script.change import change
 from unstuck.prove.script.launch import Launcher
 from unstuck.prove.script.pilot import PILOT, Pilot, Watch, pilot, watch
@@ -183,14 +182,16 @@ def _with_rates(found: Diagnosis, proposals: Sequence[Proposal], subject: Script
 
 def _enough(factor: float, subject: ScriptSubject) -> Treatment | None:
     """The first power of a factor with which a run succeeds; None for the first or where none does."""
-    for power in range(1, MOST_POWERS + 1):
-        tried = Treatment("lr", factor=factor**power)
-        subject.prefetch([(str(tried), PILOT[0])])
-        row = next((row for row in subject.rows(str(tried)) if row.seed == PILOT[0]), None)
-        if row is None or row.refusal:
-            return None
-        if subject.success.met(row):
-            return tried if power > 1 else None
+    powers = [Treatment("lr", factor=factor**power) for power in range(1, MOST_POWERS + 1)]
+    for start in range(0, len(powers), subject.workers):
+        chunk = powers[start : start + subject.workers]
+        subject.prefetch([(str(tried), PILOT[0]) for tried in chunk])
+        for tried in chunk:
+            row = next((row for row in subject.rows(str(tried)) if row.seed == PILOT[0]), None)
+            if row is None or row.refusal:
+                return None
+            if subject.success.met(row):
+                return tried if tried is not powers[0] else None
     return None
 
 
@@ -207,8 +208,12 @@ def _with_goal(task: Task, goal: str) -> Task:
 def _judging(task: Task, seen: Watch) -> Task:
     """All runs are judged by the training that the diagnosis is about."""
     trace = seen.training.recording
-    plan = plan_of(trace.structure, trace.steps)
-    return msgspec.structs.replace(task, training=seen.training.number, plan=plan)
+    return msgspec.structs.replace(
+        task,
+        training=seen.training.number,
+        plan=plan_of(trace.structure, trace.steps),
+        alone=len(seen.row.trainings) == 1,
+    )
 
 
 def _refuse_unfinished(seen: Watch, launcher: Launcher, task: Task) -> None:
@@ -275,17 +280,14 @@ def _cost(trial: SequentialTrial, tried: Pilot, workers: int, request: Request) 
         UnstuckError: hours, and nobody asked for so many runs.
     """
     arms = len(trial.treatments)
-    looks = plan_looks(len(trial.seeds), arms, trial.single_alpha)
-    least = (arms + 2) * min(FIRST, looks[0].seeds) + 4 * max(looks[0].seeds - FIRST, 0)
-    most = (2 * arms + 2) * len(trial.seeds)
-    low, high = (tried.seconds * runs / workers for runs in (least, most))
+    low, high = (tried.seconds * runs / workers for runs in (trial.least_runs, trial.most_runs))
     size = (
         f"{arms} treatments, up to {len(trial.seeds)} seeds, {tried.seconds:.1f} s a run, {workers} at a time"
     )
     lines = [f"{size}: between {_time(low)} and {_time(high)}, most often near the first"]
     pace = tried.step_seconds
     if low > OFFERED and pace and request.steps is None:
-        steps = max(int((OFFERED * workers / least - 2) / pace), 20)
+        steps = max(int((OFFERED * workers / trial.least_runs - 2) / pace), 20)
         offer = f"unstuck prove --steps {steps} {request.script}"
         lines.append(f"a shortened trial of {_time(OFFERED)}, shown on {steps} steps only: {offer}")
         if low > LONG and request.seeds is None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from unstuck.diagnose.outcome import constant_loss
 from unstuck.prove.script.guard import Guard
+from unstuck.prove.script.hope import Hope
 from unstuck.prove.script.row import Row, Task, Training, write
 from unstuck.prove.torch.catalogue import SEEDING, intervention, parts
 from unstuck.prove.torch.facts import facts
@@ -60,6 +61,7 @@ class _Run:
         self.meter, self.door = Meter(), Door()
         self.acting: Intervention | None = None
         self.seeding: Seeding | None = None
+        self.hope: Hope | None = None
         seed = task.seed or 0
         if task.treatment is not None:
             self.acting = intervention(task.treatment, seed)
@@ -149,6 +151,9 @@ class _Run:
         recorder = attach_recorder(models, optimizers, options, locations)
         if self.acting is not None:
             self.acting.begun()
+        if self.task.alone and self.hope is None:
+            self.hope = Hope(recorder)
+            self.hope.install(self.undo)
         return recorder
 
     # ---- what it left
@@ -158,14 +163,16 @@ class _Run:
         trace = None if judged is None else judged.recording
         losses = np.array([]) if trace is None else trace.series("loss").values
         final = float(np.mean(losses[-max(1, losses.size // 10) :])) if losses.size else math.nan
-        ended = self.meter.ended()
+        lost = self.hope is not None and self.hope.lost
+        ended = {} if lost else self.meter.ended()  # most of what it saw was before
         return Row(
             treatment=self.task.treatment,
             seed=self.task.seed,
-            ending=result.ending,
+            ending="stopped" if lost else result.ending,
             error=_told(result),
             steps=0 if trace is None else trace.steps,
             seconds=seconds,
+            lost=lost,
             loss=_finite(final),
             start=_finite(float(losses[0])) if losses.size else None,
             accuracy=ended.get("accuracy"),
