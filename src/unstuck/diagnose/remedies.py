@@ -124,6 +124,20 @@ _NUMBERS: Final[dict[Kind, str]] = {
 """Treatments whose value is a number."""
 _FACTORS: Final[tuple[Kind, ...]] = ("lr", "width", "batch")
 """Treatments that multiply something."""
+_EXAMPLES: Final = (
+    *(
+        "init=he_normal",
+        "lr*0.1",
+        "lr*10",
+        "clip=1",
+        "zero_grad",
+        "activation=leaky_relu",
+        "bias=0",
+        "width*2",
+    ),
+    "batch*4",
+)
+"""Of treatments with a number, a law or an activation, one each."""
 _SIGN: Final = re.compile(r"([a-z_]+)([*=])(.*)")
 _INIT: Final = re.compile(r"([a-z_]+)(?:\*([0-9.]+(?:e[-+]?\d+)?))?(?:@(.+))?")
 
@@ -181,6 +195,20 @@ class Treatment(msgspec.Struct, frozen=True):
     def reference(self) -> TreatmentRef:
         """What a finding carries."""
         return TreatmentRef(str(self), self.summary)
+
+
+def known() -> tuple[Treatment, ...]:
+    """One of each form: all that have names, and an example of those with a number or a law.
+
+    Example:
+        >>> [str(one) for one in known()][:4]
+        ['init=he_normal', 'lr*0.1', 'lr*10', 'clip=1']
+    """
+    ids = [*_EXAMPLES]
+    for kind, values in _VALUES.items():
+        place = max((i + 1 for i, one in enumerate(ids) if parse(one).kind == kind), default=len(ids))
+        ids[place:place] = [f"{kind}={value}" for value in values]
+    return tuple(map(parse, ids))
 
 
 def parse(text: str) -> Treatment:

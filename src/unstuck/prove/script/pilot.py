@@ -2,13 +2,13 @@
 
 import math
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from unstuck.diagnose.diagnosis import Diagnosis
+from unstuck.diagnose.project import Project
 from unstuck.errors import UnstuckError
 from unstuck.prove.script.launch import Launcher
 from unstuck.prove.script.row import Row, Task
@@ -34,17 +34,14 @@ class Watch:
     row: Row
 
 
-def watch(
-    task: Task, launcher: Launcher, store: Store, select: Sequence[str], ignore: Sequence[str]
-) -> Watch:
+def watch(task: Task, launcher: Launcher, store: Store, rules: Project) -> Watch:
     """Run the unchanged script once as it stands, with its own seeds, and diagnose it.
 
     Args:
         task: the script.
         launcher: starts its process.
         store: keeps the recording.
-        select: prefixes of codes; only these rules are applied.
-        ignore: prefixes of codes that are left out.
+        rules: those of the project.
 
     Raises:
         UnstuckError: nothing that trains was seen, or the script writes to a fixed place.
@@ -68,8 +65,8 @@ def watch(
         if row.ending != "interrupted":
             store.put(row)
     trainings = [_load(one.folder, one.file, one.line, one.number) for one in row.trainings]
-    found, training = diagnose_trainings(trainings, select, ignore)
-    return Watch(found, training, row)
+    found, training = diagnose_trainings(trainings, rules.select, rules.ignore, rules.bounds)
+    return Watch(rules.judged(found, launcher.folder), training, row)
 
 
 def _load(folder: str, file: str, line: int, number: int) -> Watched:

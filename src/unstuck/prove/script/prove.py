@@ -10,6 +10,7 @@ import msgspec
 
 from unstuck.diagnose.diagnosis import Diagnosis
 from unstuck.diagnose.finding import Finding, TreatmentRef
+from unstuck.diagnose.project import Project
 from unstuck.diagnose.remedies import Treatment, parse
 from unstuck.errors import UnstuckError
 from unstuck.prove.script.change import change
@@ -53,8 +54,7 @@ class Request:
         treatments: ids to try instead of what the findings propose.
         success: the user's criterion; empty: the usual one.
         workers: processes at a time; None: as many as processors.
-        select: prefixes of codes; only these rules are applied.
-        ignore: prefixes of codes that are left out.
+        rules: the project's: only findings of these propose treatments.
         folder: where the script is started.
     """
 
@@ -66,8 +66,7 @@ class Request:
     treatments: tuple[str, ...] = ()
     success: str = ""
     workers: int | None = None
-    select: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
+    rules: Project = field(default_factory=Project)
     folder: Path = field(default_factory=Path.cwd)
 
 
@@ -128,7 +127,7 @@ def prove(request: Request, say: Say, progress: TrialProgress | None = None) -> 
         threads=threads,
     )
     say(f"watching {task.name} once, unchanged, in a working copy of {request.folder}")
-    seen = watch(task, launcher, store, request.select, request.ignore)
+    seen = watch(task, launcher, store, request.rules)
     _refuse_unfinished(seen, launcher, task)
     launcher.preload = seen.row.imported if seen.row.torch else ()
     proposals, notes = _proposals(seen, asked)

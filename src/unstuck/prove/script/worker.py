@@ -210,6 +210,9 @@ class _Run:
         if self.acting is not None:
             if result.keras_used and not self.acting.applied:
                 return "a training in Keras cannot be treated while it runs"
+            trained = any(one.recording.steps for one in result.trainings)
+            if result.error is not None and not trained and not self.acting.refusal:
+                return f"the program cannot run with it ({_told(result)})"
             return self.acting.refusal
         if self.seeding is not None and self.seeding.reseeded < 2:
             return "this program sets a seed once at most"
