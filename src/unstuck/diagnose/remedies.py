@@ -30,6 +30,10 @@ Kind = Literal[
     "dropout",
     "bias",
     "width",
+    "batch",
+    "mode",
+    "norm",
+    "weights",
 ]
 
 SCHEMES: Final = (
@@ -90,7 +94,7 @@ _VALUES: Final[dict[Kind, dict[str, str]]] = {
     "optimizer": {
         "add_parameters": "give the optimiser the parameters that it lacks",
         "unfreeze": "train the frozen layers too",
-        "default": "give the optimiser its usual numbers at the present learning rate",
+        "default": "give the optimiser its usual momentum, betas and eps at the present learning rate",
         "no_decay": "train without weight decay",
         "adam": "train with Adam at its usual rate of 0.001",
     },
@@ -99,18 +103,41 @@ _VALUES: Final[dict[Kind, dict[str, str]]] = {
     },
     "layer": {"make_once": "create the layer once, where the model is made, and use it in every pass"},
     "clip": {"off": "leave the gradients as they are"},
-    "schedule": {"constant": "keep the learning rate as it is at its largest"},
+    "schedule": {
+        "constant": "keep the learning rate as it is at its largest",
+        "warmup": "let the learning rate rise in a straight line over the first 5 % of the steps",
+    },
     "dropout": {"0.2": "set a fifth of the numbers to 0 instead of nearly all"},
+    "mode": {"train": "put the model into training mode for the steps that train it"},
+    "norm": {"group": "normalise groups of channels of each sample instead of channels of the batch"},
+    "weights": {"balanced": "weigh each class in the loss by the inverse of its frequency"},
 }
 _CHANGES: Final[dict[Kind, str]] = {"zero_grad": "clear the gradients before every backward pass"}
 """Treatments without a value."""
 _NUMBERS: Final[dict[Kind, str]] = {
     "lr": "multiply the learning rate by {number}",
     "width": "make every hidden layer {number} times as wide",
+    "batch": "make each step with the mean gradient of {number} batches instead of one",
     "bias": "set the biases{of} to {number} at the start",
     "clip": "scale gradients down to a norm of {number} where it is larger",
 }
 """Treatments whose value is a number."""
+_FACTORS: Final[tuple[Kind, ...]] = ("lr", "width", "batch")
+"""Treatments that multiply something."""
+_EXAMPLES: Final = (
+    *(
+        "init=he_normal",
+        "lr*0.1",
+        "lr*10",
+        "clip=1",
+        "zero_grad",
+        "activation=leaky_relu",
+        "bias=0",
+        "width*2",
+    ),
+    "batch*4",
+)
+"""Of treatments with a number, a law or an activation, one each."""
 _SIGN: Final = re.compile(r"([a-z_]+)([*=])(.*)")
 _INIT: Final = re.compile(r"([a-z_]+)(?:\*([0-9.]+(?:e[-+]?\d+)?))?(?:@(.+))?")
 
@@ -128,13 +155,13 @@ class Treatment(msgspec.Struct, frozen=True):
     """Scheme, activation (PyTorch's class name), or what data, loss, output and others are set to; '' for a
     number or a plain change."""
     factor: float = 1.0
-    """Gain of an initialisation, factor of the learning rate or width, largest norm of a gradient, a bias."""
+    """Gain of an initialisation, factor of the rate, width or batch, largest norm of a gradient, a bias."""
     target: str | None = None
     """Layer name, or layer type such as "Conv2d"; None is the whole network."""
 
     def __str__(self) -> str:
         """The id that `parse` reads."""
-        if self.kind in {"lr", "width"}:
+        if self.kind in _FACTORS:
             return f"{self.kind}*{self.factor:g}"
         if self.kind == "bias":
             return f"bias={self.factor:g}" + (f"@{self.target}" if self.target else "")
@@ -170,14 +197,29 @@ class Treatment(msgspec.Struct, frozen=True):
         return TreatmentRef(str(self), self.summary)
 
 
+def known() -> tuple[Treatment, ...]:
+    """One of each form: all that have names, and an example of those with a number or a law.
+
+    Example:
+        >>> [str(one) for one in known()][:4]
+        ['init=he_normal', 'lr*0.1', 'lr*10', 'clip=1']
+    """
+    ids = [*_EXAMPLES]
+    for kind, values in _VALUES.items():
+        place = max((i + 1 for i, one in enumerate(ids) if parse(one).kind == kind), default=len(ids))
+        ids[place:place] = [f"{kind}={value}" for value in values]
+    return tuple(map(parse, ids))
+
+
 def parse(text: str) -> Treatment:
     """Read a treatment's id.
 
     Args:
         text: `init=SCHEME[*GAIN][@TARGET]`, `lr*FACTOR`, `activation=NAME[@TARGET]`, `data=standardise`,
             `data=-1..1`, `loss=cross_entropy`, `insert=batch_norm`, `order=shuffle`, `clip=NORM`,
-            `clip=off`, `zero_grad`, `bias=VALUE[@TARGET]`, `width*FACTOR`, or what an output, target,
-            optimizer, schedule, dropout or layer is to be (`output=remove_softmax`).
+            `clip=off`, `zero_grad`, `bias=VALUE[@TARGET]`, `width*FACTOR`, `batch*NUMBER`, or what an output,
+            target, optimizer, schedule, dropout, mode, norm, weights or layer is to be
+            (`output=remove_softmax`).
 
     Returns:
         The treatment; `str` of it is the id in its normal form.
@@ -191,8 +233,11 @@ def parse(text: str) -> Treatment:
     """
     match = _SIGN.fullmatch(text)
     kind, sign, value = match.groups() if match else (text, "", "")
-    if sign == "*" and kind in {"lr", "width"}:
-        return Treatment("lr" if kind == "lr" else "width", factor=_positive(text, value))
+    for factor in _FACTORS:
+        if sign == "*" and kind == factor:
+            return Treatment(
+                factor, factor=_whole(text, value) if factor == "batch" else _positive(text, value)
+            )
     if sign == "=" and kind in _PARSERS:
         return _PARSERS[kind](text, value)
     if text == "zero_grad":
@@ -206,8 +251,8 @@ def parse(text: str) -> Treatment:
         f"treatment {text!r}: expected init=SCHEME[*GAIN][@LAYER], lr*FACTOR, activation=NAME, "
         "data=standardise, "
         "data=-1..1, loss=cross_entropy, insert=batch_norm, order=shuffle, clip=NORM, zero_grad, "
-        "bias=VALUE, width*FACTOR, or one of output=..., target=..., optimizer=..., schedule=..., "
-        "dropout=..., draws=..., layer=..."
+        "bias=VALUE, width*FACTOR, batch*NUMBER, or one of output=..., target=..., optimizer=..., "
+        "schedule=..., dropout=..., mode=..., norm=..., weights=..., draws=..., layer=..."
     )
 
 
@@ -253,6 +298,13 @@ def _positive(text: str, number: str) -> float:
         value = -1.0
     if not 0 < value < float("inf"):
         raise UnstuckError(f"treatment {text!r}: found the factor {number!r}, expected a positive number")
+    return value
+
+
+def _whole(text: str, number: str) -> float:
+    value = int(number) if re.fullmatch(r"[0-9]{1,6}", number) else 0
+    if value < 2:
+        raise UnstuckError(f"treatment {text!r}: found {number!r}, expected a whole number from 2 on")
     return value
 
 
