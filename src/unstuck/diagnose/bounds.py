@@ -111,6 +111,8 @@ class StepBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     part: float
     momentum: float
     surely: float
+    start: float
+    settles: float
 
 
 class DeadBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

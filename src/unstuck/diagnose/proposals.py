@@ -201,6 +201,7 @@ _FIXED: Final = {
     "DAT006": [Treatment("order", "shuffle")],
     "OUT001": [Treatment("output", "linear")],
     "LRN001": [Treatment("lr", factor=0.1), Treatment("lr", factor=0.3)],
+    "LRN003": [Treatment("schedule", "warmup"), Treatment("lr", factor=0.1)],
     "LRN002": [Treatment("lr", factor=10.0), Treatment("lr", factor=3.0)],
     "LRN005": [Treatment("optimizer", "add_parameters")],
     "LRN006": [Treatment("optimizer", "unfreeze")],

@@ -45,6 +45,7 @@ def _first_layers(trace: Recording) -> list[Node]:
         "ACT005": "any",
         "INI003": "any",
         "OUT004": "any",
+        "LRN003": "any",
         "OUT010": "any",
     },
     preview=False,

@@ -28,6 +28,7 @@ from unstuck.trace.structure import NORMALISING, Node
         "LRN001": "any",
         "LRN002": "any",
         "OUT004": "any",
+        "LRN003": "any",
         "OUT010": "any",
     },
     preview=False,

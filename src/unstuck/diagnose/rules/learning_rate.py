@@ -55,6 +55,7 @@ def _probes(trace: Recording) -> list[_Probes]:
         "ACT005": "any",
         "OUT010": "any",
         "OUT004": "any",
+        "LRN003": "any",
     },
     from_step_0=False,
     preview=False,
