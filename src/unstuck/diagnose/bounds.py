@@ -95,6 +95,11 @@ class DataBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runs: float
     jump: float
     anew: float
+    rare: float
+    rare_seen: int
+    unnamed: float
+    apart: float
+    nameable: float
     permuted: float
     dropped: float
 

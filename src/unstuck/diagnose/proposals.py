@@ -197,6 +197,7 @@ _FIXED: Final = {
     "OUT008": [Treatment("target", "standardise")],
     "OUT009": [Treatment("loss", "negated")],
     "OUT012": [Treatment("loss", "mean"), Treatment("lr", factor=0.1)],
+    "DAT005": [Treatment("weights", "balanced")],
     "DAT007": [Treatment("order", "shuffle")],
     "DAT006": [Treatment("order", "shuffle")],
     "OUT001": [Treatment("output", "linear")],

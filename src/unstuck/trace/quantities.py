@@ -47,6 +47,14 @@ _ALL: Final = (
     Quantity("target.max", "network", "largest target"),
     Quantity("target.mean", "network", "mean of the targets"),
     Quantity("target.std", "network", "standard deviation of the targets"),
+    Quantity("minority.share", "network", "share of the sample that is not of the commonest class"),
+    Quantity("minority.samples", "network", "number of these, where they are a third at most"),
+    Quantity("minority.recall", "network", "share of these that is classified right"),
+    Quantity(
+        "minority.apart",
+        "network",
+        "chance that one of these scores less for the commonest class than its own",
+    ),
     # data, at step 0
     Quantity("data.min", "network", "smallest input"),
     Quantity("data.max", "network", "largest input"),
