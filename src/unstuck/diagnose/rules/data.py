@@ -138,6 +138,7 @@ def _varies_as_little(trace: Recording, node: Node, bounds: Bounds) -> bool:
         "LRN002": "any",
         "INI003": "any",
         "DAT001": "any",
+        "LRN003": "any",
         "OUT010": "any",
     },
     preview=False,
