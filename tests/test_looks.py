@@ -65,18 +65,52 @@ def test_a_clear_cure_is_proved_at_the_first_look_and_useless_ones_are_not():
     assert result.decisive
 
 
+@pytest.mark.parametrize("names", [["a"], ["a", "b"], ["a", "b", "c", "d", "e"]])
+@pytest.mark.parametrize("seeds", [9, 20])
+def test_the_runs_of_a_clear_trial_are_foreseen(names, seeds):
+    names = [f"lr*{number}" for number in range(2, 2 + len(names))]
+    rivals = dict.fromkeys(names, "clip=1")
+    made = trial({names[0]: 1.0}, usual=0.0, treatments=names, rivals=rivals, seeds=seeds)
+    result = made.run()
+    assert result.runs == made.least_runs <= made.most_runs
+
+
 def test_harm_is_told():
     result = trial({"poison": 0.0, "nothing": 1.0}, usual=1.0).run()
     assert {one.treatment: one.verdict for one in result} == {"poison": "harmful", "nothing": "not shown"}
     assert result[0].difference[1] < 0
 
 
-def test_the_rival_of_what_is_proved_runs_over_the_same_seeds():
+def test_the_rival_of_what_is_proved_runs_over_the_first_of_its_seeds_until_that_is_clear():
     result = trial(
         {"cure": 1.0, "other": 0.0}, usual=0.0, treatments=["cure"], rivals={"cure": "other"}
     ).run()
-    assert result[0].arms["rival"].trials == result[0].after.trials
+    assert result[0].arms["rival"].trials == 6  # 1/64 is below 0.025, 1/32 is not
     assert "this cause and not that one" in result.details["cure"].rival
+    result = trial(
+        {"cure": 1.0, "other": 1.0}, usual=0.0, treatments=["cure"], rivals={"cure": "other"}
+    ).run()
+    assert result[0].arms["rival"].trials == result[0].after.trials
+    assert "does not tell the two causes apart" in result.details["cure"].rival
+
+
+def test_the_rival_of_what_is_not_proved_is_not_run():
+    made = trial(
+        {"useless": 0.0, "other": 0.0}, usual=0.0, treatments=["useless"], rivals={"useless": "other"}
+    )
+    assert "rival" not in made.run()[0].arms
+    assert "other" not in dict(made.subject.asked)
+
+
+def test_the_sham_gets_as_many_seeds_as_it_takes_to_tell_it_from_the_treatment():
+    clear = trial({"cure": 1.0}, usual=0.0).run()
+    assert clear[0].verdict == "proved"
+    assert (clear[0].arms["sham"].trials, clear[0].after.trials) == (5, 7)
+    # a sham that does as much as the treatment takes the verdict away, over all seeds
+    as_good = trial({"cure": 1.0, "order=reshuffled": 1.0}, usual=0.0, treatments=["cure"]).run()
+    assert as_good[0].verdict == "not shown"
+    assert as_good[0].arms["sham"].trials == as_good[0].after.trials
+    assert any("The sham change alone moved successes from 0 to" in line for line in as_good.warnings)
 
 
 def test_what_is_refused_does_not_count_in_the_family():

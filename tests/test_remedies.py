@@ -47,6 +47,12 @@ def trace():
         ("target=standardise", "target=standardise"),
         ("optimizer=default", "optimizer=default"),
         ("optimizer=no_decay", "optimizer=no_decay"),
+        ("schedule=warmup", "schedule=warmup"),
+        ("batch*4", "batch*4"),
+        ("width*2", "width*2"),
+        ("mode=train", "mode=train"),
+        ("norm=group", "norm=group"),
+        ("weights=balanced", "weights=balanced"),
         ("zero_grad", "zero_grad"),
         ("draws=independent", "draws=independent"),
         ("output=linear", "output=linear"),
@@ -94,6 +100,10 @@ def test_treatment_ids_are_read_and_written(text, normal):
         "grow=new@fc1",
         "epochs*-1",
         "masked=1",
+        "batch*1",
+        "batch*2.5",
+        "batch=4",
+        "mode=eval",
     ],
 )
 def test_other_treatments_are_refused_with_what_was_expected(text):

@@ -118,6 +118,64 @@ STYLES = {
             loss_fn(model(x[start:start + 16]).squeeze(1), yes[start:start + 16]).backward()
             optimizer.step()
     """,
+    # half precision, two backward passes for a step, clipping, a normalisation, rare classes
+    "mixed_precision": """
+        rare = (torch.arange(96) % 8 == 0).long() + (torch.arange(96) % 24 == 0).long()
+        body = nn.Linear(6, 12), nn.BatchNorm1d(12), nn.ReLU()
+        model = nn.Sequential(*body, nn.Dropout(0.9), nn.Linear(12, 3))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=0.1, fused=True)
+        scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+        for index, start in enumerate(range(0, 96, 8)):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = F.cross_entropy(model(x[start:start + 8]), rare[start:start + 8], reduction="sum")
+            scaler.scale(loss / 2).backward()
+            if index % 2:
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad()
+    """,
+    # groups whose rates the loop lowers, an optimiser that is loaded and looked into, another one
+    "groups": """
+        body = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.Linear(12, 12), nn.Dropout(0.9))
+        head = nn.Linear(12, 1)
+        optimizer = torch.optim.SGD([
+            {"params": body.parameters(), "lr": 1e-6, "momentum": 0.99}, {"params": [head.weight]},
+        ], lr=1e-7, weight_decay=0.01)
+        other = torch.optim.RMSprop([head.bias], lr=0.01, eps=1.0)
+        optimizer.load_state_dict(optimizer.state_dict())
+        body.eval()
+        for start in range(0, 96, 16):
+            loss = -((head(body(x[start:start + 16])).squeeze(1) - x[start:start + 16, 0]) ** 2).sum()
+            optimizer.zero_grad()
+            other.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_value_(body.parameters(), 0.1)
+            other.step()
+            optimizer.step()
+            sum(state["momentum_buffer"].sum() for state in optimizer.state.values() if len(state) > 1)
+            for group in optimizer.param_groups:
+                group["lr"] *= 0.5
+    """,
+    # a model that stays in evaluation mode, convolutions, quantities far from 0, nothing but modules
+    "evaluating": """
+        images, wanted = 9 * torch.rand(96, 1, 6, 6), 50 + 20 * torch.randn(96, 2)
+        model = nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Dropout2d(0.8),
+            nn.Flatten(), nn.Linear(32, 2),
+        )
+        model.eval()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.001, eps=0.1, weight_decay=0.5)
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.1)
+        for inputs, targets in DataLoader(TensorDataset(images, wanted), batch_size=8):
+            optimizer.zero_grad()
+            nn.SmoothL1Loss()(model(inputs), targets).backward()
+            optimizer.step()
+            scheduler.step()
+            with torch.no_grad():
+                model(images)
+    """,
 }
 
 TREATMENTS = [
@@ -144,16 +202,39 @@ TREATMENTS = [
     "target=same_shape",
     "draws=independent",
     "lr*0.1+clip=0.001",
+    "clip=off",
+    "schedule=constant",
+    "schedule=warmup",
+    "dropout=0.2",
+    "insert=relu",
+    "loss=mean",
+    "loss=negated",
+    "target=standardise",
+    "optimizer=default",
+    "optimizer=no_decay",
+    "batch*2",
+    "mode=train",
+    "norm=group",
+    "weights=balanced",
 ]
 
+USUAL = "lr clip=0.001 init bias data schedule=warmup"
 APPLIED = {
-    "modules": "lr clip optimizer=adam init bias data order activation insert",
-    "functions": "lr clip zero_grad optimizer=adam init bias data activation insert output=remove_softmax",
-    "schedule": "lr clip optimizer=adam add_parameters unfreeze init bias data activation insert "
-    "output=log_softmax loss=cross_entropy",
-    "compiled": "lr clip optimizer=adam init bias data activation insert target=same_shape",
-    "by_hand": "lr clip init=he_normal bias data insert",
-    "yes_or_no": "lr clip optimizer=adam init bias data activation insert loss=bce_with_logits",
+    "modules": f"{USUAL} optimizer=adam order activation insert=batch_norm loss=negated batch",
+    "functions": f"{USUAL} zero_grad optimizer=adam activation insert=batch_norm output=remove_softmax "
+    "loss=negated batch",
+    "schedule": f"{USUAL} optimizer=adam optimizer=add_parameters optimizer=unfreeze activation "
+    "insert=batch_norm output=log_softmax loss=cross_entropy loss=negated batch schedule=constant",
+    "compiled": f"{USUAL} optimizer=adam activation insert=batch_norm target=same_shape loss=negated "
+    "target=standardise",
+    "by_hand": "lr clip=0.001 init=he_normal bias data insert=batch_norm schedule=warmup loss=negated batch",
+    "yes_or_no": f"{USUAL} optimizer=adam activation insert=batch_norm loss=bce_with_logits batch",
+    "mixed_precision": f"{USUAL} optimizer=adam activation loss=mean batch clip=off dropout "
+    "optimizer=no_decay norm=group weights=balanced",
+    "groups": f"{USUAL} loss=mean loss=negated batch clip=off schedule=constant insert=relu "
+    "optimizer=default optimizer=no_decay mode=train norm=group",
+    "evaluating": "lr clip=0.001 init bias order activation insert=batch_norm insert=relu target=standardise "
+    "optimizer=default optimizer=no_decay mode=train norm=group schedule batch loss=negated",
 }
 """What must not be refused; all else must be, or show."""
 
@@ -168,10 +249,16 @@ def counts(facts):
 
 def moved(old, new, kind):
     """Whether the weights (or biases) moved, and more than the others: after a closure, both do."""
-    by = {key: abs(value / weights(old)[key] - 1) for key, value in weights(new).items()}
+    by = {key: abs(value / weights(old)[key] - 1) for key, value in weights(new).items() if weights(old)[key]}
     own = max(value for key, value in by.items() if key.endswith("bias") == (kind == "bias"))
     other = max(value for key, value in by.items() if key.endswith("bias") != (kind == "bias"))
     return own > 0.05 and own > other
+
+
+def differing(old, new):
+    """Numbers of the optimiser that differ."""
+    names = {name for name in {*old, *new} if name.startswith("optimizer ")}
+    return {name.removeprefix("optimizer ") for name in names if old.get(name) != new.get(name)}
 
 
 def scaled(old, new, largest):
@@ -183,6 +270,23 @@ def scaled(old, new, largest):
 
 SHOWN = {
     "lr": lambda old, new: new["lr"] == pytest.approx(0.1 * old["lr"]),
+    "clip=off": lambda old, new: old["clip_ratio"] < 0.9 and new["clip_ratio"] == pytest.approx(1.0),
+    "schedule=constant": lambda old, new: old["lr.last"] < old["lr"] <= new["lr.last"],
+    "schedule=warmup": lambda old, new: new["lr"] == pytest.approx(old["lr"] / 2),
+    "dropout": lambda _, new: (new["dropout"] or 0.2) == pytest.approx(0.2),
+    "insert=relu": lambda old, new: counts(new).count("ReLU") > counts(old).count("ReLU"),
+    "loss=mean": lambda old, new: 8 * abs(new["loss.first"]) <= 1.001 * abs(old["loss.first"]),
+    "loss=negated": lambda old, new: new["loss.first"] == pytest.approx(-old["loss.first"], rel=1e-3),
+    "target=standardise": lambda _, new: abs(new["target.mean"]) < 0.3 and 0.5 < new["target.std"] < 1.5,
+    "optimizer=default": lambda old, new: differing(old, new) <= {"eps", "momentum"} and differing(old, new),
+    "optimizer=no_decay": lambda old, new: (
+        (differing(old, new), new["optimizer weight_decay"]) == ({"weight_decay"}, 0)
+    ),
+    "batch": lambda old, new: (old["held"] > 0, new["held"]) == (True, 0.0),
+    "mode": lambda old, new: new["normalised"] != old["normalised"],
+    "norm": lambda _, new: (
+        "GroupNorm" in counts(new) and not any(word.startswith("Batch") for word in counts(new))
+    ),
     "clip": lambda old, new: new["clip_ratio"] < 0.9 * (old["clip_ratio"] or 1.0),
     "zero_grad": lambda old, new: (old["grad_uncleared"], new["grad_uncleared"]) == (1.0, 0.0),
     "optimizer=adam": lambda old, new: new["lr"] != old["lr"],
@@ -221,7 +325,8 @@ def style(request, tmp_path_factory):
         patch.chdir(path.parent)
         watched = run_script(str(path))
         assert watched.error is None
-        plan = plan_of(watched.trainings[0].recording.structure)
+        trace = watched.trainings[0].recording
+        plan = plan_of(trace.structure, trace.steps)
         unchanged = run(Task(str(path), seed=1, plan=plan))
         assert unchanged.ending == "finished", unchanged.error
         yield request.param, str(path), plan, unchanged
@@ -232,7 +337,9 @@ def test_every_treatment_is_shown_by_the_trace_or_refused(style, treatment):
     name, path, plan, unchanged = style
     row = run(Task(path, seed=1, treatment=treatment, plan=plan))
     assert row.ending == "finished" or row.refusal, row.error
-    must = [word for word in APPLIED[name].split() if word in treatment]
+    must = [
+        word for word in APPLIED[name].split() if any(part.startswith(word) for part in treatment.split("+"))
+    ]
     if row.refusal or row.fingerprint == unchanged.fingerprint:  # the trial refuses what changes no loss
         assert not must, (row.refusal, row.facts)
         return

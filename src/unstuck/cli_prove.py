@@ -18,7 +18,9 @@ from unstuck.cli_common import (
     check_targets,
     end,
     plain_errors,
+    print_rich,
     print_text,
+    project,
     report,
     write_page,
 )
@@ -29,12 +31,25 @@ if TYPE_CHECKING:
     from unstuck.prove.trial import TrialProgress
 
 
+def _list(asked: bool) -> None:
+    """All treatments, before anything else is read."""
+    if asked:
+        from unstuck.report.treatments_text import treatments_text
+
+        print_rich(treatments_text())
+        raise typer.Exit
+
+
 def prove_command(
     script: Annotated[str, typer.Argument(help="The training script.")],
     args: Annotated[
         list[str] | None, typer.Argument(help="Its own arguments, just as after python SCRIPT.")
     ] = None,
     module: Annotated[bool, typer.Option("-m", help="SCRIPT is a module's name, as in python -m.")] = False,
+    list_: Annotated[
+        bool,
+        typer.Option("--list", callback=_list, is_eager=True, help="All treatments and what calls for them."),
+    ] = False,
     seeds: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="At most so many runs of each change; default 20.")
     ] = None,
@@ -58,14 +73,14 @@ def prove_command(
     exit_zero: ExitZeroOption = False,
 ) -> None:
     """Run a script, then again with each proposed change over seeds; options stand before the script."""
+    del list_  # its callback has ended the command
     with plain_errors():
         check_targets(output, html)
         from unstuck.prove.script.prove import Request, prove
         from unstuck.report.json_form import dumps
         from unstuck.report.proof_text import diff_text, proof_dict, proof_text
-        from unstuck.report.selection import chosen_codes, prefixes
 
-        codes = chosen_codes(select, ignore)
+        rules = project(select, ignore)
         request = Request(
             script,
             tuple(args or ()),
@@ -75,13 +90,12 @@ def prove_command(
             treatments=tuple(treatment or ()),
             success=success,
             workers=workers,
-            select=tuple(prefixes(select)),
-            ignore=tuple(prefixes(ignore)),
+            rules=rules,
         )
         with _progress() as tell:
             proof = prove(request, _say, tell)
         told = dumps(proof_dict(proof)) if format is Format.json else None
-        report(format, output, proof.diagnosis, codes, shown=proof_text(proof), as_json=told)
+        report(format, output, proof.diagnosis, rules.codes, shown=proof_text(proof), as_json=told)
         if proof.diff and format is Format.text and output is None:
             print_text("\n" + diff_text(proof.diff))
         write_page(html, proof.diagnosis, proof.recording)

@@ -67,6 +67,8 @@ class OutputBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     far: float
     mixed: float
     summed: float
+    weak: float
+    some: float
 
 
 class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,6 +94,12 @@ class DataBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batches: int
     runs: float
     jump: float
+    anew: float
+    rare: float
+    rare_seen: int
+    unnamed: float
+    apart: float
+    nameable: float
     permuted: float
     dropped: float
 
@@ -108,6 +116,8 @@ class StepBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     part: float
     momentum: float
     surely: float
+    start: float
+    settles: float
 
 
 class DeadBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

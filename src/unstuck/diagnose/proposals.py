@@ -1,5 +1,6 @@
 """Which treatments each finding proposes."""
 
+import itertools
 from collections.abc import Callable
 from typing import Final
 
@@ -10,7 +11,7 @@ from unstuck.diagnose.measured import output_layer
 from unstuck.diagnose.paths import loss_name
 from unstuck.diagnose.remedies import Treatment
 from unstuck.trace.recording import Recording
-from unstuck.trace.structure import NORMALISING, PIECEWISE, SATURATING
+from unstuck.trace.structure import NORMALISING, PIECEWISE, SATURATING, Node, Structure
 
 USUAL_MEMORY = 500.0
 """Samples that a stream is proposed to keep where it keeps few or none."""
@@ -32,6 +33,45 @@ def propose(finding: Finding, trace: Recording) -> tuple[TreatmentRef, ...]:
     if finding.severity == "info":
         return ()
     return tuple(treatment.reference for treatment in _proposals(finding, trace))
+
+
+def proposed_by() -> dict[str, tuple[str, ...]]:
+    """Which findings propose each treatment, read off what they propose for small networks of many kinds.
+
+    Returns:
+        A treatment's id without a place -> codes of rules, in their order.
+
+    Example:
+        >>> proposed_by()["zero_grad"]
+        ('GRD005',)
+    """
+    traces = [
+        Recording(_example(activation, end, loss))
+        for activation in ("ReLU", "Tanh", "Sigmoid")
+        for end in ("", "ReLU", "Softmax", "Sigmoid")
+        for loss in ("NLLLoss", "BCELoss", "MSELoss")
+    ]
+    found: dict[str, list[str]] = {}
+    for code in sorted({*_DEPENDS, *_FIXED}):
+        for trace, layer, step in itertools.product(traces, ("1", "3", "4"), (0, 1)):
+            about = Finding(code, "", "error", layer, step, 1.0, "")
+            for treatment in _proposals(about, trace):
+                codes = found.setdefault(str(msgspec.structs.replace(treatment, target=None)), [])
+                if code not in codes:
+                    codes.append(code)
+    return {treatment: tuple(codes) for treatment, codes in found.items()}
+
+
+def _example(activation: str, end: str, loss: str) -> Structure:
+    """Two layers with an activation between, something or nothing at the end, and a loss."""
+    weights = {"weight": (2, 2)}
+    nodes = [
+        Node("1", "Linear", ("input",), parameters=weights),
+        Node("2", activation, ("1",)),
+        Node("3", "Linear", ("2",), parameters=weights),
+        *([Node("4", end, ("3",))] if end else []),
+    ]
+    return Structure(tuple(nodes), loss)
 
 
 def _proposals(finding: Finding, trace: Recording) -> list[Treatment]:
@@ -190,12 +230,16 @@ _FIXED: Final = {
     "LRN004": [Treatment("schedule", "constant")],
     "LRN010": [Treatment("optimizer", "no_decay")],
     "LRN011": [Treatment("optimizer", "default")],
+    "OUT004": [Treatment("loss", "cross_entropy")],
     "OUT008": [Treatment("target", "standardise")],
     "OUT009": [Treatment("loss", "negated")],
     "OUT012": [Treatment("loss", "mean"), Treatment("lr", factor=0.1)],
+    "DAT005": [Treatment("weights", "balanced")],
+    "DAT007": [Treatment("order", "shuffle")],
     "DAT006": [Treatment("order", "shuffle")],
     "OUT001": [Treatment("output", "linear")],
     "LRN001": [Treatment("lr", factor=0.1), Treatment("lr", factor=0.3)],
+    "LRN003": [Treatment("schedule", "warmup"), Treatment("lr", factor=0.1)],
     "LRN002": [Treatment("lr", factor=10.0), Treatment("lr", factor=3.0)],
     "LRN005": [Treatment("optimizer", "add_parameters")],
     "LRN006": [Treatment("optimizer", "unfreeze")],

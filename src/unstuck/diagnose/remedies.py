@@ -35,8 +35,10 @@ Kind = Literal[
     "masked",
     "bias_correction",
     "grow",
-    "norm",
+    "batch",
     "mode",
+    "norm",
+    "weights",
 ]
 
 SCHEMES: Final = (
@@ -97,7 +99,7 @@ _VALUES: Final[dict[Kind, dict[str, str]]] = {
     "optimizer": {
         "add_parameters": "give the optimiser the parameters that it lacks",
         "unfreeze": "train the frozen layers too",
-        "default": "give the optimiser its usual numbers at the present learning rate",
+        "default": "give the optimiser its usual momentum, betas and eps at the present learning rate",
         "no_decay": "train without weight decay",
         "adam": "train with Adam at its usual rate of 0.001",
         "keep_state": (
@@ -110,10 +112,14 @@ _VALUES: Final[dict[Kind, dict[str, str]]] = {
     },
     "layer": {"make_once": "create the layer once, where the model is made, and use it in every pass"},
     "clip": {"off": "leave the gradients as they are"},
-    "schedule": {"constant": "keep the learning rate as it is at its largest"},
+    "schedule": {
+        "constant": "keep the learning rate as it is at its largest",
+        "warmup": "let the learning rate rise in a straight line over the first 5 % of the steps",
+    },
     "dropout": {"0.2": "set a fifth of the numbers to 0 instead of nearly all"},
-    "norm": {"group": "normalise over groups of channels of each sample instead of over the batch"},
-    "mode": {"train": "put the network into training mode before every step"},
+    "mode": {"train": "put the model into training mode for the steps that train it"},
+    "norm": {"group": "normalise groups of channels of each sample instead of channels of the batch"},
+    "weights": {"balanced": "weigh each class in the loss by the inverse of its frequency"},
     "bias_correction": {
         "weights": (
             "scale the output weights of the classes of each call to the mean norm of the others: "
@@ -132,6 +138,7 @@ _CHANGES: Final[dict[Kind, str]] = {
 _NUMBERS: Final[dict[Kind, str]] = {
     "lr": "multiply the learning rate by {number}",
     "width": "make every hidden layer {number} times as wide",
+    "batch": "make each step with the mean gradient of {number} batches instead of one",
     "bias": "set the biases{of} to {number} at the start",
     "clip": "scale gradients down to a norm of {number} where it is larger",
     "epochs": "make {number} times as many passes over what each call is given (`epochs`)",
@@ -141,8 +148,22 @@ _NUMBERS: Final[dict[Kind, str]] = {
     ),
 }
 """Treatments whose value is a number."""
-_FACTORS: Final[tuple[Kind, ...]] = ("lr", "width", "epochs")
-"""Treatments that multiply."""
+_FACTORS: Final[tuple[Kind, ...]] = ("lr", "width", "batch", "epochs")
+"""Treatments that multiply something."""
+_EXAMPLES: Final = (
+    *(
+        "init=he_normal",
+        "lr*0.1",
+        "lr*10",
+        "clip=1",
+        "zero_grad",
+        "activation=leaky_relu",
+        "bias=0",
+        "width*2",
+    ),
+    "batch*4",
+)
+"""Of treatments with a number, a law or an activation, one each."""
 _SIGN: Final = re.compile(r"([a-z_]+)([*=])(.*)")
 _INIT: Final = re.compile(r"([a-z_]+)(?:\*([0-9.]+(?:e[-+]?\d+)?))?(?:@(.+))?")
 
@@ -160,7 +181,7 @@ class Treatment(msgspec.Struct, frozen=True):
     """Scheme, activation (PyTorch's class name), or what data, loss, output and others are set to; '' for a
     number or a plain change."""
     factor: float = 1.0
-    """Gain of an initialisation, factor of the learning rate or width, largest norm of a gradient, a bias."""
+    """Gain of an initialisation, factor of the rate, width or batch, largest norm of a gradient, a bias."""
     target: str | None = None
     """Layer name, or layer type such as "Conv2d"; None is the whole network."""
 
@@ -205,14 +226,29 @@ class Treatment(msgspec.Struct, frozen=True):
         return TreatmentRef(str(self), self.summary)
 
 
+def known() -> tuple[Treatment, ...]:
+    """One of each form: all that have names, and an example of those with a number or a law.
+
+    Example:
+        >>> [str(one) for one in known()][:4]
+        ['init=he_normal', 'lr*0.1', 'lr*10', 'clip=1']
+    """
+    ids = [*_EXAMPLES]
+    for kind, values in _VALUES.items():
+        place = max((i + 1 for i, one in enumerate(ids) if parse(one).kind == kind), default=len(ids))
+        ids[place:place] = [f"{kind}={value}" for value in values]
+    return tuple(map(parse, ids))
+
+
 def parse(text: str) -> Treatment:
     """Read a treatment's id.
 
     Args:
         text: `init=SCHEME[*GAIN][@TARGET]`, `lr*FACTOR`, `activation=NAME[@TARGET]`, `data=standardise`,
             `data=-1..1`, `loss=cross_entropy`, `insert=batch_norm`, `order=shuffle`, `clip=NORM`,
-            `clip=off`, `zero_grad`, `bias=VALUE[@TARGET]`, `width*FACTOR`, or what an output, target,
-            optimizer, schedule, dropout or layer is to be (`output=remove_softmax`). Of streams:
+            `clip=off`, `zero_grad`, `bias=VALUE[@TARGET]`, `width*FACTOR`, `batch*NUMBER`, or what an output,
+            target, optimizer, schedule, dropout, mode, norm, weights or layer is to be
+            (`output=remove_softmax`). Of streams:
             `memory=SAMPLES`, `masked`, `bias_correction=weights`, `grow=split@LAYER`, `epochs*FACTOR`.
 
     Returns:
@@ -229,7 +265,9 @@ def parse(text: str) -> Treatment:
     kind, sign, value = match.groups() if match else (text, "", "")
     for factor in _FACTORS:
         if sign == "*" and kind == factor:
-            return Treatment(factor, factor=_positive(text, value))
+            return Treatment(
+                factor, factor=_whole(text, value) if factor == "batch" else _positive(text, value)
+            )
     if sign == "=" and kind in _PARSERS:
         return _PARSERS[kind](text, value)
     for change in _CHANGES:
@@ -244,9 +282,9 @@ def parse(text: str) -> Treatment:
         f"treatment {text!r}: expected init=SCHEME[*GAIN][@LAYER], lr*FACTOR, activation=NAME, "
         "data=standardise, "
         "data=-1..1, loss=cross_entropy, insert=batch_norm, order=shuffle, clip=NORM, zero_grad, "
-        "bias=VALUE, width*FACTOR, epochs*FACTOR, memory=SAMPLES, masked, grow=split@LAYER, or one of "
-        "output=..., target=..., optimizer=..., schedule=..., dropout=..., draws=..., layer=..., "
-        "norm=..., mode=..., bias_correction=..."
+        "bias=VALUE, width*FACTOR, batch*NUMBER, epochs*FACTOR, memory=SAMPLES, masked, grow=split@LAYER, or "
+        "one of output=..., target=..., optimizer=..., schedule=..., dropout=..., mode=..., norm=..., "
+        "weights=..., draws=..., layer=..., bias_correction=..."
     )
 
 
@@ -303,6 +341,13 @@ def _positive(text: str, number: str) -> float:
         value = -1.0
     if not 0 < value < float("inf"):
         raise UnstuckError(f"treatment {text!r}: found the factor {number!r}, expected a positive number")
+    return value
+
+
+def _whole(text: str, number: str) -> float:
+    value = int(number) if re.fullmatch(r"[0-9]{1,6}", number) else 0
+    if value < 2:
+        raise UnstuckError(f"treatment {text!r}: found {number!r}, expected a whole number from 2 on")
     return value
 
 

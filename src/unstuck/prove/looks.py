@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from unstuck.prove.verdict import ALPHA
 
-SPENT = (0.5, 0.25, 0.25)
+SPENT = (0.6, 0.2, 0.2)
 """Parts of the error that the looks spend, the first the largest: most trials should end there."""
 SINGLE = 0.8
 """Part of the error for single treatments, where a combination may be tried after them."""
@@ -38,8 +38,8 @@ def plan_looks(seeds: int, treatments: int, alpha: float = ALPHA) -> tuple[Look,
         Looks in order of their seeds, the last at `seeds`; their levels sum to alpha.
 
     Example:
-        >>> [(look.seeds, look.alpha) for look in plan_looks(20, 3)]
-        [(8, 0.025), (14, 0.0125), (20, 0.0125)]
+        >>> [(look.seeds, round(look.alpha, 4)) for look in plan_looks(20, 3)]
+        [(8, 0.03), (14, 0.01), (20, 0.01)]
         >>> plan_looks(7, 3)
         (Look(seeds=7, alpha=0.05),)
 
@@ -51,7 +51,8 @@ def plan_looks(seeds: int, treatments: int, alpha: float = ALPHA) -> tuple[Look,
     if seeds < first + 2:
         return (Look(seeds, alpha),)
     middle = (first + seeds) // 2
-    if middle in {first, seeds}:
+    able = least_seeds(max(treatments, 1), SPENT[1] * alpha)  # with fewer, a second look could prove nothing
+    if not able <= middle < seeds:
         return (Look(first, alpha * SPENT[0]), Look(seeds, alpha * (1 - SPENT[0])))
     sizes = (first, middle, seeds)
     return tuple(Look(size, alpha * share) for size, share in zip(sizes, SPENT, strict=True))

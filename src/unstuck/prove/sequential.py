@@ -5,14 +5,20 @@ from dataclasses import dataclass, field
 
 from unstuck.diagnose.remedies import parse
 from unstuck.errors import UnstuckError
-from unstuck.prove.arms import compare
+from unstuck.prove.arms import Comparison, compare
+from unstuck.prove.ledger import Ledger
 from unstuck.prove.looks import FIRST, SINGLE, Look, least_seeds, plan_looks
-from unstuck.prove.subject import Prefetching, Runs, Subject
+from unstuck.prove.subject import Subject
 from unstuck.prove.treatments import Proposal
 from unstuck.prove.trial import Detail, TrialProgress, TrialResult
-from unstuck.prove.verdict import ALPHA, Arms, Decision, decide, needed_seeds, state, tell_rival
+from unstuck.prove.verdict import ALPHA, Decision, decide, needed_seeds, state, tell_rival
 
 UNDECIDED = Decision("not shown", 1.0, 1.0)
+SHAM_FIRST = least_seeds(1, 2 * ALPHA)
+"""Seeds of the sham that suffice where it never succeeds and the treatment always does; else it gets all."""
+RIVAL_LEVEL = ALPHA / 2
+"""The rival is looked at twice at most."""
+RIVAL_FIRST = least_seeds(1, 2 * RIVAL_LEVEL)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,18 @@ class SequentialTrial:
         """What single treatments may spend."""
         return ALPHA * (SINGLE if self.combine and len(set(self.treatments)) > 1 else 1.0)
 
+    @property
+    def least_runs(self) -> int:
+        """What it takes where one treatment always helps and nothing else ever does."""
+        arms = len(set(self.treatments))
+        look = plan_looks(len(self.seeds), arms, self.single_alpha)[0].seeds
+        return 2 * look + sum(min(count, look) for count in (SHAM_FIRST, RIVAL_FIRST, *[FIRST] * (arms - 1)))
+
+    @property
+    def most_runs(self) -> int:
+        """Every arm and every rival for every seed."""
+        return (2 * len(set(self.treatments)) + 2) * len(self.seeds)
+
     @classmethod
     def of(
         cls,
@@ -104,16 +122,12 @@ class _Course:
 
     def __init__(self, trial: SequentialTrial, progress: TrialProgress | None) -> None:
         self.trial = trial
-        self.subject = trial.subject
-        self.progress = progress
+        self.ledger = Ledger(trial.subject, trial.seeds, trial.rivals, progress)
+        self.sham = trial.subject.sham.id
         self.treatments = tuple(dict.fromkeys(trial.treatments))
-        self.refused: dict[str, str] = {}
         self.together = ""
         """The combination that was tried."""
-        self.made: dict[str | None, int] = {}
-        """Arm -> how many seeds of it were run, from the first on."""
         self.decisions: dict[str, tuple[Decision, Look]] = {}
-        self.arms: dict[str | None, Runs] = {}
 
     def result(self) -> TrialResult:
         interrupted = False
@@ -121,12 +135,14 @@ class _Course:
             self._course()
         except KeyboardInterrupt:
             interrupted = True
+            self.ledger.keep_finished()
+        ledger = self.ledger
         needed = needed_seeds(max(len(self.treatments), 1))
         tried = (*self.treatments, *([self.together] if self.together else []))
-        told = [name for name in tried if self.made.get(name) and self.made.get(None)]
+        told = [name for name in tried if ledger.made(name) and ledger.made(None)]
         for name in told:
-            self.decisions.setdefault(name, (UNDECIDED, Look(self.made[name], ALPHA)))
-        arms = {name: self._arms(name) for name in told}
+            self.decisions.setdefault(name, (UNDECIDED, Look(ledger.made(name), ALPHA)))
+        arms = {name: ledger.arms(name) for name in told}
         return TrialResult(
             verdicts=tuple(
                 state(
@@ -142,91 +158,46 @@ class _Course:
                 name: Detail(
                     self.decisions[name][0].helps,
                     self.decisions[name][0].harms,
-                    tell_rival(arms[name]),
+                    tell_rival(arms[name], RIVAL_LEVEL),
                     arms[name].cost,
                     arms[name].runs,
                 )
                 for name in told
             },
             criterion=self.trial.criterion,
-            unchanged=self._runs(None) if self.made.get(None) else None,
+            unchanged=ledger.runs(None) if ledger.made(None) else None,
             warnings=tuple(self._warnings(needed, interrupted)),
-            refused=self.refused,
+            refused=ledger.refused,
             needed_seeds=needed,
-            seconds=sum(self._runs(arm).cost for arm in self.made),
-            runs=sum(self.made.values()),
+            seconds=ledger.seconds,
+            runs=ledger.total,
             interrupted=interrupted,
         )
 
     # ---- the course of the trial
 
     def _course(self) -> None:
-        self._refuse()
+        self.treatments = tuple(self.ledger.look(self.treatments))  # what is refused is no part of the family
         if not self.treatments:
             return
         looks = plan_looks(len(self.trial.seeds), len(self.treatments), self.trial.single_alpha)
         alive = list(self.treatments)
         first = min(FIRST, looks[0].seeds)
-        self._make([None, self.subject.sham.id, *alive], first)
+        self.ledger.make([None, self.sham, *alive], first)
         if looks[0].seeds > first:
             alive = self._leaders(alive)
         for look in looks:
             if not alive:
                 break
-            self._make([None, self.subject.sham.id, *alive], look.seeds)
+            self.ledger.make([None, *alive], look.seeds)
             alive = self._judge(alive, look)
         if self.trial.combine:
             self._try_together()
         self._run_rivals()
 
-    def _try_together(self) -> None:
-        """Two treatments at once, where no single one is proved: the best two of different kinds."""
-        if any(decision.word == "proved" for decision, _ in self.decisions.values()):
-            return
-        harmless = [name for name in self.treatments if self._gain(name) >= 0 and "+" not in name]
-        ranked = sorted(harmless, key=lambda name: -self._gain(name) / self.made[name])
-        second = next((one for one in ranked[1:] if parse(one).kind != parse(ranked[0]).kind), None)
-        alpha = ALPHA - self.trial.single_alpha
-        if second is None or alpha <= 0 or self._runs(None).successes == self.made[None]:
-            return
-        look = Look(min(least_seeds(1, alpha) + 2, len(self.trial.seeds)), alpha)
-        together = f"{ranked[0]}+{second}"
-        self._make([None, self.subject.sham.id, together], look.seeds)
-        if self.subject.refuses(together) is None:
-            self.together = together
-            self._judge([together], look, family=1)
-
-    def _refuse(self) -> None:
-        """Treatments that the subject cannot take are no part of the family."""
-        everything = dict.fromkeys([*self.treatments, *self.trial.rivals.values()])
-        if isinstance(self.subject, Prefetching):
-            first = self.trial.seeds[:1]
-            self.subject.prefetch(
-                [(arm, seed) for arm in (None, *everything) for seed in first], self._tell("looking")
-            )
-        for treatment in everything:
-            reason = self.subject.refuses(treatment)
-            if reason is not None:
-                self.refused[treatment] = reason
-        self.treatments = tuple(one for one in self.treatments if one not in self.refused)
-
-    def _make(self, arms: Sequence[str | None], count: int) -> None:
-        """Run some arms for the first so many seeds."""
-        seeds = self.trial.seeds[:count]
-        arms = list(dict.fromkeys(arms))
-        if isinstance(self.subject, Prefetching):
-            # by seed, not by arm: cut short, it leaves pairs
-            self.subject.prefetch(
-                [(arm, seed) for seed in seeds for arm in arms], self._tell(f"{len(seeds)} seeds")
-            )
-        for arm in arms:
-            if self.made.get(arm, 0) < count:
-                self.arms[arm] = self.subject.run(arm, seeds, self._tell(arm or "unchanged"))
-                self.made[arm] = count
-
     def _leaders(self, treatments: Sequence[str]) -> list[str]:
         """Those that changed at least half as many seeds, for good or ill, as the best of them; else all."""
-        moved = {name: self._gain(name) for name in treatments}
+        moved = {name: self.ledger.gain(name) for name in treatments}
         best, worst = max(moved.values()), -min(moved.values())
         if best <= 0 and worst <= 0:
             return list(treatments)
@@ -236,20 +207,38 @@ class _Course:
             if (gain > 0 and 2 * gain >= best) or (gain < 0 and best <= 0 and -2 * gain >= worst)
         ]
 
-    def _gain(self, treatment: str) -> int:
-        count = self.made[treatment]
-        return self._runs(treatment, count).successes - self._runs(None, count).successes
+    def _try_together(self) -> None:
+        """Two treatments at once, where no single one is proved: the best two of different kinds."""
+        if any(decision.word == "proved" for decision, _ in self.decisions.values()):
+            return
+        ledger = self.ledger
+        harmless = [name for name in self.treatments if ledger.gain(name) >= 0 and "+" not in name]
+        ranked = sorted(harmless, key=lambda name: -ledger.gain(name) / ledger.made(name))
+        second = next((one for one in ranked[1:] if parse(one).kind != parse(ranked[0]).kind), None)
+        alpha = ALPHA - self.trial.single_alpha
+        if second is None or alpha <= 0 or ledger.runs(None).successes == ledger.made(None):
+            return
+        look = Look(min(least_seeds(1, alpha) + 2, len(self.trial.seeds)), alpha)
+        together = f"{ranked[0]}+{second}"
+        if not ledger.look([together]):
+            return
+        ledger.make([None, together], look.seeds)
+        self.together = together
+        self._judge([together], look, family=1)
 
     def _judge(self, alive: Sequence[str], look: Look, family: int | None = None) -> list[str]:
         """Decide what can be decided; the rest goes on if it moved anything and nothing is proved yet."""
-        arms = [self._arms(name) for name in alive]
-        confidence = 1 - look.alpha
-        decisions = decide(
-            against_unchanged=[compare(arm.unchanged, arm.treated, confidence) for arm in arms],
-            against_sham=[compare(arm.sham, arm.treated, confidence) for arm in arms],
-            family=len(self.treatments) if family is None else family,
-            spent=look.alpha,
-        )
+        ledger, confidence = self.ledger, 1 - look.alpha
+        family = len(self.treatments) if family is None else family
+        arms = [ledger.arms(name) for name in alive]
+        unchanged = [compare(arm.unchanged, arm.treated, confidence) for arm in arms]
+        # the sham can only take a verdict away: it is asked about those that have one
+        likely = decide(unchanged, unchanged, family, look.alpha)
+        sham = [
+            self._against_sham(name, look) if decision.word != "not shown" else comparison
+            for name, decision, comparison in zip(alive, likely, unchanged, strict=True)
+        ]
+        decisions = decide(unchanged, sham, family, look.alpha)
         for name, decision in zip(alive, decisions, strict=True):
             self.decisions[name] = (decision, look)
         if any(decision.word == "proved" for decision in decisions):
@@ -257,59 +246,54 @@ class _Course:
         return [
             name
             for name, decision in zip(alive, decisions, strict=True)
-            if decision.word == "not shown" and self._gain(name) != 0
+            if decision.word == "not shown" and ledger.gain(name) != 0
         ]
 
+    def _against_sham(self, treatment: str, look: Look) -> Comparison:
+        """A treatment against the sham: over a few seeds where these are clear, else over all of the look."""
+        found = None
+        for count in (min(SHAM_FIRST, look.seeds), look.seeds):
+            self.ledger.make([self.sham], count)
+            arms = self.ledger.arms(treatment)
+            found = compare(arms.sham, arms.treated.first(len(arms.sham)), 1 - look.alpha)
+            if min(found.helps, found.harms) < ALPHA:
+                break
+        assert found is not None  # noqa: S101  (the loop has two turns)
+        return found
+
     def _run_rivals(self) -> None:
-        """The nearest rival cause of what is proved, over the same seeds."""
+        """The nearest rival cause of what is proved: over a few seeds where these tell."""
         for name, (decision, _) in self.decisions.items():
-            rival = self._rival(name)
-            if decision.word == "proved" and rival is not None and self.made.get(rival, 0) < self.made[name]:
-                self._make([rival], self.made[name])
+            rival = self.ledger.rival(name)
+            if decision.word != "proved" or rival is None or not self._takes(rival):
+                continue
+            for count in (min(RIVAL_FIRST, self.ledger.made(name)), self.ledger.made(name)):
+                self.ledger.make([rival], count)
+                arms = self.ledger.arms(name)
+                if arms.rival is not None:
+                    found = compare(arms.rival, arms.treated.first(len(arms.rival)))
+                    if min(found.helps, found.harms) < RIVAL_LEVEL:
+                        break
 
-    # ---- arms
+    def _takes(self, rival: str) -> bool:
+        return self.ledger.made(rival) > 0 or bool(self.ledger.look([rival]))
 
-    def _runs(self, arm: str | None, count: int | None = None) -> Runs:
-        runs = self.arms[arm]
-        n = len(runs) if count is None else count
-        return Runs(runs.success[:n], runs.loss[:n], runs.outcome[:n], runs.seconds[:n])
-
-    def _rival(self, treatment: str) -> str | None:
-        rival = self.trial.rivals.get(treatment)
-        return None if rival in self.refused or rival == treatment else rival
-
-    def _arms(self, treatment: str) -> Arms:
-        """A treatment's arms, all of the same seeds; its rival's is absent where it has not run them."""
-        count, rival = self.made[treatment], self._rival(treatment)
-        sham = self.subject.sham.id
-        count = min(count, self.made.get(sham, 0), self.made.get(None, 0))
-        known = rival is not None and self.made.get(rival, 0) >= count
-        return Arms(
-            unchanged=self._runs(None, count),
-            sham=self._runs(sham, count),
-            treated=self._runs(treatment, count),
-            rival=self._runs(rival, count) if known else None,
-            rival_treatment=rival or "",
-        )
+    # ---- what is told
 
     def _code(self, treatment: str) -> str:
         return self.trial.codes.get(treatment) or self.trial.codes.get(treatment.partition("+")[0], "")
 
-    def _tell(self, what: str) -> "_Tell":
-        return _Tell(self.progress, what)
-
     def _warnings(self, needed: int, interrupted: bool) -> Iterator[str]:
         """What weakens the trial, one line each."""
-        seeds, tried = len(self.trial.seeds), len(self.treatments)
-        sham = self.subject.sham.id
+        seeds, tried, ledger = len(self.trial.seeds), len(self.treatments), self.ledger
         if tried and seeds < needed:
             yield (
                 f"{seeds} seeds cannot prove anything for {tried} treatments, whatever happens: at least "
                 f"{needed} are needed."
             )
-        if self.made.get(None) and self.made.get(sham):
-            count = min(self.made[None], self.made[sham])
-            before, after = self._runs(None, count), self._runs(sham, count)
+        if ledger.made(None) and ledger.made(self.sham):
+            count = min(ledger.made(None), ledger.made(self.sham))
+            before, after = ledger.runs(None, count), ledger.runs(self.sham, count)
             effect = compare(before, after)
             if 2 * min(effect.helps, effect.harms) < ALPHA:
                 yield (
@@ -320,17 +304,8 @@ class _Course:
             if not proved and before.successes == count:
                 yield f"The unchanged program succeeds for all {count} seeds: there is nothing to improve."
         if interrupted:
-            done = sum(name in self.decisions for name in self.treatments)
+            done = sum(
+                name in self.decisions and self.decisions[name][0] is not UNDECIDED
+                for name in self.treatments
+            )
             yield f"Interrupted: {done} of {tried} treatments were judged."
-
-
-@dataclass(frozen=True)
-class _Tell:
-    """Progress of a stage, with its name."""
-
-    progress: TrialProgress | None
-    what: str
-
-    def __call__(self, done: int, total: int) -> None:
-        if self.progress is not None:
-            self.progress(self.what, done, total)

@@ -51,6 +51,10 @@ class Runs:
         """How many seeds were run."""
         return len(self.outcome)
 
+    def first(self, count: int) -> "Runs":
+        """The runs of the first so many seeds; of all where there are no more."""
+        return Runs(self.success[:count], self.loss[:count], self.outcome[:count], self.seconds[:count])
+
     @property
     def successes(self) -> int:
         """How many seeds met the criterion."""
@@ -100,6 +104,10 @@ class Prefetching(Protocol):
 
     def prefetch(self, pairs: Sequence[tuple[str | None, int]], progress: Progress | None = None) -> None:
         """Make runs, pairs of a treatment (None: unchanged) and a seed, so that `run` finds them made."""
+        ...
+
+    def finished(self, treatment: str | None, seeds: Sequence[int]) -> int:
+        """For how many of the first seeds an arm is made already, without a gap."""
         ...
 
 

@@ -3,13 +3,13 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from unstuck.diagnose.bounds import load_bounds
 from unstuck.errors import UnstuckError
 
-Quantity = Literal["loss", "accuracy", "squared error"]
+Quantity = Literal["loss", "accuracy", "balanced accuracy", "squared error"]
 BETTER = 0.8
 """A run is clearly better than the unchanged program's best when at most this part of its loss is left."""
 CONDITION = re.compile(r"\s*(loss|accuracy)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
@@ -39,6 +39,11 @@ class Ended(Protocol):
         ...
 
     @property
+    def balanced(self) -> float | None:
+        """Mean over the classes of the share of right answers, over the same."""
+        ...
+
+    @property
     def squared_error(self) -> float | None:
         """The same."""
         ...
@@ -59,9 +64,12 @@ class Bound:
 
     def holds(self, run: Ended) -> bool:
         """Whether a run meets it; what was not measured meets nothing."""
-        found = {"loss": run.loss, "accuracy": run.accuracy, "squared error": run.squared_error}[
-            self.quantity
-        ]
+        found = {
+            "loss": run.loss,
+            "accuracy": run.accuracy,
+            "balanced accuracy": run.balanced,
+            "squared error": run.squared_error,
+        }[self.quantity]
         if found is None or not math.isfinite(found):
             return False
         if found == self.value:
@@ -81,6 +89,8 @@ class Success:
     """All must hold, over the last tenth of a run's batches."""
     falls: bool = False
     """Whether the loss must also have fallen to a part of its own start: where nothing else is known."""
+    to_zero: bool = False
+    """Whether it must have come nearer to 0 instead: where its sign is in question."""
     because: str = ""
     """Where the bound comes from."""
 
@@ -90,13 +100,18 @@ class Success:
             return False
         if not self.falls:
             return True
-        return run.loss is not None and run.start is not None and run.loss < BETTER * run.start
+        if run.loss is None or run.start is None:
+            return False
+        if self.to_zero:
+            return abs(run.loss) < BETTER * abs(run.start)
+        return run.loss < BETTER * run.start
 
     def __str__(self) -> str:
         """In words, after "a run succeeds when"."""
         parts = [str(bound) for bound in self.bounds]
         if self.falls:
-            parts.append(f"its loss ends below {BETTER:g} of where it began")
+            how = "nearer to 0 than" if self.to_zero else "below"
+            parts.append(f"its loss ends {how} {BETTER:g} of where it began")
         return f"it ends regularly and {' and '.join(parts)} over the last tenth of its batches"
 
     @property
@@ -128,7 +143,9 @@ def parse_success(text: str) -> Success:
     return Success(tuple(bounds), because="it was given")
 
 
-def default_success(pilot: Sequence[Ended], *, alters_loss: bool) -> Success:
+def default_success(
+    pilot: Sequence[Ended], *, alters_loss: bool, by_class: bool = False, alters_sign: bool = False
+) -> Success:
     """The criterion where the user gave none, from a few runs of the unchanged program that are not judged.
 
     Where these do not beat the best constant prediction, beating it is success. Where they do, a run must be
@@ -138,13 +155,17 @@ def default_success(pilot: Sequence[Ended], *, alters_loss: bool) -> Success:
     Args:
         pilot: runs of the unchanged program.
         alters_loss: whether some treatment changes what the loss means. Then answers are judged, not losses.
-
-    Raises:
-        UnstuckError: the loss is to be changed, and nothing else was seen that could be judged.
+        by_class: whether some treatment is about classes of different frequency. Then each class counts the
+            same, as always answering the commonest one would else look right.
+        alters_sign: whether some treatment turns the loss round. Where no answers were seen, a loss must then
+            come nearer to 0: further below it is where a loss with the wrong sign goes.
     """
     ended = [run for run in pilot if not run.crashed]
+    if by_class and any(run.balanced is not None for run in ended):
+        return _of_classes(ended)
     if alters_loss:
-        return _of_answers(ended)
+        answers = _of_answers(ended)
+        return replace(answers, to_zero=alters_sign and answers.falls)
     learned = load_bounds().outcome.learned
     losses = [run.loss for run in ended if run.loss is not None]
     constants = [run.constant for run in pilot if run.constant is not None]
@@ -160,6 +181,12 @@ def default_success(pilot: Sequence[Ended], *, alters_loss: bool) -> Success:
             because=f"the unchanged program reached {best:.4g}; a fifth less is clearly better",
         )
     return Success((), falls=True, because="no run of the unchanged program ended with a loss")
+
+
+def _of_classes(ended: Sequence[Ended]) -> Success:
+    best = max(run.balanced for run in ended if run.balanced is not None)
+    why = f"the unchanged program is right in {best:.1%}, each class alike; a fifth fewer errors are better"
+    return Success((Bound("balanced accuracy", ">=", 1 - BETTER * (1 - best)),), because=why)
 
 
 def _of_answers(ended: Sequence[Ended]) -> Success:

@@ -29,14 +29,17 @@ _USUAL_RIVAL: dict[Kind, str] = {
     "masked": "lr*0.1",
     "bias_correction": "epochs*4",
     "grow": "lr*10",
+    "batch": "lr*0.1",
+    "mode": "lr*10",
     "norm": "lr*0.1",
-    "mode": "lr*0.1",
+    "weights": "lr*10",
 }
 """Where only one cause was found: what the next best guess would try. A bad start and badly scaled data look
 like steps too small, steps too small and a bad activation like a bad start, bad order and an output that dies
 like large steps, equal neurons like steps too small. Old gradients, large gradients, noise from dropout and
 wrong targets look like large steps, and so does what is forgotten; parameters that stay behind, bad biases, a
-schedule that ends early, too few units and dead ones like small steps."""
+schedule that ends early and too few units like small ones. Small batches and the noise of their normalisation
+look like large steps, the wrong mode, dead units and rare classes that are never answered like small ones."""
 
 
 class Proposal(NamedTuple):

@@ -21,7 +21,11 @@ Word = Literal["proved", "harmful", "not shown"]
 
 @dataclass(frozen=True)
 class Arms:
-    """The arms that one verdict rests on, all of the same seeds; without a rival where there is none."""
+    """The arms that one verdict rests on; without a rival where there is none.
+
+    Unchanged and treated are of the same seeds. Sham and rival are of the same, or of the first of them where
+    these sufficed.
+    """
 
     unchanged: Runs
     sham: Runs
@@ -38,7 +42,8 @@ class Arms:
     @property
     def runs(self) -> int:
         """How many runs the arms are made of."""
-        return len(self.treated) * (3 if self.rival is None else 4)
+        rival = 0 if self.rival is None else len(self.rival)
+        return len(self.unchanged) + len(self.sham) + len(self.treated) + rival
 
 
 class Decision(NamedTuple):
@@ -160,15 +165,20 @@ def state(treatment: str, code: str, arms: Arms, decision: Decision, confidence:
     )
 
 
-def tell_rival(arms: Arms) -> str:
-    """In one line, whether the trial tells this cause from its rival; empty without a rival arm."""
+def tell_rival(arms: Arms, level: float = ALPHA) -> str:
+    """In one line, whether the trial tells this cause from its rival; empty without a rival arm.
+
+    Args:
+        arms: of the treatment.
+        level: the p-value below which it does: less than 0.05 where the rival is looked at more than once.
+    """
     if arms.rival is None:
         return ""
-    against = compare(arms.rival, arms.treated)
+    against = compare(arms.rival, arms.treated.first(len(arms.rival)))
     gave = f"the rival {arms.rival_treatment} gave {arms.rival.successes} of {len(arms.rival)}"
-    if against.helps < ALPHA:
+    if against.helps < level:
         return f"{gave}: this cause and not that one"
-    if against.harms < ALPHA:
+    if against.harms < level:
         return f"{gave}, which is more than this treatment: look there first"
     return f"{gave}: the trial does not tell the two causes apart"
 

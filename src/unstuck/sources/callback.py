@@ -59,6 +59,12 @@ class WatchingCallback:
         self._recorder.__enter__()
         self._open = True
 
+    def same_batches_are_meant(self) -> None:
+        """The user asked the library to train on a few batches only: that they repeat is no fault."""
+        meant = getattr(self._recorder, "same_batches_are_meant", None)
+        if meant is not None:
+            meant()
+
     def end(self) -> None:
         """It has ended: close, and print what was found if that was asked for."""
         if not self._open:

@@ -40,6 +40,10 @@ class LightningCallback(WatchingCallback, _Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """After the sanity check, when model and optimisers are where they will be."""
         self.start(pl_module, list(trainer.optimizers))
+        limit = getattr(trainer, "limit_train_batches", 1.0)
+        one = isinstance(limit, int) and limit == 1  # 1.0 means all of them
+        if one or getattr(trainer, "overfit_batches", 0) or getattr(trainer, "fast_dev_run", 0):
+            self.same_batches_are_meant()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002  (the signature is Lightning's)
         """Close, and print the findings."""

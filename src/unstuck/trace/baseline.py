@@ -35,7 +35,9 @@ def majority(labels: Labels) -> float:
     return float(np.unique(labels, return_counts=True)[1].max() / labels.size)
 
 
-def baseline_loss(loss_name: str | None, targets: Array, n_classes: int | None) -> float | None:
+def baseline_loss(
+    loss_name: str | None, targets: Array, n_classes: int | None, weights: Array | None = None
+) -> float | None:
     """Loss of the best constant prediction.
 
     With m the mean target of each output: −Σ m log m for cross entropy, the mean binary entropy of m
@@ -47,6 +49,7 @@ def baseline_loss(loss_name: str | None, targets: Array, n_classes: int | None) 
         targets: class numbers (N,), or numbers (N,) or (N, outputs).
         n_classes: number of outputs that class numbers are one-hot encoded for; None or 1: the targets are
             what the output is compared with.
+        weights: (n_classes,), how much each class counts in the cross entropy's weighted mean.
 
     Returns:
         The loss; None for another loss, no targets, targets that are not finite, or labels outside
@@ -65,6 +68,9 @@ def baseline_loss(loss_name: str | None, targets: Array, n_classes: int | None) 
         apart = np.abs(wanted - np.median(wanted, axis=0)) if loss_name == "L1Loss" else wanted.var(axis=0)
         return float(np.mean(apart))
     mean = wanted.mean(axis=0)
+    if weights is not None and loss_name in CLASSES and np.shape(weights) == mean.shape:
+        counts = mean * weights
+        mean = counts / counts.sum() if counts.sum() > 0 else mean
     if bool(np.any(mean < 0)) or (loss_name in BINARY and bool(np.any(mean > 1))):
         return None
     if loss_name in CLASSES:

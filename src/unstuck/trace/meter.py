@@ -11,6 +11,7 @@ from unstuck.trace.draws import rows_of_start
 from unstuck.trace.grouping import BIAS, WEIGHT, row_name
 from unstuck.trace.measure import Array
 from unstuck.trace.meta import Meta
+from unstuck.trace.minority import minority_stats
 from unstuck.trace.structure import PIECEWISE, Structure
 
 Arrays = Mapping[str, Array]
@@ -151,6 +152,9 @@ class Meter:
         )
         if targets is not None and outputs.ndim <= 2:
             count = measure.by_row(outputs).shape[1]
+            if meta.task == "classification":
+                labels = baseline.class_labels(targets)
+                values |= minority_stats(outputs, targets, labels, meta.loss or structure.loss)
             values |= baseline.target_stats(targets, loss_name=meta.loss or structure.loss, outputs=count)
         self._recording.add_row(step, "", values)
 

@@ -39,6 +39,8 @@ _ALL: Final = (
     Quantity("clip_ratio", "network", "gradient norm that the optimiser saw / norm after the backward pass"),
     Quantity("eval_mode", "network", "1 if all was in evaluation mode in the step's own passes, else 0"),
     Quantity("repeat.batch", "network", "1 if the batch equals that of the measured step before, else 0"),
+    Quantity("loader.batches", "network", "batches in one pass of the data loader that feeds the training"),
+    Quantity("loader.anew", "network", "share of the steps so far that took the first batch of a new pass"),
     Quantity("output.min", "network", "smallest number that enters the loss as prediction"),
     Quantity("output.max", "network", "largest of them"),
     Quantity("output.row_sum", "network", "mean over samples of their sum over axis 1"),
@@ -46,6 +48,14 @@ _ALL: Final = (
     Quantity("target.max", "network", "largest target"),
     Quantity("target.mean", "network", "mean of the targets"),
     Quantity("target.std", "network", "standard deviation of the targets"),
+    Quantity("minority.share", "network", "share of the sample that is not of the commonest class"),
+    Quantity("minority.samples", "network", "number of these, where they are a third at most"),
+    Quantity("minority.recall", "network", "share of these that is classified right"),
+    Quantity(
+        "minority.apart",
+        "network",
+        "chance that one of these scores less for the commonest class than its own",
+    ),
     # data, at step 0
     Quantity("data.min", "network", "smallest input"),
     Quantity("data.max", "network", "largest input"),

@@ -163,6 +163,7 @@ def _single_zero(trace: Recording, node: Node) -> Finding:
         "GRD003": "lasting",
         "ACT002": "any",
         "LRN001": "any",
+        "LRN003": "any",
         "OUT010": "any",
     },
     preview=False,

@@ -27,6 +27,8 @@ from unstuck.trace.structure import NORMALISING, Node
         "GRD004": "any",
         "LRN001": "any",
         "LRN002": "any",
+        "OUT004": "any",
+        "LRN003": "any",
         "OUT010": "any",
     },
     preview=False,

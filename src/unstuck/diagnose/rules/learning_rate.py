@@ -55,6 +55,8 @@ def _probes(trace: Recording) -> list[_Probes]:
         "ACT003": "any",
         "ACT005": "any",
         "OUT010": "any",
+        "OUT004": "any",
+        "LRN003": "any",
     },
     from_step_0=False,
     preview=False,

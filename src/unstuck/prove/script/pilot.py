@@ -2,18 +2,18 @@
 
 import math
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from unstuck.diagnose.diagnosis import Diagnosis
+from unstuck.diagnose.project import Project
 from unstuck.errors import UnstuckError
 from unstuck.prove.script.launch import Launcher
 from unstuck.prove.script.row import Row, Task
 from unstuck.prove.script.store import Store
-from unstuck.prove.script.subject import ScriptSubject
+from unstuck.prove.script.subject import AGAIN, ScriptSubject
 from unstuck.sources.script.diagnosis import diagnose_trainings
 from unstuck.sources.script.training import Watched
 from unstuck.trace.recording import Recording
@@ -34,17 +34,14 @@ class Watch:
     row: Row
 
 
-def watch(
-    task: Task, launcher: Launcher, store: Store, select: Sequence[str], ignore: Sequence[str]
-) -> Watch:
+def watch(task: Task, launcher: Launcher, store: Store, rules: Project) -> Watch:
     """Run the unchanged script once as it stands, with its own seeds, and diagnose it.
 
     Args:
         task: the script.
         launcher: starts its process.
         store: keeps the recording.
-        select: prefixes of codes; only these rules are applied.
-        ignore: prefixes of codes that are left out.
+        rules: those of the project.
 
     Raises:
         UnstuckError: nothing that trains was seen, or the script writes to a fixed place.
@@ -68,8 +65,8 @@ def watch(
         if row.ending != "interrupted":
             store.put(row)
     trainings = [_load(one.folder, one.file, one.line, one.number) for one in row.trainings]
-    found, training = diagnose_trainings(trainings, select, ignore)
-    return Watch(found, training, row)
+    found, training = diagnose_trainings(trainings, rules.select, rules.ignore, rules.bounds)
+    return Watch(rules.judged(found, launcher.folder), training, row)
 
 
 def _load(folder: str, file: str, line: int, number: int) -> Watched:
@@ -120,16 +117,6 @@ STARTUP = 0.5
 
 def pilot(subject: ScriptSubject) -> Pilot:
     """Run the pilot seeds, the first of them twice."""
-    again = ("again", TWICE)
-    subject.prefetch([(None, seed) for seed in PILOT])
-    rows = tuple(
-        sorted((row for row in subject.rows(None) if row.seed in PILOT), key=lambda row: row.seed or 0)
-    )
-    kept = subject.store.get(*again)
-    if kept is None:
-        run = subject.launcher.run(
-            msgspec.structs.replace(subject.task, seed=TWICE, treatment=None, recording=None, probe=False)
-        )
-        kept = msgspec.structs.replace(run, treatment="again")
-        subject.store.put(kept)
-    return Pilot(rows, kept)
+    subject.prefetch([*((None, seed) for seed in PILOT), (AGAIN, TWICE)])
+    rows = [row for row in subject.rows(None) if row.seed in PILOT]
+    return Pilot(tuple(sorted(rows, key=lambda row: row.seed or 0)), subject.rows(AGAIN)[0])

@@ -10,9 +10,9 @@ import msgspec
 
 from unstuck.diagnose.diagnosis import Diagnosis
 from unstuck.diagnose.finding import Finding, TreatmentRef
+from unstuck.diagnose.project import Project
 from unstuck.diagnose.remedies import Treatment, parse
 from unstuck.errors import UnstuckError
-from unstuck.prove.looks import FIRST, plan_looks
 from unstuck.prove.script.change import change
 from unstuck.prove.script.launch import Launcher
 from unstuck.prove.script.pilot import PILOT, Pilot, Watch, pilot, watch
@@ -20,8 +20,8 @@ from unstuck.prove.script.row import Task
 from unstuck.prove.script.store import open_store
 from unstuck.prove.script.subject import ScriptSubject, check
 from unstuck.prove.sequential import SequentialTrial
-from unstuck.prove.success import Success, default_success, parse_success
-from unstuck.prove.torch.catalogue import ALTERS_LOSS, parts, refusal
+from unstuck.prove.success import Success, parse_success
+from unstuck.prove.torch.catalogue import refusal, usual_success
 from unstuck.prove.torch.plan import plan_of
 from unstuck.prove.treatments import Proposal, choose, recommend
 from unstuck.prove.trial import TrialProgress, TrialResult
@@ -54,8 +54,7 @@ class Request:
         treatments: ids to try instead of what the findings propose.
         success: the user's criterion; empty: the usual one.
         workers: processes at a time; None: as many as processors.
-        select: prefixes of codes; only these rules are applied.
-        ignore: prefixes of codes that are left out.
+        rules: the project's: only findings of these propose treatments.
         folder: where the script is started.
     """
 
@@ -67,8 +66,7 @@ class Request:
     treatments: tuple[str, ...] = ()
     success: str = ""
     workers: int | None = None
-    select: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
+    rules: Project = field(default_factory=Project)
     folder: Path = field(default_factory=Path.cwd)
 
 
@@ -129,7 +127,7 @@ def prove(request: Request, say: Say, progress: TrialProgress | None = None) -> 
         threads=threads,
     )
     say(f"watching {task.name} once, unchanged, in a working copy of {request.folder}")
-    seen = watch(task, launcher, store, request.select, request.ignore)
+    seen = watch(task, launcher, store, request.rules)
     _refuse_unfinished(seen, launcher, task)
     launcher.preload = seen.row.imported if seen.row.torch else ()
     proposals, notes = _proposals(seen, asked)
@@ -138,8 +136,7 @@ def prove(request: Request, say: Say, progress: TrialProgress | None = None) -> 
     subject = ScriptSubject(_judging(task, seen), launcher, store, workers=workers)
     tried = pilot(subject)
     notes += _about(tried)
-    alters = any(part.kind in ALTERS_LOSS for one in proposals for part in parts(one.treatment))
-    subject.success = chosen or default_success([*tried.rows], alters_loss=alters)
+    subject.success = chosen or usual_success(tried.rows, [one.treatment for one in proposals])
     if not asked:
         seen = replace(seen, diagnosis=_with_rates(seen.diagnosis, proposals, subject))
         proposals, _ = _proposals(seen, asked)
@@ -184,14 +181,16 @@ def _with_rates(found: Diagnosis, proposals: Sequence[Proposal], subject: Script
 
 def _enough(factor: float, subject: ScriptSubject) -> Treatment | None:
     """The first power of a factor with which a run succeeds; None for the first or where none does."""
-    for power in range(1, MOST_POWERS + 1):
-        tried = Treatment("lr", factor=factor**power)
-        subject.prefetch([(str(tried), PILOT[0])])
-        row = next((row for row in subject.rows(str(tried)) if row.seed == PILOT[0]), None)
-        if row is None or row.refusal:
-            return None
-        if subject.success.met(row):
-            return tried if power > 1 else None
+    powers = [Treatment("lr", factor=factor**power) for power in range(1, MOST_POWERS + 1)]
+    for start in range(0, len(powers), subject.workers):
+        chunk = powers[start : start + subject.workers]
+        subject.prefetch([(str(tried), PILOT[0]) for tried in chunk])
+        for tried in chunk:
+            row = next((row for row in subject.rows(str(tried)) if row.seed == PILOT[0]), None)
+            if row is None or row.refusal:
+                return None
+            if subject.success.met(row):
+                return tried if tried is not powers[0] else None
     return None
 
 
@@ -207,8 +206,13 @@ def _with_goal(task: Task, goal: str) -> Task:
 
 def _judging(task: Task, seen: Watch) -> Task:
     """All runs are judged by the training that the diagnosis is about."""
-    plan = plan_of(seen.training.recording.structure)
-    return msgspec.structs.replace(task, training=seen.training.number, plan=plan)
+    trace = seen.training.recording
+    return msgspec.structs.replace(
+        task,
+        training=seen.training.number,
+        plan=plan_of(trace.structure, trace.steps),
+        alone=len(seen.row.trainings) == 1,
+    )
 
 
 def _refuse_unfinished(seen: Watch, launcher: Launcher, task: Task) -> None:
@@ -275,17 +279,14 @@ def _cost(trial: SequentialTrial, tried: Pilot, workers: int, request: Request) 
         UnstuckError: hours, and nobody asked for so many runs.
     """
     arms = len(trial.treatments)
-    looks = plan_looks(len(trial.seeds), arms, trial.single_alpha)
-    least = (arms + 2) * min(FIRST, looks[0].seeds) + 4 * max(looks[0].seeds - FIRST, 0)
-    most = (2 * arms + 2) * len(trial.seeds)
-    low, high = (tried.seconds * runs / workers for runs in (least, most))
+    low, high = (tried.seconds * runs / workers for runs in (trial.least_runs, trial.most_runs))
     size = (
         f"{arms} treatments, up to {len(trial.seeds)} seeds, {tried.seconds:.1f} s a run, {workers} at a time"
     )
     lines = [f"{size}: between {_time(low)} and {_time(high)}, most often near the first"]
     pace = tried.step_seconds
     if low > OFFERED and pace and request.steps is None:
-        steps = max(int((OFFERED * workers / least - 2) / pace), 20)
+        steps = max(int((OFFERED * workers / trial.least_runs - 2) / pace), 20)
         offer = f"unstuck prove --steps {steps} {request.script}"
         lines.append(f"a shortened trial of {_time(OFFERED)}, shown on {steps} steps only: {offer}")
         if low > LONG and request.seeds is None:

@@ -22,6 +22,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     steps: int | None = None
     training: int | None = None
     """Which of the script's trainings is judged, by its number; None: the longest."""
+    alone: bool = False
+    """Whether the script has one training only: then a run whose weights are NaN may be ended."""
     goal: str | None = None
     probe: bool = False
     recording: str | None = None
@@ -48,16 +50,20 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     treatment: str | None = None
     seed: int | None = None
     ending: str = "finished"
-    """finished, stopped (by --steps), exited, interrupted, raised, or killed (no answer)."""
+    """finished, stopped (by --steps, or as lost), exited, interrupted, raised, or killed (no answer)."""
     error: str = ""
     """What it raised, in a line."""
     steps: int = 0
     seconds: float = 0.0
+    lost: bool = False
+    """Whether it was ended because its weights were NaN or infinite."""
     loss: float | None = None
     """Mean over the last tenth of the batches; None where it is not finite or there is none."""
     start: float | None = None
     """Of the first batch."""
     accuracy: float | None = None
+    balanced: float | None = None
+    """Mean over the classes of the share of right answers."""
     squared_error: float | None = None
     constant: float | None = None
     """Loss of the best constant prediction."""

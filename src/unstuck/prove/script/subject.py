@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import msgspec
 import numpy as np
@@ -21,6 +22,8 @@ from unstuck.prove.torch.catalogue import parts, refusal
 from unstuck.prove.torch.seeds import mixed
 
 SHAM = "order=reshuffled"
+AGAIN = "again"
+"""Called a treatment here: the unchanged program with the same seed once more."""
 
 
 @dataclass
@@ -93,6 +96,11 @@ class ScriptSubject:
         """All runs of one arm that were made."""
         return [row for (name, _), row in self._rows.items() if name == _key(treatment)]
 
+    def finished(self, treatment: str | None, seeds: Sequence[int]) -> int:
+        """For how many of the first seeds an arm is made already, without a gap."""
+        made = (((_key(treatment), seed) in self._rows) for seed in seeds)
+        return sum(takewhile(bool, made))
+
     def prefetch(self, pairs: Sequence[tuple[str | None, int]], progress: Progress | None = None) -> None:
         """Make runs, several at a time; Ctrl-C ends all processes, and what is finished is kept."""
         wanted = list(dict.fromkeys((_key(name), seed) for name, seed in pairs if _possible(name)))
@@ -126,7 +134,7 @@ class ScriptSubject:
         sham = treatment == SHAM
         task = msgspec.structs.replace(
             self.task,
-            treatment=None if sham else treatment,
+            treatment=None if treatment in {SHAM, AGAIN} else treatment,
             seed=mixed("sham", seed) if sham else seed,
             recording=None,
             probe=False,
@@ -144,13 +152,13 @@ class ScriptSubject:
 
 def _key(treatment: str | None) -> str | None:
     """A treatment's id in its normal form."""
-    if treatment is None or treatment == SHAM:
+    if treatment in {None, SHAM, AGAIN}:
         return treatment
-    return "+".join(map(str, parts(treatment)))
+    return "+".join(map(str, parts(treatment or "")))
 
 
 def _possible(treatment: str | None) -> bool:
-    return treatment in {None, SHAM} or not refusal(treatment or "")
+    return treatment in {None, SHAM, AGAIN} or not refusal(treatment or "")
 
 
 def _outcome(row: Row, success: bool) -> str:

@@ -18,8 +18,10 @@ import numpy as np
 
 from unstuck.diagnose.outcome import constant_loss
 from unstuck.prove.script.guard import Guard
+from unstuck.prove.script.hope import Hope
 from unstuck.prove.script.row import Row, Task, Training, write
 from unstuck.prove.torch.catalogue import SEEDING, intervention, parts
+from unstuck.prove.torch.facts import facts
 from unstuck.prove.torch.losses import Door, Meter
 from unstuck.prove.torch.plan import Plan, plan_of
 from unstuck.prove.torch.seeds import Seeding, replaced
@@ -27,7 +29,6 @@ from unstuck.sources.script.patches import on_import
 from unstuck.sources.script.run import ScriptResult, WatchOptions, run_script
 from unstuck.sources.script.training import Recorder, StopTraining, Watched, attach_recorder
 from unstuck.sources.script.watch import Watch
-from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Location
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class _Run:
         self.meter, self.door = Meter(), Door()
         self.acting: Intervention | None = None
         self.seeding: Seeding | None = None
+        self.hope: Hope | None = None
         seed = task.seed or 0
         if task.treatment is not None:
             self.acting = intervention(task.treatment, seed)
@@ -89,6 +91,8 @@ class _Run:
         result = self._result(options)
         seconds = time.perf_counter() - began
         if self.acting is not None:
+            if result.error is not None:
+                self.acting.failed(result.error)
             self.acting.end()
         if result.error is not None and self.program is None:
             sys.excepthook(type(result.error), result.error, result.error.__traceback__)
@@ -118,7 +122,7 @@ class _Run:
 
         if self.seeding is not None:
             self.seeding.install_torch(self.undo)
-        self.door.look = self.meter.look
+        self.door.look, self.door.look_at_root = self.meter.look, self.meter.look_at_root
         self.door.install(self.undo)
         replaced(self.undo, torch, "save", self._guarded(torch.save))
         if self.acting is not None:
@@ -147,6 +151,9 @@ class _Run:
         recorder = attach_recorder(models, optimizers, options, locations)
         if self.acting is not None:
             self.acting.begun()
+        if self.task.alone and self.hope is None:
+            self.hope = Hope(recorder)
+            self.hope.install(self.undo)
         return recorder
 
     # ---- what it left
@@ -156,17 +163,20 @@ class _Run:
         trace = None if judged is None else judged.recording
         losses = np.array([]) if trace is None else trace.series("loss").values
         final = float(np.mean(losses[-max(1, losses.size // 10) :])) if losses.size else math.nan
-        ended = self.meter.ended()
+        lost = self.hope is not None and self.hope.lost
+        ended = {} if lost else self.meter.ended()  # most of what it saw was before
         return Row(
             treatment=self.task.treatment,
             seed=self.task.seed,
-            ending=result.ending,
+            ending="stopped" if lost else result.ending,
             error=_told(result),
             steps=0 if trace is None else trace.steps,
             seconds=seconds,
+            lost=lost,
             loss=_finite(final),
             start=_finite(float(losses[0])) if losses.size else None,
             accuracy=ended.get("accuracy"),
+            balanced=ended.get("balanced"),
             squared_error=_finite(ended.get("error", math.nan)),
             constant=None if trace is None else _finite(constant_loss(trace)),
             fingerprint=hashlib.sha256(losses.tobytes()).hexdigest()[:16] if losses.size else "",
@@ -175,7 +185,7 @@ class _Run:
             refusal=self._refusal(result),
             wrote=self.guard.wrote,
             facts={} if trace is None else facts(trace),
-            plan=Plan() if trace is None else plan_of(trace.structure),
+            plan=Plan() if trace is None else plan_of(trace.structure, trace.steps),
             trainings=tuple(map(self._training, result.trainings)) if self.task.recording else (),
             unseen=result.unseen,
             notes=result.notes,
@@ -200,6 +210,9 @@ class _Run:
         if self.acting is not None:
             if result.keras_used and not self.acting.applied:
                 return "a training in Keras cannot be treated while it runs"
+            trained = any(one.recording.steps for one in result.trainings)
+            if result.error is not None and not trained and not self.acting.refusal:
+                return f"the program cannot run with it ({_told(result)})"
             return self.acting.refusal
         if self.seeding is not None and self.seeding.reseeded < 2:
             return "this program sets a seed once at most"
@@ -226,36 +239,6 @@ def _told(result: ScriptResult) -> str:
     if result.error is not None:
         return f"{type(result.error).__name__}: {result.error}".split("\n", 1)[0][:300]
     return f"it exited with code {result.code}" if result.ending == "exited" and result.code else ""
-
-
-def facts(trace: Recording) -> dict[str, float | str | None]:
-    """What a recording shows of a treatment: its verification does not rest on the treatment's own word."""
-    nodes = trace.structure.nodes
-    found: dict[str, float | str | None] = {
-        "lr": trace.first("lr"),
-        "data.mean": trace.first("data.mean"),
-        "data.std": trace.first("data.std"),
-        "clip_ratio": _smallest(trace, "clip_ratio"),
-        "grad_uncleared": trace.last("grad_uncleared"),
-        "loss": trace.structure.loss,
-        "types": " ".join(node.type for node in nodes),
-        "held": float(sum(value is not None and value > 0 for value in _updates(trace))),
-        "target.min": trace.first("target.min"),
-        "output.row_sum": trace.first("output.row_sum"),
-    }
-    for name in trace.layers("weight_norm"):
-        found[f"weight_norm {name}"] = trace.first("weight_norm", name)
-    return {key: _finite(value) if isinstance(value, float) else value for key, value in found.items()}
-
-
-def _updates(trace: Recording) -> list[float | None]:
-    """How far the first step moved each tensor."""
-    return [trace.first("update_norm", name) for name in trace.layers("update_norm")]
-
-
-def _smallest(trace: Recording, quantity: str) -> float | None:
-    values = trace.series(quantity).values
-    return float(values.min()) if values.size else None
 
 
 def _finite(value: float | None) -> float | None:

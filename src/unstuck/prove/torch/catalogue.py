@@ -1,13 +1,20 @@
 """Which treatments a running PyTorch program can take, and who carries each out."""
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from unstuck.diagnose.remedies import Treatment, parse
+from unstuck.prove.success import Ended, Success, default_success
 from unstuck.prove.torch.inputs import Scale, Shuffle
 from unstuck.prove.torch.intervention import Combination, Intervention
+from unstuck.prove.torch.layers import GroupNorm, InsertReLU
+from unstuck.prove.torch.modes import Dropout, Mode
 from unstuck.prove.torch.modules import Activation, Normalise
+from unstuck.prove.torch.objectives import Balanced, Mean, Negated, Standardised
+from unstuck.prove.torch.optimisers import Adam, Numbers
 from unstuck.prove.torch.outputs import Loss, Output, Target
-from unstuck.prove.torch.steps import Adam, Clip, Rate, ZeroGrad
+from unstuck.prove.torch.rates import Constant, Rate, WarmUp
+from unstuck.prove.torch.steps import Batch, Clip, ClipOff, ZeroGrad
 from unstuck.prove.torch.weights import Bias, Init, Members
 
 _BY_KIND: Final[dict[str, type[Intervention]]] = {
@@ -21,11 +28,25 @@ _BY_KIND: Final[dict[str, type[Intervention]]] = {
     "output": Output,
     "loss": Loss,
     "target": Target,
+    "dropout": Dropout,
+    "batch": Batch,
 }
 _BY_ID: Final[dict[str, type[Intervention]]] = {
     "optimizer=adam": Adam,
     "optimizer=add_parameters": Members,
     "optimizer=unfreeze": Members,
+    "optimizer=default": Numbers,
+    "optimizer=no_decay": Numbers,
+    "schedule=constant": Constant,
+    "schedule=warmup": WarmUp,
+    "clip=off": ClipOff,
+    "insert=relu": InsertReLU,
+    "norm=group": GroupNorm,
+    "mode=train": Mode,
+    "loss=mean": Mean,
+    "loss=negated": Negated,
+    "weights=balanced": Balanced,
+    "target=standardise": Standardised,
     "data=standardise": Scale,
     "data=-1..1": Scale,
     "order=shuffle": Shuffle,
@@ -38,7 +59,7 @@ _NEVER: Final = {
 }
 SEEDING: Final = "draws=independent"
 """The treatment that is carried out by the run's seeds, see `seeds.Seeding`."""
-ALTERS_LOSS: Final = ("loss", "output", "target")
+ALTERS_LOSS: Final = ("loss", "output", "target", "weights")
 """Kinds of treatments after which the loss means something else."""
 
 
@@ -55,6 +76,22 @@ def refusal(treatment: str) -> str:
         if str(part) != SEEDING and _made_by(part) is None:
             return "it cannot be carried out while a program runs"
     return ""
+
+
+def usual_success(pilot: Sequence[Ended], treatments: Iterable[str]) -> Success:
+    """The criterion that is fair to all of a trial's treatments, see `default_success`.
+
+    Args:
+        pilot: runs of the unchanged program that are not judged.
+        treatments: ids of what is tried.
+    """
+    tried = [part for one in treatments for part in parts(one)]
+    return default_success(
+        pilot,
+        alters_loss=any(part.kind in ALTERS_LOSS for part in tried),
+        by_class=any(part.kind == "weights" for part in tried),
+        alters_sign=any(str(part) == "loss=negated" for part in tried),
+    )
 
 
 def parts(treatment: str) -> list[Treatment]:

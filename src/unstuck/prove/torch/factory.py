@@ -15,8 +15,8 @@ from unstuck.prove.script.row import Row, Task
 from unstuck.prove.script.worker import run
 from unstuck.prove.sequential import SequentialTrial
 from unstuck.prove.subject import Progress, Runs, Sham
-from unstuck.prove.success import Success, default_success, parse_success
-from unstuck.prove.torch.catalogue import ALTERS_LOSS, parts, refusal
+from unstuck.prove.success import Success, parse_success
+from unstuck.prove.torch.catalogue import refusal, usual_success
 from unstuck.prove.torch.plan import Plan
 from unstuck.prove.torch.seeds import mixed
 from unstuck.prove.treatments import recommend
@@ -179,8 +179,7 @@ def prove(
     pilot = [subject.row(None, seed) for seed in PILOT]
     if not any(row.steps for row in pilot):
         raise UnstuckError(f"make: no optimiser made a step: {pilot[0].error or pilot[0].unseen}")
-    alters = any(part.kind in ALTERS_LOSS for one in treatments for part in parts(one))
-    subject.success = chosen or default_success(pilot, alters_loss=alters)
+    subject.success = chosen or usual_success(pilot, treatments)
     subject.plan = pilot[0].plan
     trial = SequentialTrial.of(subject, proposals, range(1, seeds + 1), combine=True)
     return trial.run(progress)

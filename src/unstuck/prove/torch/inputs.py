@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from unstuck.prove.torch.intervention import Intervention
+from unstuck.prove.torch.modes import outermost
 from unstuck.prove.torch.seeds import mixed, replaced
 
 ENOUGH = 1024
@@ -25,34 +26,21 @@ class Scale(Intervention):
 
     def begin(self, models: Sequence[Any], optimizers: Sequence[Any]) -> None:
         """Stand at the door of each model."""
-        import gc
-
         import torch
 
         del optimizers
-        compiled = {
-            id(vars(one).get("_modules", {}).get("_orig_mod")): one
-            for one in gc.get_objects()
-            if type(one).__name__ == "OptimizedModule"
-        }
-        for model in models:
+        for model in outermost(models):
             if isinstance(model, torch.nn.Module) and not vars(model).get("_unstuck_scaled"):
-                door = _Door(self)
-                outside = compiled.get(id(model), model)
-                outside.register_forward_pre_hook(door.enter, with_kwargs=True, prepend=True)
+                model.register_forward_pre_hook(_Door(self).enter, with_kwargs=True, prepend=True)
                 vars(model)["_unstuck_scaled"] = True
 
 
 class _Door:
-    """The scale of one model's inputs."""
+    """The door of one model."""
 
     def __init__(self, owner: Scale) -> None:
         self.owner = owner
-        self.count = 0
-        self.low: Any = None
-        self.high: Any = None
-        self.sum: Any = None
-        self.squares: Any = None
+        self.extent = Extent()
 
     def enter(self, _model: Any, args: Any, kwargs: Any) -> Any:
         import torch
@@ -63,10 +51,8 @@ class _Door:
         if place is None or one is None:
             return None
         if not one.is_floating_point() or one.dim() < 1 or one.requires_grad:
-            self.owner.refuse(
-                "its model is not given real numbers, but "
-                + ("what another model made" if one.requires_grad else "whole ones")
-            )
+            what = "what another model made" if one.requires_grad else "whole ones"
+            self.owner.nothing = f"its model is not given real numbers, but {what}"
             return None
         scaled = self._scaled(one)
         same = scaled.shape == one.shape and torch.allclose(scaled, one, rtol=1e-5, atol=1e-6)
@@ -81,32 +67,60 @@ class _Door:
         axes = [i for i in range(one.dim()) if i != axis]
         if one.dim() == 1:
             axes = [0]
-        if torch.is_grad_enabled() and self.count < ENOUGH:
-            self._learn(one.detach().double(), axes)
-        if self.count == 0:
+        if torch.is_grad_enabled():
+            self.extent.learn(one, axes)
+        if not self.extent.count:
             return one
-        if self.owner.treatment.value == "standardise":
-            middle = self.sum / self.rows
-            spread = (self.squares / self.rows - middle**2).clamp_min(0).sqrt()
-            # a rounding error is no spread
-            spread = torch.where(spread > 1e-7 * middle.abs(), spread, 0)
-        else:
-            middle, spread = (self.low + self.high) / 2, (self.high - self.low) / 2
-        spread = torch.where(spread > 0, spread, 1.0)
+        middle, spread = self.extent.of(self.owner.treatment.value)
         return ((one - middle.to(one)) / spread.to(one)).to(one.dtype)
 
-    def _learn(self, one: Any, axes: list[int]) -> None:
+
+class Extent:
+    """Where numbers lie, and how far they spread, by the first 1024 samples of them."""
+
+    def __init__(self) -> None:
+        """Nothing seen."""
+        self.count = self.rows = 0
+        self._low: Any = None
+        self._high: Any = None
+        self._sum: Any = None
+        self._squares: Any = None
+
+    def learn(self, one: Any, axes: list[int]) -> None:
+        """Look at a batch, unless enough was seen.
+
+        Args:
+            one: (samples, ...) numbers.
+            axes: over which they are taken together.
+        """
+        if self.count >= ENOUGH:
+            return
+        one = one.detach().double()
         total, squares = one.sum(axes, keepdim=True), (one**2).sum(axes, keepdim=True)
         low, high = one.amin(axes, keepdim=True), one.amax(axes, keepdim=True)
         rows = one.numel() // max(total.numel(), 1)
-        if self.sum is None or self.sum.shape != total.shape:
-            if self.sum is not None:
-                return
-            self.sum, self.squares, self.low, self.high, self.rows = total, squares, low, high, rows
+        if self._sum is not None and self._sum.shape != total.shape:
+            return
+        if self._sum is None:
+            self._sum, self._squares, self._low, self._high, self.rows = total, squares, low, high, rows
         else:
-            self.sum, self.squares, self.rows = self.sum + total, self.squares + squares, self.rows + rows
-            self.low, self.high = low.minimum(self.low), high.maximum(self.high)
+            self._sum, self._squares = self._sum + total, self._squares + squares
+            self._low, self._high = low.minimum(self._low), high.maximum(self._high)
+            self.rows += rows
         self.count += one.shape[0]
+
+    def of(self, how: str) -> tuple[Any, Any]:
+        """What to take away and by what to divide: `standardise`, else to the range from -1 to 1."""
+        import torch
+
+        if how == "standardise":
+            middle = self._sum / self.rows
+            spread = (self._squares / self.rows - middle**2).clamp_min(0).sqrt()
+            # a rounding error is no spread
+            spread = torch.where(spread > 1e-7 * middle.abs(), spread, 0)
+        else:
+            middle, spread = (self._low + self._high) / 2, (self._high - self._low) / 2
+        return middle, torch.where(spread > 0, spread, 1.0)
 
 
 class Shuffle(Intervention):

@@ -67,6 +67,9 @@ class Intervention:
     def begun(self) -> None:
         """Its recorder is attached: what comes last among the hooks may be put there now."""
 
+    def failed(self, error: BaseException) -> None:
+        """The program raised an error: is it because it cannot bear the change?"""
+
     def end(self) -> None:
         """The program has ended: a last look at what was done."""
 
@@ -103,6 +106,11 @@ class Combination(Intervention):
         """All parts."""
         for part in self.parts:
             part.begun()
+
+    def failed(self, error: BaseException) -> None:
+        """All parts."""
+        for part in self.parts:
+            part.failed(error)
 
     def end(self) -> None:
         """All parts; what they did is counted together."""

@@ -29,6 +29,10 @@ SCORES = {"cross_entropy", "nll_loss"}
 """Losses of one score a class."""
 BOUNDARY = {"binary_cross_entropy": 0.5, "binary_cross_entropy_with_logits": 0.0}
 """Losses of a yes/no output, with the value between the two answers."""
+DISTANCES = {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
+"""Losses of quantities."""
+MOST_CLASSES = 1000
+"""With more of them no class is counted by itself."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Given:
     target: Any
     options: dict[str, Any]
     """Everything else that it was given, by name."""
+    judged: tuple[Any, Any] | None = None
+    """Answers and targets by which a run is judged, where these are in other units than what goes in."""
 
 
 Change = Callable[[Given], Given]
@@ -52,7 +58,10 @@ class Door:
         """Nothing is changed, nobody looks."""
         self.changes: list[Change] = []
         self.look: Callable[[Given], None] | None = None
+        self.look_at_root: Callable[[Any], None] | None = None
+        """Where no loss function was called, the number that `backward` is called on is looked at."""
         self.calls = 0
+        self._told = 0
 
     def install(self, undo: ExitStack) -> None:
         """Replace the functions."""
@@ -61,6 +70,22 @@ class Door:
         self._originals = {name: getattr(functions, name) for name in FUNCTIONS}
         for name, original in self._originals.items():
             replaced(undo, functions, name, self._in_front(name, original))
+        import torch
+
+        replaced(undo, torch.autograd, "backward", self._before_backward(torch.autograd.backward))
+
+    def _before_backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        import torch
+
+        @functools.wraps(original)
+        def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
+            single = isinstance(tensors, torch.Tensor) and tensors.numel() == 1
+            if self.look_at_root is not None and self.calls == self._told and single:
+                self.look_at_root(tensors)
+            self._told = self.calls
+            original(tensors, *args, **kwargs)
+
+        return backward
 
     def _in_front(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         import torch
@@ -119,25 +144,42 @@ class Meter:
 
     def __init__(self) -> None:
         """Nothing seen."""
-        self._seen: list[tuple[str, Any, int]] = []
+        self._seen: list[tuple[str, Any, Any]] = []
+        self._classes: list[tuple[Any, Any]] = []
+        """Of each judged batch of labels: how many of each class were right, and how many there were."""
         self._codes = (0.0, 1.0)
         """Of the two answers to a yes/no question: some programs code them as 1 and 2, or -1 and 1."""
 
     def look(self, given: Given) -> None:
         """Judge one batch."""
-        scores, target = given.input.detach(), given.target.detach()
+        answers, target = given.judged or (given.input, given.target)
+        scores, target = answers.detach(), target.detach()
         if scores.dim() == 0 or scores.numel() == 0:
             return
         boundary = BOUNDARY.get(given.name)
         if boundary is not None and target.shape == scores.shape:
-            right = (scores > boundary) == (target > self._middle(target))
+            labels = target > self._middle(target)
+            judged = (scores > boundary) == labels, labels.long(), 2
         else:
-            right = _right(scores, target) if boundary is None else None
-        if right is not None:
-            self._seen.append(("accuracy", right.sum(), right.numel()))
+            judged = _right(scores, target) if boundary is None else None
+        if judged is not None:
+            right, labels, classes = judged
+            known = (labels >= 0) & (labels < classes)  # others mark samples that do not count
+            self._seen.append(("accuracy", (right & known).sum(), known.sum()))
+            if classes <= MOST_CLASSES:
+                self._classes.append(_by_class(labels[known], labels[right & known], classes))
         elif target.numel() == scores.numel():  # a column against a row is still the same answers
             difference = scores.reshape(-1) - target.reshape(-1)
             self._seen.append(("error", (difference**2).sum(), scores.numel()))
+
+    def look_at_root(self, root: Any) -> None:
+        """Judge one batch by a loss written by hand, as far as its graph shows differences."""
+        from unstuck.prove.torch.roots import squared_error
+
+        found = squared_error(root)
+        if found is not None:
+            mean, count = found
+            self._seen.append(("error", mean * count, count))
 
     def _middle(self, target: Any) -> float:
         low, high = float(target.min()), float(target.max())
@@ -154,19 +196,38 @@ class Meter:
             return {}
         usual = max(set(kinds), key=kinds.count)
         own = [(value, count) for kind, value, count in self._seen if kind == usual]
-        last = own[-max(len(own) // 10, 1) :]
-        total = sum(float(value) for value, _ in last)
-        return {usual: total / sum(count for _, count in last)}
+        part = max(len(own) // 10, 1)
+        last = own[-part:]
+        judged = sum(float(count) for _, count in last)
+        found = {usual: sum(float(value) for value, _ in last) / max(judged, 1.0)}
+        if usual == "accuracy" and self._classes:
+            found["balanced"] = _balanced(self._classes[-part:])
+        return found
 
 
 def _right(scores: Any, target: Any) -> Any:
-    """For each sample, whether the answer is right; None where the targets are no classes."""
+    """Whether each sample's answer is right, its class, and how many there are; None without classes."""
     whole = not target.is_floating_point() and not target.is_complex()
     if scores.dim() > 1 and scores.shape[1] > 1:
-        answer = scores.argmax(1)
+        answer, classes = scores.argmax(1), scores.shape[1]
         if whole and target.shape == answer.shape:
-            return answer == target
+            return answer == target, target, classes
         one_hot = target.shape == scores.shape and bool(((target == 0) | (target == 1)).all())
         if one_hot and bool((target.sum(1) == 1).all()):
-            return answer == target.argmax(1)
+            return answer == target.argmax(1), target.argmax(1), classes
     return None
+
+
+def _by_class(labels: Any, right: Any, classes: int) -> tuple[Any, Any]:
+    """How many of each class were right, and how many there were."""
+    return right.bincount(minlength=classes), labels.bincount(minlength=classes)
+
+
+def _balanced(seen: list[tuple[Any, Any]]) -> float:
+    """Mean over classes of the share that is right: what always answers the commonest gets 1 / classes."""
+    most = max(counts.numel() for _, counts in seen)
+    alike = [(hits, counts) for hits, counts in seen if counts.numel() == most]
+    hits: Any = sum(hits for hits, _ in alike)
+    counts: Any = sum(counts for _, counts in alike)
+    present = counts > 0
+    return float((hits[present] / counts[present]).double().mean()) if bool(present.any()) else 0.0

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from unstuck.prove.torch.intervention import Intervention
+from unstuck.prove.torch.names import PUT_IN, children, named
 from unstuck.prove.torch.seeds import replaced
 
 FUNCTIONS = {
@@ -76,16 +77,13 @@ class Activation(Intervention):
         if not wanted or self._refusal:
             return
         known: set[str] = set()
-        for model in models:
-            for path, module in list(model.named_modules()):
-                for child, old in list(module.named_children()):
-                    name = f"{path}.{child}" if path else child
-                    if name in wanted and type(old).__name__ == wanted[name] != self.treatment.value:
-                        new = self._new()
-                        new.train(old.training)
-                        vars(module)["_modules"][child] = new
-                        known.add(name)
-                        self.did(name)
+        for name, holder, child, old in list(children(models)):
+            if name in wanted and type(old).__name__ == wanted[name] != self.treatment.value:
+                new = self._new()
+                new.train(old.training)
+                vars(holder)["_modules"][child] = new
+                known.add(name)
+                self.did(name)
         self._functional = {kind for name, kind in wanted.items() if name not in known and "." not in name}
         self._functional -= {self.treatment.value}
         both = self._functional & set(self.plan.last.values())
@@ -126,10 +124,9 @@ class Normalise(Intervention):
 
     def begin(self, models: Sequence[Any], optimizers: Sequence[Any]) -> None:
         """Put them in."""
-        for model in models:
-            for path, module in list(model.named_modules()):
-                if path in self.plan.before and not vars(module).get("_unstuck_norm"):
-                    self._put(path, module, optimizers)
+        for name, module in named(models):
+            if name in self.plan.before and not vars(module).get("_unstuck_norm"):
+                self._put(name, module, optimizers)
 
     def _put(self, path: str, layer: Any, optimizers: Sequence[Any]) -> None:
         import torch
@@ -151,6 +148,7 @@ class Normalise(Intervention):
         if any(type(one).__name__ == "Adagrad" for one in optimizers):
             self.refuse("Adagrad takes no parameters once it is made")
             return
+        vars(norm)[PUT_IN] = True
         group["params"] += list(norm.parameters())
         vars(layer)["_unstuck_norm"] = True
 

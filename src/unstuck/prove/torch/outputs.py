@@ -13,13 +13,12 @@ from dataclasses import replace
 from typing import Any
 
 from unstuck.prove.torch.intervention import Intervention
-from unstuck.prove.torch.losses import BOUNDARY, SCORES, Given, renamed
+from unstuck.prove.torch.losses import BOUNDARY, DISTANCES, SCORES, Given, renamed
 from unstuck.prove.torch.modules import FUNCTIONS, functions
 from unstuck.prove.torch.seeds import replaced
 
 SCORES_KEPT = "_unstuck_scores"
 RESHAPING = ("squeeze", "view", "reshape", "flatten", "unsqueeze", "view_as", "ravel", "__getitem__", "float")
-DISTANCES = {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
 BY_HAND = "no loss function of PyTorch is called with what this treatment is about (a loss written by hand?)"
 
 

@@ -1,80 +1,14 @@
 # pyright: basic
 # PyTorch's optimisers are open dictionaries; their stubs know little of what is in them.
-"""Treatments of what happens between the gradient and the weights: learning rate, clipping, old gradients."""
+"""Treatments of what happens between the gradient and the weights: clipping, old gradients, batches."""
 
 import functools
-import inspect
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 from unstuck.prove.torch.intervention import Intervention
 from unstuck.prove.torch.seeds import replaced
-
-
-class Rate(Intervention):
-    """`lr*F`: every step is made with F times the learning rate.
-
-    The rate is multiplied right before a step and put back right after it, so that schedulers, warm-ups and
-    whatever else computes rates sees its own numbers, and acts as on the unchanged program.
-    """
-
-    nothing = "no optimiser of this program made a step with a learning rate"
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing changed yet."""
-        super().__init__(*args, **kwargs)
-        self._kept: dict[int, list[Any]] = {}
-        self._after: Any = None
-
-    def install(self, undo: ExitStack) -> None:
-        """Before every other hook: a recorder is to see the rate that is used."""
-        from torch.optim.optimizer import register_optimizer_step_pre_hook
-
-        undo.callback(register_optimizer_step_pre_hook(self._raise).remove)
-        self._listen_last()
-        undo.callback(self._stop)
-
-    def begun(self) -> None:
-        """After every other hook, for the same reason."""
-        self._listen_last()
-
-    def _stop(self) -> None:
-        self._after.remove()
-
-    def _listen_last(self) -> None:
-        from torch.optim.optimizer import register_optimizer_step_post_hook
-
-        if self._after is not None:
-            self._after.remove()
-        self._after = register_optimizer_step_post_hook(self._restore)
-
-    def _raise(self, optimizer: Any, _args: Any, _kwargs: Any) -> None:
-        self._restore(optimizer)  # of a step that was left by an exception
-        rates = [group.get("lr") for group in optimizer.param_groups]
-        if any(rate is None for rate in rates):
-            self.refuse(f"{type(optimizer).__name__} finds its learning rate by itself")
-            return
-        self._kept[id(optimizer)] = [rate.clone() if hasattr(rate, "clone") else rate for rate in rates]
-        for group in optimizer.param_groups:
-            _set_rate(group, group["lr"] * self.factor(optimizer))
-        self.did(type(optimizer).__name__)
-
-    def factor(self, optimizer: Any) -> float:
-        """By which an optimiser's rate is multiplied."""
-        del optimizer
-        return self.treatment.factor
-
-    def _restore(self, optimizer: Any, *_: Any) -> None:
-        for group, rate in zip(optimizer.param_groups, self._kept.pop(id(optimizer), ()), strict=False):
-            _set_rate(group, rate)
-
-
-def _set_rate(group: dict[str, Any], rate: Any) -> None:
-    """A rate that is a tensor keeps its place in memory: compiled steps read it there."""
-    if hasattr(group["lr"], "copy_"):
-        group["lr"].copy_(rate)
-    else:
-        group["lr"] = rate
 
 
 class Clip(Intervention):
@@ -118,6 +52,107 @@ class Clip(Intervention):
         self.did(type(optimizer).__name__)
 
 
+class ClipOff(Intervention):
+    """`clip=off`: PyTorch's clipping functions leave the gradients as they are, and still tell their norm."""
+
+    nothing = "this program clips no gradients by PyTorch's functions"
+
+    def install(self, undo: ExitStack) -> None:
+        """Replace them, before the program can take them by name."""
+        import torch
+
+        for owner in (torch.nn.utils, torch.nn.utils.clip_grad):
+            for name in ("clip_grad_norm_", "clip_grad_norm", "clip_grads_with_norm_", "clip_grad_value_"):
+                if hasattr(owner, name):
+                    replaced(undo, owner, name, self._harmless(name, getattr(owner, name)))
+
+    def _harmless(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def clip(*args: Any, **kwargs: Any) -> Any:
+            given: Any = args[0] if args else kwargs.get("parameters")
+            given = [given] if hasattr(given, "grad") else list(given)
+            held = [one.grad for one in given if one.grad is not None]
+            kept = [one.detach().clone() for one in held]
+            result = original(given, *args[1:], **{k: v for k, v in kwargs.items() if k != "parameters"})
+            self._put_back(name, held, kept)
+            return result
+
+        return clip
+
+    def _put_back(self, name: str, held: list[Any], kept: list[Any]) -> None:
+        import torch
+
+        with torch.no_grad():
+            for gradient, before in zip(held, kept, strict=True):
+                if not torch.equal(gradient, before):
+                    gradient.copy_(before)
+                    self.did(name)
+
+
+class Batch(Intervention):
+    """`batch*N`: a step is made with the mean gradient of N steps of the program, N - 1 steps are left out.
+
+    That is what a batch N times as large would give, where samples do not meet within a batch (as they do in
+    a batch normalisation). The samples and their order stay, and schedules go on by the program's own steps.
+    An optimiser that finds no gradients makes no step, so they are out of its sight while they are gathered.
+    """
+
+    nothing = "no optimiser of this program made a step with gradients"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing gathered."""
+        super().__init__(*args, **kwargs)
+        self._count: dict[int, int] = {}
+        self._sums: dict[int, Any] = {}
+        self._own: dict[int, list[tuple[Any, Any]]] = {}
+        self._before: Any = None
+        self._after: Any = None
+
+    def install(self, undo: ExitStack) -> None:
+        """From the first training on."""
+        undo.callback(self._stop)
+
+    def begun(self) -> None:
+        """Behind the recorder: it sees the program's gradients, and which steps were made."""
+        from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+        self._stop()
+        self._before = register_optimizer_step_pre_hook(self._gather)
+        self._after = register_optimizer_step_post_hook(self._return)
+
+    def _stop(self) -> None:
+        for handle in (self._before, self._after):
+            if handle is not None:
+                handle.remove()
+
+    def _gather(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        import torch
+
+        if callable(args[1] if len(args) > 1 else kwargs.get("closure")):
+            self.refuse("its steps compute their gradients themselves, by a closure")
+            return
+        if type(optimizer).__name__ == "SparseAdam":
+            self.refuse("SparseAdam takes no means of gradients")
+            return
+        held = [one for group in optimizer.param_groups for one in group["params"] if one.grad is not None]
+        scale = getattr(optimizer, "grad_scale", None)  # of half precision: the step divides by it
+        scale = 1.0 if scale is None else float(scale)
+        count = self._count[id(optimizer)] = self._count.get(id(optimizer), 0) + 1
+        self._own[id(optimizer)] = [(one, one.grad) for one in held]
+        turn = count % int(self.treatment.factor) == 0
+        with torch.no_grad():
+            for one in held:
+                sums = self._sums.get(id(one))
+                sums = one.grad / scale if sums is None else sums + one.grad / scale
+                one.grad = sums * (scale / self.treatment.factor) if turn else None
+                self._sums[id(one)] = None if turn else sums
+        self.did(type(optimizer).__name__)
+
+    def _return(self, optimizer: Any, *_: Any) -> None:
+        for one, gradient in self._own.pop(id(optimizer), ()):
+            one.grad = gradient
+
+
 class ZeroGrad(Intervention):
     """`zero_grad`: after every step the gradients of all that the optimiser holds are 0.
 
@@ -142,83 +177,3 @@ class ZeroGrad(Intervention):
                     if one.grad is not None:
                         one.grad.zero_()
         self.did(type(optimizer).__name__)
-
-
-class Adam(Intervention):
-    """`optimizer=adam`: the program's optimiser becomes Adam with its usual rate of 1e-3.
-
-    The object stays the same, so that schedulers and closures keep theirs: a schedule's shape acts on Adam's
-    rate, as a multiple of what the program began with.
-    """
-
-    nothing = "this program has no optimiser that could become Adam"
-    rate = 1e-3
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing changed yet."""
-        super().__init__(*args, **kwargs)
-        self._first: dict[int, float] = {}
-        self._rates: Rate | None = None
-
-    def install(self, undo: ExitStack) -> None:
-        """Change optimisers as soon as they are made, before a scheduler looks at them."""
-        import torch
-        from torch.optim.optimizer import Optimizer
-
-        self._usual = {
-            name: given.default
-            for name, given in inspect.signature(torch.optim.Adam.__init__).parameters.items()
-            if given.default is not inspect.Parameter.empty
-        }
-        for kind in vars(torch.optim).values():
-            if isinstance(kind, type) and issubclass(kind, Optimizer) and kind is not Optimizer:
-                replaced(undo, kind, "__init__", self._made(kind, kind.__init__))
-        self._rates = _Scaled(self.treatment, self.seed, self._first)
-        self._rates.install(undo)
-
-    def begun(self) -> None:
-        """See `Rate`."""
-        if self._rates is not None:
-            self._rates.begun()
-
-    def _made(self, kind: type, original: Any) -> Any:
-        @functools.wraps(original)
-        def make(optimizer: Any, *args: Any, **kwargs: Any) -> None:
-            original(optimizer, *args, **kwargs)
-            if type(optimizer) is kind:  # not on the way to a subclass
-                self._change(optimizer)
-
-        return make
-
-    def _change(self, optimizer: Any) -> None:
-        import torch
-
-        kind = type(optimizer)
-        rate = optimizer.param_groups[0].get("lr")
-        if kind in {torch.optim.Adam, torch.optim.AdamW}:
-            self.refuse(f"its optimiser is {kind.__name__} already")
-        elif rate is None or float(rate) == 0:
-            self.refuse(f"{kind.__name__} has no learning rate to begin with")
-        elif kind is torch.optim.LBFGS:
-            self.refuse("LBFGS searches along lines of its own, and its program is written for that")
-        else:
-            optimizer.__class__ = torch.optim.Adam
-            optimizer._patch_step_function()  # noqa: SLF001  (its hooks: else only the first Adam that is made has them)
-            optimizer.state.clear()  # of Adagrad, which has some from the start
-            for target in (optimizer.defaults, *optimizer.param_groups):
-                kept = {name: target[name] for name in ("lr", "weight_decay") if name in target}
-                target.update({**self._usual, **kept, "decoupled_weight_decay": False})
-            self._first[id(optimizer)] = float(rate)
-            self.did(kind.__name__)
-
-
-class _Scaled(Rate):
-    """Adam's rate instead of that which the program's optimiser began with."""
-
-    def __init__(self, treatment: Any, seed: int, first: dict[int, float]) -> None:
-        super().__init__(treatment, seed)
-        self._first = first
-
-    def factor(self, optimizer: Any) -> float:
-        first = self._first.get(id(optimizer))
-        return 1.0 if first is None else Adam.rate / first

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from unstuck.prove.torch.intervention import Intervention
+from unstuck.prove.torch.names import named
 from unstuck.prove.torch.seeds import mixed
 from unstuck.trace.structure import NORMALISING
 
@@ -19,15 +20,14 @@ def weighted(models: Sequence[Any]) -> Iterator[tuple[str, Any, str, Any]]:
     Those of normalisations and embeddings are left out, and whatever has fewer than two axes.
     """
     seen: set[int] = set()
-    for model in models:
-        for path, module in model.named_modules():
-            kind = type(module).__name__
-            for name, tensor in module._parameters.items():  # noqa: SLF001  (named_parameters has no place for the layer)
-                if tensor is None or id(tensor) in seen:
-                    continue
-                if tensor.dim() > 1 and "weight" in name and kind not in _NO_DRAW:
-                    seen.add(id(tensor))
-                    yield path or kind, module, name, tensor
+    for path, module in named(models):
+        kind = type(module).__name__
+        for name, tensor in module._parameters.items():  # noqa: SLF001  (named_parameters has no place for the layer)
+            if tensor is None or id(tensor) in seen:
+                continue
+            if tensor.dim() > 1 and "weight" in name and kind not in _NO_DRAW:
+                seen.add(id(tensor))
+                yield path, module, name, tensor
 
 
 class Init(Intervention):
@@ -122,15 +122,14 @@ class Bias(Intervention):
 
         del optimizers
         target = self.treatment.target
-        for model in models:
-            for path, module in model.named_modules():
-                kind = type(module).__name__
-                for name, tensor in module._parameters.items():  # noqa: SLF001  (as above)
-                    wanted = "bias" in name and kind not in NORMALISING and target in {None, path, kind}
-                    if wanted and tensor is not None and not bool((tensor == self.treatment.factor).all()):
-                        with torch.no_grad():
-                            tensor.fill_(self.treatment.factor)
-                        self.did(path or kind)
+        for path, module in named(models):
+            kind = type(module).__name__
+            for name, tensor in module._parameters.items():  # noqa: SLF001  (as above)
+                wanted = "bias" in name and kind not in NORMALISING and target in {None, path, kind}
+                if wanted and tensor is not None and not bool((tensor == self.treatment.factor).all()):
+                    with torch.no_grad():
+                        tensor.fill_(self.treatment.factor)
+                    self.did(path)
         if not self.applied:
             self.refuse("there are no such biases, or they have this value already")
 

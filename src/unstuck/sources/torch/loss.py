@@ -42,12 +42,14 @@ class Loss:
     target_shape: tuple[int, ...] = ()
     target_dtype: str = ""
     ignore_index: int | None = None
+    weight: torch.Tensor | None = None
+    """How much each class counts, where the program says so."""
     smoothing: float = 0.0
     """Share of each target that is spread over all classes."""
 
     def release(self) -> None:
         """Let go of the graph; what was read from it stays."""
-        self.fn = self.source = self.target = self.prediction = None
+        self.fn = self.source = self.target = self.prediction = self.weight = None
         self.difference = None if self.difference is None else self.difference.released()
         self.hidden.clear()
 
@@ -139,6 +141,7 @@ def _likelihood(fn: Any, marks: Marks) -> Loss:
         hidden,
         reduction=_reduction(fn),
         target=target,
+        weight=saved(fn, "weight"),
         prediction=None if whole else prediction,
         input_shape=input_shape or (() if prediction is None else tuple(prediction.shape)),
         target_shape=() if target is None else tuple(target.shape),

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch.amp.grad_scaler import GradScaler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils.data import dataloader
 
 
 class Watcher(Protocol):
@@ -35,6 +36,10 @@ class Watcher(Protocol):
         """The scale may change now: the step was made, or left out because of overflow."""
         ...
 
+    def handed(self, iterator: Any, data: Any) -> None:
+        """The iterator of a data loader handed out a batch."""
+        ...
+
 
 def install(watcher: Watcher) -> Callable[[], None]:
     """Tell a watcher of every backward pass and optimiser step, until the result is called.
@@ -54,6 +59,9 @@ def install(watcher: Watcher) -> Callable[[], None]:
         _replace(GradScaler, "scale", lambda original: _scale(original, watcher, active)),
         _replace(GradScaler, "update", lambda original: _update(original, watcher, active)),
     ]
+    iterator = getattr(dataloader, "_BaseDataLoaderIter", None)
+    if hasattr(iterator, "__next__"):
+        undo.append(_replace(iterator, "__next__", lambda original: _next(original, watcher, active)))
 
     def remove() -> None:
         active.clear()
@@ -108,6 +116,16 @@ def _scale(original: Any, watcher: Watcher, active: list[bool]) -> Any:
         return result
 
     return scale
+
+
+def _next(original: Any, watcher: Watcher, active: list[bool]) -> Any:
+    def following(self: Any) -> Any:
+        data = original(self)
+        if active:
+            watcher.handed(self, data)
+        return data
+
+    return following
 
 
 def _update(original: Any, watcher: Watcher, active: list[bool]) -> Any:

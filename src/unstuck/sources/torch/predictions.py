@@ -15,6 +15,7 @@ from unstuck.sources.torch.weights import Rows
 from unstuck.trace import baseline, measure
 from unstuck.trace.measure import Values
 from unstuck.trace.meta import Meta
+from unstuck.trace.minority import minority_stats
 
 SAMPLES = 512
 NUMBERS = 1 << 15
@@ -85,11 +86,7 @@ class Predictions:
         where = loss.target if device is None else device
         if where is None:
             return
-        for factor in (_on(where.device, number) for _, number in loss.factors):
-            gather.put(
-                factor.reshape(1),
-                lambda x: found.__setitem__("factors", np.append(found.get("factors", []), x)),
-            )
+        _bring_scales(gather, loss, where.device, found)
         whole = target is not None and target.is_floating_point() is False
         first, self._seen_targets = not self._seen_targets, True
 
@@ -164,7 +161,8 @@ class Predictions:
                     "target.mean": float(numbers.mean()),
                     "target.std": float(numbers.std()),
                 }
-        values |= self._judged(loss, scores, target, everything, first=first)
+        weight = found.get("weight")
+        values |= self._judged(loss, scores, target, everything, weight, first=first)
         if "baseline_loss" in values:
             values["baseline_loss"] = _scaled(values["baseline_loss"], loss, found, scale, share)
             if values["baseline_loss"] is None:
@@ -172,7 +170,14 @@ class Predictions:
         return values
 
     def _judged(
-        self, loss: Loss, scores: Floats | None, target: Any, everything: Any, *, first: bool
+        self,
+        loss: Loss,
+        scores: Floats | None,
+        target: Any,
+        everything: Any,
+        weight: Floats | None,
+        *,
+        first: bool,
     ) -> Values:
         meta, outputs = self.meta, _outputs(loss)
         if target is not None and loss.ignore_index is not None and target.ndim == 1 and len(target):
@@ -200,14 +205,27 @@ class Predictions:
         if scores is not None and len(scores):
             usable = target if fits and target is not None and len(target) == len(scores) else None
             values |= baseline.prediction_stats(scores, targets=usable, loss_name=loss.type, task=meta.task)
+            if usable is not None and meta.task == "classification" and scores.ndim <= 2:
+                values |= minority_stats(scores, usable, labels, loss.type)
         if (fits or dense) and everything is not None and len(everything):
-            best = baseline.baseline_loss(loss.type, _smooth(everything, loss.smoothing, outputs), outputs)
+            best = _best(loss, everything, outputs, weight)
             values.pop("baseline_loss", None)
             if best is not None:
                 values["baseline_loss"] = best
         if first and labels is not None and meta.task != "regression":
             values["data.majority"] = baseline.majority(labels)
         return values
+
+
+def _bring_scales(gather: Gather, loss: Loss, device: torch.device, found: dict[str, Floats]) -> None:
+    """How much each class counts, and what the loss is multiplied by."""
+    if loss.weight is not None:
+        gather.put(loss.weight.detach().clone(), lambda x: found.__setitem__("weight", x))
+    for factor in (_on(device, number) for _, number in loss.factors):
+        gather.put(
+            factor.reshape(1),
+            lambda x: found.__setitem__("factors", np.append(found.get("factors", []), x)),
+        )
 
 
 def _outputs(loss: Loss) -> int:
@@ -235,6 +253,13 @@ def _smooth(targets: Any, share: float, classes: int) -> Any:
     if not share or targets.ndim != 1:
         return targets
     return (1 - share) * (targets[:, None] == np.arange(classes)) + share / classes
+
+
+def _best(loss: Loss, targets: Any, outputs: int, weight: Floats | None) -> float | None:
+    """Loss of the best constant prediction; classes may have weights in a plain mean only."""
+    if weight is not None and (loss.smoothing or loss.reduction != "mean"):
+        return None
+    return baseline.baseline_loss(loss.type, _smooth(targets, loss.smoothing, outputs), outputs, weight)
 
 
 def _scaled(

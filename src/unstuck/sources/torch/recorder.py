@@ -115,6 +115,10 @@ class Recorder:
         """An optimiser that was made later."""
         self._watching.rounds.add(inner(optimizer))
 
+    def same_batches_are_meant(self) -> None:
+        """The program was asked to train on the same batches: what its data loader does says nothing."""
+        self._watching.loaders.meant = True
+
     def _give_up(self) -> None:
         self._watching.give_up()
 

@@ -89,6 +89,8 @@ class Step:
         self._whole_graph = True
         self.measured_functions = False
         """Whether some function's output was looked at."""
+        self.samples = 0
+        """Of the batch that the model was given, where that was seen."""
 
     # ---- forward
 
@@ -174,6 +176,7 @@ class Step:
         self.finite[name] = rms is None or math.isfinite(rms)
 
     def _look_at_batch(self, batch: torch.Tensor | None) -> None:
+        self.samples = int(batch.shape[0]) if batch is not None and batch.dim() else 0
         if batch is not None and batch.is_floating_point():
             self.gather.put(batch.sum(dtype=torch.float32), lambda x: self._is_finite(INPUT, float(x)))
 

@@ -11,6 +11,7 @@ from unstuck.sources.torch.arrivals import Arrivals
 from unstuck.sources.torch.calls import Calls
 from unstuck.sources.torch.guard import Guard
 from unstuck.sources.torch.ledger import Ledger
+from unstuck.sources.torch.loaders import Loaders
 from unstuck.sources.torch.marks import Marks
 from unstuck.sources.torch.params import Held, Params
 from unstuck.sources.torch.predictions import Predictions
@@ -66,6 +67,7 @@ class Watching:
         self._calls = Calls(self._marks, guard.failed, guard.note)
         self._predictions = Predictions(self._marks, recording.meta)
         self._strays = Strays(locations)
+        self.loaders = Loaders()
         self._losses, self._reduction = self.ledger.losses, self.ledger.reduction
         self._arrivals = Arrivals()
         self._step: Step | None = None
@@ -250,6 +252,11 @@ class Watching:
             self._losses.drop()
             self._guard.run("a step that was left out", self._arm)
 
+    def handed(self, iterator: Any, data: Any) -> None:
+        """Count what data loaders hand out."""
+        if not self._off():
+            self._guard.run("the data loader", self.loaders.handed, iterator, data)
+
     # ---- steps
 
     def _end_step(self, optimizer: Any) -> None:
@@ -259,10 +266,12 @@ class Watching:
             self._losses.learn(step.ours)
             step.share[0] = 0.0 if step.several and sum(step.ours) > 1 else float(max(sum(step.ours), 1))
         self._losses.end(number)
+        self.loaders.end_step()
         self.number += 1
         self._recording.steps = self.number
         if step is not None:
             self._learn_repeats(step)
+            step.rows[""] |= self.loaders.values(step.samples)
             self.ledger.write(step, scaled=self._scaler is not None)
             self.ledger.learn_structure(step, optimizer, self.rounds.optimised)
             self._recording.steps = self.number
