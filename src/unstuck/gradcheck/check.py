@@ -372,6 +372,10 @@ class _Check:
                 status = "wrong"
             if status == "noisy":
                 undecided.append(name)
+            elif status == "right" and compared.noisy:
+                self.notes.append(
+                    f"{name}: {compared.noisy} of {compared.index.size} entries were too noisy to judge"
+                )
             if status == "wrong" and name in effects and name not in told:
                 status = "consequence"
             given = compared.given.reshape(-1)[compared.index]

@@ -239,6 +239,8 @@ def where(given: Array, index: Array, bad: Array, right: Array) -> str:
     """Which entries are wrong, and how, without a guess at the reason."""
     shape = given.shape
     wrong = index[bad]
+    if not wrong.size:
+        return "its entries together, though none of them alone"
     if wrong.size == index.size:
         text = (
             "all entries are wrong"
@@ -254,9 +256,7 @@ def where(given: Array, index: Array, bad: Array, right: Array) -> str:
             if np.ptp(row) == 0 and shape[axis] > 1
         ]
         text += f", all with {' and '.join(fixed)}" if fixed else ""
-    if wrong.size:
-        first = int(np.flatnonzero(bad)[0])
-        place = tuple(int(k) for k in np.unravel_index(int(index[first]), shape)) if shape else ()
-        found = float(given.reshape(-1)[index[first]])
-        text += f"; at {list(place)}: {found:.6g} instead of {float(right[first]):.6g}"
-    return text
+    first = int(np.flatnonzero(bad)[0])
+    place = tuple(int(k) for k in np.unravel_index(int(index[first]), shape)) if shape else ()
+    found = float(given.reshape(-1)[index[first]])
+    return f"{text}; at {list(place)}: {found:.6g} instead of {float(right[first]):.6g}"
