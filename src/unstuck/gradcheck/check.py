@@ -17,7 +17,7 @@ from unstuck.gradcheck.order import depths
 from unstuck.gradcheck.probes import Probes
 from unstuck.gradcheck.report import Report, Row
 from unstuck.gradcheck.subject import Backward, Forward, Subject, Values
-from unstuck.gradcheck.tree import Array, stacks
+from unstuck.gradcheck.tree import Array, opened, stacks
 
 
 def check_gradients(
@@ -295,7 +295,7 @@ class _Check:
             self._take(made, point)
             return
         order = depths(self.subject, point.values, list(point.given))
-        probes = Probes(self.subject, point.values, self.dy, point.comparison.tensors, self.rng)
+        probes = Probes(self.subject, point.values, self.dy, point.comparison.tensors, order, self.rng)
         self._take(fallback.explain_all(point.comparison.tensors, point.shapes, order, sizes, probes), point)
 
     def _is_hidden(self, point: _Point, name: str) -> bool:
@@ -330,7 +330,7 @@ class _Check:
             return None
         x = next(iter(self.subject.inputs))
         coarse = point.comparison.differences.coarse
-        arrays = stacks(cache)
+        arrays = stacks(opened(cache))
         evidence = Evidence(y, arrays, self.subject.arrays_around(), 1e-5 if coarse else 1e-9)
         unneeded = {name for name in self.subject.parameters if name not in point.given}
         operations = recognise(point.values, x, evidence, unneeded)

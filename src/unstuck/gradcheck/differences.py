@@ -123,7 +123,7 @@ class Differences:
         return y
 
     def _noise(self, rng: np.random.Generator) -> tuple[float, float, float]:
-        """Rounding noise of an output, that of sum(dy * y), and the outputs' change along a direction of size 1.
+        """Rounding noise of an output, that of sum(dy * y), and by how much outputs change along a direction.
 
         High differences of nearby values cancel whatever is smooth; what is left is noise. Noise is the same
         at every distance, while curvature and kinks fade where values lie closer: the least is the noise,

@@ -8,7 +8,7 @@ import numpy as np
 from unstuck.errors import UnstuckError
 from unstuck.gradcheck.mistakes import Mistake
 from unstuck.gradcheck.subject import Subject, Values
-from unstuck.gradcheck.tree import Array, leaves
+from unstuck.gradcheck.tree import Array, leaves, opened
 
 
 @dataclass
@@ -116,7 +116,7 @@ def _stale(
 ) -> None:
     """Two forward passes, then the backward pass of the first."""
     _, cache, params = subject.forward_with(values)
-    holds = any(isinstance(value, np.ndarray) for value in leaves(cache).values())
+    holds = any(isinstance(value, np.ndarray) for value in leaves(opened(cache)).values())
     try:
         subject.forward(other)
         answer = subject.backward(values, cache, dy, params).gradients
