@@ -1,5 +1,6 @@
 """`unstuck.check_gradients`: is a backward pass right, and if not, what is the mistake?"""
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from unstuck.gradcheck import fallback, state
 from unstuck.gradcheck.compare import Comparison
 from unstuck.gradcheck.differences import Differences
 from unstuck.gradcheck.known.chain import Chain
+from unstuck.gradcheck.known.elementwise import Elementwise
 from unstuck.gradcheck.known.search import Evidence, recognise
 from unstuck.gradcheck.mistakes import KINDS, Mistake
 from unstuck.gradcheck.naming import Explained, Namer
@@ -291,6 +293,10 @@ class _Check:
         if chain is not None:
             given = {name: array for name, array in point.given.items() if not self._is_hidden(point, name)}
             made = Namer(chain, self.dy, given, sizes, point.comparison.single).run()
+            for other in _exchanged(chain) if made.unknown else ():
+                again = Namer(other, self.dy, given, sizes, point.comparison.single).run()
+                if not again.unknown:
+                    made, chain = again, other
             self.recognised = [operation.word for operation in chain.operations]
             self._take(made, point)
             return
@@ -389,6 +395,24 @@ class _Check:
         return Report(
             self.name, self.mistakes, rows, self.consequences, undecided, self.notes, self.recognised
         )
+
+
+def _exchanged(chain: Chain) -> list[Chain]:
+    """The same network with an activation before max pooling instead of after it, or the reverse.
+
+    Rising functions may be exchanged with a maximum: outputs do not tell which came first, slips do.
+    """
+    found: list[Chain] = []
+    for number, pair in enumerate(itertools.pairwise(chain.operations)):
+        if {operation.word == "max pooling" for operation in pair} == {True, False} and any(
+            isinstance(operation, Elementwise) for operation in pair
+        ):
+            operations = list(chain.operations)
+            operations[number : number + 2] = reversed(pair)
+            other = Chain(operations, chain.values, chain.x)
+            if np.allclose(other.y, chain.y):
+                found.append(other)
+    return found
 
 
 def _silent(points: list[_Point]) -> list[str]:

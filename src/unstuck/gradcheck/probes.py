@@ -174,7 +174,7 @@ class Probes:
             bad = compared.bad.reshape(compared.given.shape)
             for axis in range(max(1, min(2, bad.ndim - 1))):
                 steps = bad.shape[axis]
-                by_step = np.moveaxis(bad, axis, 0).reshape(steps, -1).any(axis=1)
+                by_step: Array = np.moveaxis(bad, axis, 0).reshape(steps, -1).max(axis=1)
                 if steps < FEWEST_STEPS or by_step[-1] or not by_step[:-1].all():
                     continue
                 short = {**self.values, name: np.take(self.values[name], [steps - 1], axis=axis)}

@@ -76,6 +76,7 @@ def _adds(first: Any, second: Any, third: Any) -> bool:
 
 
 def _repeated(first: dict[str, Any], second: dict[str, Any], third: dict[str, Any], found: State) -> None:
+    unstable: list[str] = []
     for name, value in first.items():
         if name not in second or name not in third or not _different(value, second[name]):
             continue
@@ -86,10 +87,11 @@ def _repeated(first: dict[str, Any], second: dict[str, Any], third: dict[str, An
             )
             found.mistakes.append(Mistake(name, "accumulated", text))
         else:
-            found.spoils |= set(first)
-            found.mistakes.append(
-                Mistake(name, "unstable-backward", f"the same call gives another gradient of {name}")
-            )
+            unstable.append(name)
+    if unstable:
+        found.spoils |= set(first)
+        text = f"the same call gives another gradient of {', '.join(unstable)}"
+        found.mistakes.append(Mistake(unstable[0], "unstable-backward", text))
 
 
 def _same_cache(subject: Subject, values: Values, dy: Array, reference: dict[str, Any], found: State) -> None:
