@@ -57,4 +57,5 @@ def test_a_planted_mistake_is_named(builder, slip, kinds, tensors):
 def test_a_planted_mistake_is_named_or_located(builder, slip, kinds, tensors):
     report = checked(builder, slip)
     assert not report.ok
+    assert tensors <= {row.name for row in report.tensors}
     assert report.mistakes[0].kind in {*kinds, "unknown"}, report.mistakes
