@@ -156,8 +156,30 @@ def random_network(seed):
         x = np.round(x)  # ties
     if rng.random() < 0.2:
         x = np.maximum(x, 0)
+    layers, y = _layers(rng, x, int(rng.integers(1, 6)))
+    total = rng.random() < 0.3
+    target = rng.normal(size=y.shape)
+    return _network(layers, x, target, total=total, single=rng.random() < 0.15)
+
+
+def single_network(seed):
+    """The same in single precision: deeper, with more samples, and data of every scale."""
+    rng = np.random.default_rng([seed, 32])
+    image = bool(rng.integers(0, 2))
+    n = int(rng.integers(4, 33))
+    shape = (n, int(rng.integers(1, 4)), 7, 8) if image else (n, int(rng.integers(2, 9)))
+    x = rng.normal(size=shape) * 10.0 ** rng.integers(-3, 4) + rng.choice([0.0, 0.0, 1.0, 50.0])
+    if rng.random() < 0.2:
+        x = np.floor(np.abs(x))  # as pixels are
+    layers, y = _layers(rng, x, int(rng.integers(2, 9)))
+    total = rng.random() < 0.4
+    target = rng.normal(size=y.shape)
+    return _network(layers, x, target, total=total, single=True, told=rng.random() < 0.7)
+
+
+def _layers(rng, x, count):
     layers, y = [], x
-    for _ in range(int(rng.integers(1, 6))):
+    for _ in range(count):
         kinds = [Dense, Act, Act, Norm, Drop] + ([Conv, Conv, Pool] if y.ndim == 4 else [Softmax])
         kind = kinds[rng.integers(0, len(kinds))]
         if kind is Norm and y.size // y.shape[1] < 3:
@@ -167,9 +189,11 @@ def random_network(seed):
         layer = kind(rng, y.shape)
         layers.append(layer)
         y = layer.forward(layer.start, y)[0]
-    total = rng.random() < 0.3
-    target = rng.normal(size=y.shape)
-    single = rng.random() < 0.15
+    return layers, y
+
+
+def _network(layers, x, target, *, total, single, told=True):
+    """Layers one after another; `told`: whether the type of the output tells of single precision."""
 
     def forward(params, x):
         h = x.astype(np.float32) if single else x
@@ -180,7 +204,7 @@ def random_network(seed):
             caches.append(cache)
         if total:
             return ((h - target) ** 2).mean(), (caches, h)
-        return h, (caches, h)
+        return (h if told else h.astype(np.float64)), (caches, h)
 
     def backward(params, cache, dy):
         caches, h = cache

@@ -1,11 +1,13 @@
 """`unstuck check` in the terminal: its exit codes, its formats, and files that cannot be used."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from unstuck.cli import app
+from unstuck.report.check_formats import kinds_table
 
 RIGHT = """
 import numpy as np
@@ -51,6 +53,14 @@ def test_other_formats_name_the_mistake(tmp_path, form, word):
     assert "sign-flipped" in done.stdout
 
 
+def test_the_report_speaks_the_code_of_its_page(tmp_path):
+    assert "GRD006 wrong-gradient" in run(tmp_path, RIGHT.replace("SIGN", "-1")).stdout
+    assert "GRD006" not in run(tmp_path, RIGHT.replace("SIGN", "1")).stdout
+    told = CliRunner().invoke(app, ["rule", "GRD006"])
+    assert told.exit_code == 0
+    assert "unstuck check" in told.stdout
+
+
 def test_several_checks_in_one_file(tmp_path):
     text = (
         RIGHT.replace("SIGN", "1")
@@ -85,3 +95,9 @@ def test_neither_file_nor_program_is_refused():
     done = CliRunner().invoke(app, ["check"])
     assert done.exit_code == 2
     assert "expected a FILE.py or --command PROGRAM" in done.stderr
+
+
+def test_the_documentation_lists_all_kinds_as_they_are():
+    page = (Path(__file__).parent.parent / "docs" / "check.md").read_text(encoding="utf-8")
+    listed = page.partition("<!-- kinds -->\n")[2].partition("\n<!-- end of kinds -->")[0].strip()
+    assert listed == kinds_table()

@@ -13,11 +13,13 @@ from unstuck.diagnose.attribution import Passage, passages
 from unstuck.diagnose.bounds import Bounds, load_bounds
 from unstuck.diagnose.causes import fold
 from unstuck.diagnose.finding import SEVERITIES, ArmCount, Evidence, Finding, Verdict
+from unstuck.diagnose.handwritten import CODE, wrong_gradients_of
 from unstuck.diagnose.lottery import lottery_of
 from unstuck.diagnose.measured import typical
 from unstuck.diagnose.outcome import Outcome, outcome
 from unstuck.diagnose.proposals import propose
 from unstuck.diagnose.registry import NotChecked, chosen
+from unstuck.gradcheck.report import Report
 from unstuck.study.statistics import Count
 from unstuck.trace.recording import Recording
 
@@ -120,15 +122,29 @@ class Diagnosis:
         found = lottery_of(count)
         if found is None:
             return self
-        findings = tuple(finding for finding in self.findings if finding.code != found.code)
+        return self._replacing(found.code, (found,))
+
+    def with_check(self, report: Report) -> "Diagnosis":
+        """The same with GRD006 wrong-gradient for every mistake that a gradient check found.
+
+        Args:
+            report: of `unstuck.check_gradients`, of the backward pass that this training used.
+        """
+        if report.undecided and not report.mistakes:
+            because = f"too noisy to judge: {', '.join(report.undecided)}"
+            kept = tuple(skipped for skipped in self.not_checked if skipped.code != CODE)
+            return replace(self, not_checked=(*kept, Skipped(CODE, because)))
+        return self._replacing(CODE, wrong_gradients_of(report))
+
+    def _replacing(self, code: str, found: tuple[Finding, ...]) -> "Diagnosis":
+        """The same with these findings of a rule, which is checked now."""
+        others = tuple(finding for finding in self.findings if finding.code != code)
         return replace(
             self,
             findings=tuple(
-                sorted(
-                    (*findings, found), key=lambda one: (bool(one.demoted), SEVERITIES.index(one.severity))
-                )
+                sorted((*others, *found), key=lambda one: (bool(one.demoted), SEVERITIES.index(one.severity)))
             ),
-            not_checked=tuple(skipped for skipped in self.not_checked if skipped.code != found.code),
+            not_checked=tuple(skipped for skipped in self.not_checked if skipped.code != code),
         )
 
     def _repr_html_(self) -> str:

@@ -1,5 +1,6 @@
 """`unstuck.check_gradients`: is a backward pass right, and if not, what is the mistake?"""
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from unstuck.gradcheck import fallback, state
 from unstuck.gradcheck.compare import Comparison
 from unstuck.gradcheck.differences import Differences
 from unstuck.gradcheck.known.chain import Chain
+from unstuck.gradcheck.known.elementwise import Elementwise
 from unstuck.gradcheck.known.search import Evidence, recognise
 from unstuck.gradcheck.mistakes import KINDS, Mistake
 from unstuck.gradcheck.naming import Explained, Namer
@@ -17,7 +19,7 @@ from unstuck.gradcheck.order import depths
 from unstuck.gradcheck.probes import Probes
 from unstuck.gradcheck.report import Report, Row
 from unstuck.gradcheck.subject import Backward, Forward, Subject, Values
-from unstuck.gradcheck.tree import Array, stacks
+from unstuck.gradcheck.tree import Array, opened, stacks
 
 
 def check_gradients(
@@ -291,11 +293,15 @@ class _Check:
         if chain is not None:
             given = {name: array for name, array in point.given.items() if not self._is_hidden(point, name)}
             made = Namer(chain, self.dy, given, sizes, point.comparison.single).run()
+            for other in _exchanged(chain) if made.unknown else ():
+                again = Namer(other, self.dy, given, sizes, point.comparison.single).run()
+                if not again.unknown:
+                    made, chain = again, other
             self.recognised = [operation.word for operation in chain.operations]
             self._take(made, point)
             return
         order = depths(self.subject, point.values, list(point.given))
-        probes = Probes(self.subject, point.values, self.dy, point.comparison.tensors, self.rng)
+        probes = Probes(self.subject, point.values, self.dy, point.comparison.tensors, order, self.rng)
         self._take(fallback.explain_all(point.comparison.tensors, point.shapes, order, sizes, probes), point)
 
     def _is_hidden(self, point: _Point, name: str) -> bool:
@@ -330,7 +336,7 @@ class _Check:
             return None
         x = next(iter(self.subject.inputs))
         coarse = point.comparison.differences.coarse
-        arrays = stacks(cache)
+        arrays = stacks(opened(cache))
         evidence = Evidence(y, arrays, self.subject.arrays_around(), 1e-5 if coarse else 1e-9)
         unneeded = {name for name in self.subject.parameters if name not in point.given}
         operations = recognise(point.values, x, evidence, unneeded)
@@ -372,6 +378,10 @@ class _Check:
                 status = "wrong"
             if status == "noisy":
                 undecided.append(name)
+            elif status == "right" and compared.noisy:
+                self.notes.append(
+                    f"{name}: {compared.noisy} of {compared.index.size} entries were too noisy to judge"
+                )
             if status == "wrong" and name in effects and name not in told:
                 status = "consequence"
             given = compared.given.reshape(-1)[compared.index]
@@ -385,6 +395,24 @@ class _Check:
         return Report(
             self.name, self.mistakes, rows, self.consequences, undecided, self.notes, self.recognised
         )
+
+
+def _exchanged(chain: Chain) -> list[Chain]:
+    """The same network with an activation before max pooling instead of after it, or the reverse.
+
+    Rising functions may be exchanged with a maximum: outputs do not tell which came first, slips do.
+    """
+    found: list[Chain] = []
+    for number, pair in enumerate(itertools.pairwise(chain.operations)):
+        if {operation.word == "max pooling" for operation in pair} == {True, False} and any(
+            isinstance(operation, Elementwise) for operation in pair
+        ):
+            operations = list(chain.operations)
+            operations[number : number + 2] = reversed(pair)
+            other = Chain(operations, chain.values, chain.x)
+            if np.allclose(other.y, chain.y):
+                found.append(other)
+    return found
 
 
 def _silent(points: list[_Point]) -> list[str]:

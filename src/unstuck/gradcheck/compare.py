@@ -1,5 +1,6 @@
 """Each tensor's gradient against central differences: right, wrong, or too noisy to judge."""
 
+import itertools
 import time
 from dataclasses import dataclass, field
 
@@ -13,6 +14,10 @@ RELATIVE = 3e-4
 FEWEST, MOST = 24, 2000
 SECONDS = 3.0
 """What the differences of all tensors may cost."""
+STEPS = (3.7, 0.27)
+"""Other sizes of a step. Powers of two would repeat its rounding errors digit by digit, and seem to agree."""
+SMALLER_STEPS = 8
+"""How often a step is made smaller where steps do not agree."""
 
 
 @dataclass
@@ -34,6 +39,8 @@ class Compared:
     """Which of them do not lie on a kink."""
     status: str = "right"
     """right | wrong | noisy."""
+    noisy: int = 0
+    """How many of them were too noisy to judge."""
     ties: bool = False
     """Wrong only where several entries move together over a kink, as in a tie."""
     notes: list[str] = field(default_factory=list[str])
@@ -105,7 +112,8 @@ class Comparison:
         noisy = 0
         confirmed = 0
         for index, slope in slopes.items():
-            verdict = self._entry(name, index, float(flat[index]), slope, typical, confirmed < 40)
+            verdict, settled = self._entry(name, index, float(flat[index]), slope, typical, confirmed < 40)
+            slopes[index] = settled
             confirmed += verdict == "wrong"
             wrong[index] = verdict == "wrong"
             noisy += verdict == "noisy"
@@ -127,27 +135,53 @@ class Comparison:
             compared.status = "wrong"
         elif noisy > len(order) / 4:
             compared.status = "noisy"
-        elif not compared.smooth.all() and self._ties_wrong(name, array, typical):
+        compared.noisy = noisy
+        if compared.status == "noisy":
+            return compared
+        if not compared.bad.any() and not compared.smooth.all() and self._ties_wrong(name, array, typical):
             compared.status, compared.ties = "wrong", True
         return compared
 
-    def _entry(self, name: str, index: int, given: float, slope: Slope, typical: float, careful: bool) -> str:
+    def _entry(
+        self, name: str, index: int, given: float, slope: Slope, typical: float, careful: bool
+    ) -> tuple[str, Slope]:
+        """The verdict on one entry, and the slope that it rests on."""
         allowed = self._floor(max(typical, abs(slope.value))) + 10 * slope.error
         if slope.low - allowed <= given <= slope.high + allowed:
-            return (
-                "noisy" if 10 * slope.error > 0.3 * max(typical, abs(given)) + 1e-5 * self.size else "right"
-            )
+            loud = 10 * slope.error > 0.3 * max(typical, abs(given)) + 1e-5 * self.size
+            return ("noisy" if loud else "right"), slope
         if not careful:
-            return "wrong"
+            return "wrong", slope
         # wrong means wrong: steps of other sizes must agree with each other, and not with what was given
-        factors = (4.0, 0.25, 30.0) if self.single or self.differences.subject.single else (4.0, 0.25)
-        others = [slope, *(self.differences.entry(name, index, times) for times in factors)]
-        low, high = min(other.low for other in others), max(other.high for other in others)
-        spread = high - low if not slope.kinked else 0.0
-        allowed += 2 * spread
-        if low - allowed <= given <= high + allowed:
-            return "noisy" if spread > 0.3 * max(typical, abs(given)) else "right"
-        return "wrong"
+        factors = (*STEPS, 29.0) if self.single or self.differences.subject.single else STEPS
+        others = {1.0: slope, **{times: self.differences.entry(name, index, times) for times in factors}}
+        low, high = min(o.low for o in others.values()), max(o.high for o in others.values())
+        allowed += 2 * (high - low)
+        if low - allowed <= given <= high + allowed and high - low <= 0.3 * max(typical, abs(given)):
+            return "right", slope
+        return self._settled(name, index, given, others, typical)
+
+    def _settled(
+        self, name: str, index: int, given: float, slopes: dict[float, Slope], typical: float
+    ) -> tuple[str, Slope]:
+        """The verdict where steps disagree: smaller ones are tried until two of them agree.
+
+        A step that is larger than what it looks at sees something else: several kinks, or a batch norm over a
+        constant column, whose slope changes within sqrt(eps). Steps that do not agree tell nothing.
+        """
+        best, doubt = _agreeing(slopes)
+        for _ in range(SMALLER_STEPS):
+            floor = self._floor(max(typical, abs(best.value)))
+            gap = max(0.0, best.low - given, given - best.high)
+            if gap <= floor + 2 * doubt and doubt <= 0.3 * max(typical, abs(given)) + 1e-5 * self.size:
+                return "right", best
+            if floor + 5 * doubt <= gap:
+                # where several kinks meet in one entry, their slopes need not lie between those of both sides
+                return ("right" if best.kinked else "wrong"), best
+            least = min(slopes) / STEPS[0]
+            slopes = {**slopes, least: self.differences.entry(name, index, least)}
+            best, doubt = _agreeing(slopes)
+        return "noisy", best
 
     def _search(self, name: str, flat: Array, typical: float, known: set[int]) -> list[int]:
         """A few wrong entries among very many: random directions first, then halves of the entries."""
@@ -171,7 +205,7 @@ class Comparison:
         signs = np.zeros(flat.size)
         signs[group] = self._draw.choice([-1.0, 1.0], group.size)
         direction = signs.reshape(self.differences.values[name].shape)
-        slopes = [self.differences.direction(name, direction, times) for times in (1.0, 0.25)]
+        slopes = [self.differences.direction(name, direction, times) for times in (1.0, STEPS[1])]
         if any(slope.kinked for slope in slopes):
             return False
         spread = abs(slopes[0].value - slopes[1].value)
@@ -181,9 +215,32 @@ class Comparison:
     def _ties_wrong(self, name: str, array: Array, typical: float) -> bool:
         """At a tie every share is allowed as long as they add up: all entries moved alike see their sum."""
         ones = np.ones(array.shape)
-        slopes = [self.differences.direction(name, ones, times) for times in (1.0, 0.25, 3.0)]
+        slopes = [self.differences.direction(name, ones, times) for times in (1.0, *STEPS)]
         if any(slope.kinked for slope in slopes):
             return False
         spread = max(slope.value for slope in slopes) - min(slope.value for slope in slopes)
         allowed = self._floor(typical) * array.size**0.5 + 10 * slopes[0].error + 5 * spread
         return abs(float(array.sum()) - slopes[0].value) > allowed
+
+
+def _agreeing(slopes: dict[float, Slope]) -> tuple[Slope, float]:
+    """Of neighbouring steps those that agree best: the slope, and how far it may be off.
+
+    Large steps agree beyond whatever they look at, on nothing: what smaller steps contradict does not count.
+
+    Args:
+        slopes: by their step; at a kink the slopes of both sides must agree.
+    """
+    steps = sorted(slopes)
+    best, least = slopes[steps[0]], np.inf
+    for number, (less, more) in enumerate(itertools.pairwise(steps)):
+        a, b = slopes[less], slopes[more]
+        doubt = _apart(a, b) + 5 * (a.error + b.error)
+        smaller = [slopes[step] for step in steps[:number]]
+        if doubt < least and all(_apart(a, other) <= doubt + 5 * other.error for other in smaller):
+            best, least = a, doubt
+    return best, least
+
+
+def _apart(a: Slope, b: Slope) -> float:
+    return max(abs(a.low - b.low), abs(a.high - b.high))

@@ -9,6 +9,9 @@ from unstuck.gradcheck.subject import Subject, Values
 from unstuck.gradcheck.tree import Array
 
 SMALLEST_STEP, LARGEST_STEP = 6e-6, 2e-2
+DISTANCES = (1e-4, 1e-5, 1e-6, 1e-7)
+"""Between the values from which the noise is estimated."""
+LEAST_VARIATION = 1e-6
 KINK = 1e-3
 """One-sided slopes further apart than this part of the gradient are looked at again with smaller steps."""
 
@@ -42,7 +45,7 @@ class Differences:
         self.subject, self.values, self.dy = subject, values, dy
         self.y = subject.output(values)
         self.scales = {name: _scale(value) for name, value in values.items()}
-        self.noise, variation = self._noise(np.random.default_rng(seed))
+        self.noise, self.contracted, variation = self._noise(np.random.default_rng(seed))
         relative = self.noise / variation if variation > 0 else 0.0
         self.step = float(np.clip((3 * relative) ** (1 / 3), SMALLEST_STEP, LARGEST_STEP))
 
@@ -83,7 +86,7 @@ class Differences:
             middle = 0.5 * (right + left)
             return Slope(middle, middle, error, column)
         for _ in range(0 if self.coarse or self.subject.single else 3):  # smaller steps drown in coarse noise
-            h /= 8
+            h /= 7.3  # no power of two: that would repeat rounding errors
             error = self._error(h)
             up, down = self._moved(directions, h), self._moved(directions, -h)
             right, left = self._both(up, down, h)
@@ -107,7 +110,7 @@ class Differences:
         return float((self.dy * (up - self.y)).sum() / h), float((self.dy * (self.y - down)).sum() / h)
 
     def _error(self, h: float) -> float:
-        return float(self.noise * np.sqrt((self.dy**2).sum()) / h)
+        return max(float(self.noise * np.sqrt((self.dy**2).sum())), self.contracted) / h
 
     def _moved(self, directions: Values, h: float) -> Array:
         moved = {
@@ -119,25 +122,46 @@ class Differences:
             raise UnstuckError(f"forward's y: found shape {y.shape}, expected {self.y.shape} as before")
         return y
 
-    def _noise(self, rng: np.random.Generator) -> tuple[float, float]:
-        """Rounding noise of an output, and by how much outputs change along a direction of size 1.
+    def _noise(self, rng: np.random.Generator) -> tuple[float, float, float]:
+        """Rounding noise of an output, that of sum(dy * y), and by how much outputs change along a direction.
 
-        High differences of nearby values cancel whatever is smooth; what is left is noise.
+        High differences of nearby values cancel whatever is smooth; what is left is noise. Noise is the same
+        at every distance, while curvature and kinks fade where values lie closer: the least is the noise,
+        among the distances at which outputs move at all (rounded inputs do not, below their precision). The
+        noise of the sum is measured too: where outputs share what was rounded, theirs does not average out.
         """
         precision = np.float32 if self.subject.single else np.float64
         floor = 0.5 * float(np.finfo(precision).eps) * max(1e-300, float(np.sqrt((self.y**2).mean())))
         directions = {
             name: self.scales[name] * rng.normal(size=value.shape) for name, value in self.values.items()
         }
-        found: list[float] = []
+        single = self.subject.single
+        found: list[tuple[float, float, float]] = []
         variation = 0.0
-        for delta in (1e-4, 1e-5, 1e-6):
-            line = np.stack([self._moved(directions, k * delta) for k in range(7)])
-            variation = max(variation, float(np.sqrt(((line[1] - line[0]) ** 2).mean())) / delta)
-            differences = np.diff(line, n=6, axis=0)[0] / np.sqrt(924.0)
-            found.append(float(np.sqrt((differences**2).mean())))
-        # the middle one: a kink makes one too large, and rounded inputs that do not move at all make one zero
-        return max(sorted(found)[2 if self.subject.single else 1], floor), variation
+        for delta in DISTANCES[: 3 if single else None]:
+            # not at the point itself: what is zero there has no rounding errors, a step away it has
+            start = 1e-2 if single else SMALLEST_STEP
+            line = np.stack([self._moved(directions, start + k * delta) for k in range(9)])
+            moved = np.diff(line, axis=0)
+            if delta >= LEAST_VARIATION:
+                variation = max(variation, float(np.sqrt((moved[0] ** 2).mean())) / delta)
+            differences = np.diff(moved, n=5, axis=0) / np.sqrt(924.0)
+            contracted = (self.dy * differences).reshape(len(differences), -1).sum(axis=1)
+            found.append(
+                (float((moved != 0).mean()), _root_mean_square(differences), _root_mean_square(contracted))
+            )
+        if single:  # the larger error: of rounded numbers, some move too little to tell
+            least = max(noise for _, noise, _ in found)
+            return max(least, floor), max(total for _, _, total in found), variation
+        most = max(part for part, _, _ in found)
+        moving = [(noise, total) for part, noise, total in found if part >= 0.9 * most]
+        least = min(noise for noise, _ in moving)
+        totals = np.array([total for noise, total in moving if noise <= 3 * least])
+        return max(least, floor), _root_mean_square(totals), variation
+
+
+def _root_mean_square(values: Array) -> float:
+    return float(np.sqrt((values**2).mean()))
 
 
 def _scale(value: Array) -> float:

@@ -65,8 +65,21 @@ def _one(compared: Compared, sizes: dict[str, int], probes: Probes, made: Explai
     if named is None:
         made.unknown.append(compared.name)
         return False
-    made.mistakes.append(Mistake(compared.name, *named))
+    made.mistakes.append(Mistake(compared.name, *_mean(compared, named, sizes)))
     return True
+
+
+def _mean(compared: Compared, named: tuple[str, str], sizes: dict[str, int]) -> tuple[str, str]:
+    """A vector too small by a size of the input, and nothing before it: a mean where a sum should be."""
+    factor, shape = _factor(compared), compared.given.shape
+    if named[0] != "factor" or factor is None or max(shape, default=1) != int(np.prod(shape)):
+        return named
+    for what, count in sizes.items():
+        # a half may be that of a square
+        if count > 2 and "output" not in what and abs(factor * count - 1) < 2e-3:
+            text = f"the gradient of {compared.name} is a mean over {count} ({what}) instead of a sum"
+            return "mean-instead-of-sum", text
+    return named
 
 
 def _signal(
@@ -79,12 +92,15 @@ def _signal(
 ) -> None:
     """The gradient was spoiled before it came to these tensors; the last of them shows it first."""
     latest = max(order[name] for name in spoiled)
-    here = [name for name in spoiled if order[name] == latest]
+    here = sorted((n for n in spoiled if order[n] == latest), key=lambda n: -tensors[n].given.ndim)
     name = here[0]
     before = [other for other in spoiled if other != name]
     factors = {other: _factor(tensors[other]) for other in spoiled}
     c = factors[name]
-    if c is not None and all(f is not None and abs(f - c) <= 2e-3 * abs(c) for f in factors.values()):
+    known = {other: f for other, f in factors.items() if f is not None}
+    alike = [other for other, f in known.items() if c is not None and abs(f - c) <= 2e-3 * abs(c)]
+    # a tensor with no factor at all gets its gradient from other sides too, such as past a residual block
+    if c is not None and len(alike) == len(known) and (len(alike) > 1 or not before):
         kind, text = factor_named(c, _expected(tensors[name], sizes, probes))
         if kind == "mean-instead-of-sum":
             kind = "factor"
@@ -94,9 +110,12 @@ def _signal(
         return
     named = probes.signal(here, spoiled)
     if named is not None:
-        made.mistakes.append(Mistake(name, *named))
-        if before:
-            made.consequences[name] = before
+        kind, text, at = named
+        at = at if at in spoiled else name
+        made.mistakes.append(Mistake(at, kind, text))
+        rest = [other for other in spoiled if other != at]
+        if rest:
+            made.consequences[at] = rest
         return
     if set(spoiled) == set(here) or len(here) == 1:
         done = [_one(tensors[other], sizes, probes, made) for other in here]

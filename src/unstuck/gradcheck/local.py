@@ -1,7 +1,7 @@
 """Names the mistake in one gradient, from what it should have been and from what its sum is made of."""
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -9,6 +9,9 @@ from unstuck.gradcheck.arrangement import Moved, arrangements, permuted, ratio, 
 from unstuck.gradcheck.known.convolution import Convolution
 from unstuck.gradcheck.known.operation import Operation
 from unstuck.gradcheck.tree import Array
+
+FEW = 2
+"""Fewer entries have any factor in common."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,23 @@ def explain(given: Array, expected: Expected) -> Named | None:
         return parts
     for moved in arrangements(given, expected.right, expected.index):
         return _arrangement(moved, expected)
-    return _order(given, expected)
+    return _order(given, expected) or _some(given, expected)
+
+
+def _some(given: Array, expected: Expected) -> Named | None:
+    """Some entries with a factor in common, and the others right: parameters that share one array."""
+    known, right = given.reshape(-1)[expected.index], expected.right
+    size = float(np.abs(right).max(initial=0.0))
+    bad = np.abs(known - right) > 1e-3 * np.maximum(np.abs(right), 1e-2 * size)
+    if not FEW <= int(bad.sum()) < bad.size:
+        return None
+    factor = ratio(known[bad], right[bad])
+    if factor is None or float(np.ptp(right[bad])) == 0:
+        return None
+    kind, text = factor_named(factor, replace(expected, share=None))
+    first, last = (np.unravel_index(int(expected.index[bad][at]), expected.shape) for at in (0, -1))
+    where_from = f"{[int(k) for k in first]} to {[int(k) for k in last]}"
+    return kind, f"{text} ({int(bad.sum())} of {bad.size} entries, from {where_from}; the others are right)"
 
 
 def factor_named(factor: float, expected: Expected) -> Named:
@@ -221,6 +240,8 @@ def _arrangement(moved: Moved, expected: Expected) -> Named:
 def _kernel_axes(expected: Expected) -> tuple[int, ...]:
     """Axes of a kernel's height and width; guessed from the shape where the operation is not known."""
     if isinstance(expected.operation, Convolution):
+        if expected.operation.form.view:
+            return ()
         return tuple(axis for axis in expected.operation.order[2:] if axis >= 0)
     shape = expected.shape
     if len(shape) == 4:
@@ -239,6 +260,8 @@ def where(given: Array, index: Array, bad: Array, right: Array) -> str:
     """Which entries are wrong, and how, without a guess at the reason."""
     shape = given.shape
     wrong = index[bad]
+    if not wrong.size:
+        return "its entries together, though none of them alone"
     if wrong.size == index.size:
         text = (
             "all entries are wrong"
@@ -254,9 +277,7 @@ def where(given: Array, index: Array, bad: Array, right: Array) -> str:
             if np.ptp(row) == 0 and shape[axis] > 1
         ]
         text += f", all with {' and '.join(fixed)}" if fixed else ""
-    if wrong.size:
-        first = int(np.flatnonzero(bad)[0])
-        place = tuple(int(k) for k in np.unravel_index(int(index[first]), shape)) if shape else ()
-        found = float(given.reshape(-1)[index[first]])
-        text += f"; at {list(place)}: {found:.6g} instead of {float(right[first]):.6g}"
-    return text
+    first = int(np.flatnonzero(bad)[0])
+    place = tuple(int(k) for k in np.unravel_index(int(index[first]), shape)) if shape else ()
+    found = float(given.reshape(-1)[index[first]])
+    return f"{text}; at {list(place)}: {found:.6g} instead of {float(right[first]):.6g}"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from unstuck.gradcheck.subject import Subject, Values
-from unstuck.gradcheck.tree import leaves
+from unstuck.gradcheck.tree import leaves, opened
 
 
 def depths(subject: Subject, values: Values, names: list[str]) -> dict[str, int]:
@@ -34,9 +34,25 @@ def depths(subject: Subject, values: Values, names: list[str]) -> dict[str, int]
     inputs = [name for name in names if name in subject.inputs]
     rest = [name for name in names if name not in inputs]
     if len({changed[name] for name in rest}) <= 1 and len(rest) > 2:
-        return {**dict.fromkeys(inputs, 0), **{name: 1 + number for number, name in enumerate(rest)}}
+        return {**dict.fromkeys(inputs, 0), **_layers([name for name in values if name in rest], values)}
     levels = sorted({changed[name] for name in rest}, reverse=True)
     return {**dict.fromkeys(inputs, 0), **{name: 1 + levels.index(changed[name]) for name in rest}}
+
+
+def _layers(names: list[str], values: Values) -> dict[str, int]:
+    """Ranks in the order of the parameters: a vector belongs to what stands before it and fits."""
+    ranks: dict[str, int] = {}
+    rank = 0
+    fitting: tuple[int, ...] = ()
+    for name in names:
+        shape = tuple(size for size in values[name].shape if size > 1)
+        if len(shape) == 1 and shape[0] in fitting:
+            fitting = ()  # one bias; a second vector begins something new, such as a normalisation
+        else:
+            rank += 1
+            fitting = shape
+        ranks[name] = rank
+    return ranks
 
 
 def _arrays(subject: Subject, values: Values) -> dict[str, np.ndarray]:
@@ -44,7 +60,7 @@ def _arrays(subject: Subject, values: Values) -> dict[str, np.ndarray]:
     weights = [np.asarray(value) for value in leaves(params).values()]
     return {
         path: np.array(value)
-        for path, value in leaves(cache).items()
+        for path, value in leaves(opened(cache)).items()
         if isinstance(value, np.ndarray)
         and not any(value.shape == weight.shape and np.array_equal(value, weight) for weight in weights)
     }

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from unstuck.gradcheck.examples import example
 from unstuck.gradcheck.forward import Forwarded
-from unstuck.gradcheck.mistakes import KINDS, Mistake
+from unstuck.gradcheck.mistakes import Mistake
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,8 @@ class Report:
                     "kind": mistake.kind,
                     "explanation": mistake.explanation,
                     "consequences": self.consequences.get(mistake.tensor, []),
-                    "wrong": KINDS[mistake.kind].wrong,
-                    "right": KINDS[mistake.kind].right,
+                    "wrong": example(mistake)[0],
+                    "right": example(mistake)[1],
                 }
                 for mistake in self.mistakes
             ],
@@ -90,14 +91,14 @@ class Report:
             count = len(self.mistakes)
             lines = [f"{title}{count} mistake{'s' if count > 1 else ''} in the gradients"]
         for mistake in self.mistakes:
-            kind = KINDS[mistake.kind]
+            wrong, correct = example(mistake)
             lines += ["", f"{mistake.tensor}: {mistake.kind}", f"  {mistake.explanation}"]
             effects = self.consequences.get(mistake.tensor)
             if effects:
                 lines.append(f"  wrong because of it: {', '.join(effects)}")
-            if kind.wrong:
-                lines += ["  wrong:", *(f"    {line}" for line in kind.wrong.splitlines())]
-                lines += ["  right:", *(f"    {line}" for line in kind.right.splitlines())]
+            if wrong:
+                lines += ["  wrong:", *(f"    {line}" for line in wrong.splitlines())]
+                lines += ["  right:", *(f"    {line}" for line in correct.splitlines())]
         if self.forward is not None:
             lines += ["", f"forward, against {self.forward.layer}: {self.forward.text}"]
         if self.undecided:

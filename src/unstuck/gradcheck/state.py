@@ -8,7 +8,7 @@ import numpy as np
 from unstuck.errors import UnstuckError
 from unstuck.gradcheck.mistakes import Mistake
 from unstuck.gradcheck.subject import Subject, Values
-from unstuck.gradcheck.tree import Array, leaves
+from unstuck.gradcheck.tree import Array, leaves, opened
 
 
 @dataclass
@@ -76,6 +76,7 @@ def _adds(first: Any, second: Any, third: Any) -> bool:
 
 
 def _repeated(first: dict[str, Any], second: dict[str, Any], third: dict[str, Any], found: State) -> None:
+    unstable: list[str] = []
     for name, value in first.items():
         if name not in second or name not in third or not _different(value, second[name]):
             continue
@@ -86,10 +87,11 @@ def _repeated(first: dict[str, Any], second: dict[str, Any], third: dict[str, An
             )
             found.mistakes.append(Mistake(name, "accumulated", text))
         else:
-            found.spoils |= set(first)
-            found.mistakes.append(
-                Mistake(name, "unstable-backward", f"the same call gives another gradient of {name}")
-            )
+            unstable.append(name)
+    if unstable:
+        found.spoils |= set(first)
+        text = f"the same call gives another gradient of {', '.join(unstable)}"
+        found.mistakes.append(Mistake(unstable[0], "unstable-backward", text))
 
 
 def _same_cache(subject: Subject, values: Values, dy: Array, reference: dict[str, Any], found: State) -> None:
@@ -116,7 +118,7 @@ def _stale(
 ) -> None:
     """Two forward passes, then the backward pass of the first."""
     _, cache, params = subject.forward_with(values)
-    holds = any(isinstance(value, np.ndarray) for value in leaves(cache).values())
+    holds = any(isinstance(value, np.ndarray) for value in leaves(opened(cache)).values())
     try:
         subject.forward(other)
         answer = subject.backward(values, cache, dy, params).gradients

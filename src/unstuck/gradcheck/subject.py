@@ -9,6 +9,7 @@ import numpy as np
 from unstuck.errors import UnstuckError
 from unstuck.gradcheck.tree import Array, copied, is_leaf, leaves, replaced
 
+MASK_VALUES = 2
 Values = dict[str, Array]
 Forward = Callable[[Any, Any], Any]
 Backward = Callable[[Any, Any, Any], Any]
@@ -46,7 +47,7 @@ class Subject:
         self.values: Values = {**self.parameters, **self.inputs}
         self.calls = 0
         self.single = False
-        """Whether the output came in single precision or less."""
+        """Whether the output, or an array of the cache, came in single precision or less."""
         self.changed_by_forward: set[str] = set()
 
     @property
@@ -83,7 +84,8 @@ class Subject:
             raise UnstuckError(f"forward: expected it to return (y, cache), found {_kind(result)}")
         self._compare_after(values, params, x)
         y, cache = cast("tuple[Any, Any]", result)
-        self.single = getattr(y, "dtype", None) in {np.dtype(np.float32), np.dtype(np.float16)}
+        if self.calls == 1:
+            self.single = _is_single(y) or any(_is_single(part) for part in leaves(cache).values())
         return output_array("forward's y", y), cache, params
 
     def _compare_after(self, values: Values, params: Any, x: Any) -> None:
@@ -251,6 +253,14 @@ def output_array(what: str, y: Any) -> Array:
         bad = int((~np.isfinite(array)).sum())
         raise UnstuckError(f"{what}: expected finite numbers, found {bad} of {array.size} NaN or infinite")
     return array.astype(np.float64)
+
+
+def _is_single(value: Any) -> bool:
+    """Whether an array was computed in less than double precision; a mask is the same in any."""
+    dtype = getattr(value, "dtype", None)
+    if dtype not in {np.dtype(np.float32), np.dtype(np.float16)}:
+        return False
+    return np.unique(np.asarray(value)).size > MASK_VALUES or np.ndim(value) == 0
 
 
 def _arrays(value: Any) -> list[Array]:

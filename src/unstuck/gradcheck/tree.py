@@ -1,5 +1,6 @@
 """Arrays inside whatever a user keeps them in: dicts, lists, tuples and objects, found by their place."""
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -67,6 +68,35 @@ def _items(value: Any) -> list[tuple[str, Any]]:
         return []
     inside = getattr(value, "__dict__", None)
     return [(str(key), inner) for key, inner in inside.items()] if isinstance(inside, dict) else []
+
+
+def opened(value: Any, depth: int = 0) -> Any:
+    """The same containers, with functions replaced by what they remember: some keep their cache in closures.
+
+    Args:
+        value: a cache.
+        depth: how many containers it lies in.
+
+    Example:
+        >>> def layer(x):
+        ...     return lambda dy: dy * x
+        >>> opened([layer(2.0)])
+        [{'x': 2.0}]
+    """
+    if depth > DEEPEST or is_leaf(value):
+        return value
+    if isinstance(value, Mapping):
+        return {key: opened(part, depth + 1) for key, part in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, (list, tuple)):
+        return [opened(part, depth + 1) for part in cast("list[Any]", value)]
+    code, cells = getattr(value, "__code__", None), getattr(value, "__closure__", None)
+    if code is None:
+        return value
+    found: dict[str, Any] = {}
+    for name, cell in zip(code.co_freevars, cells or (), strict=True):
+        with contextlib.suppress(ValueError):  # an empty cell
+            found[name] = opened(cell.cell_contents, depth + 1)
+    return found
 
 
 def replaced(value: Any, new: Mapping[str, Any], path: str = "") -> Any:

@@ -6,13 +6,12 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from unstuck.diagnose.handwritten import CODE, NAME
 from unstuck.errors import UnstuckError
 from unstuck.gradcheck.mistakes import KINDS
 from unstuck.gradcheck.report import Report
 from unstuck.report.json_form import dumps
 from unstuck.report.numbers import clean
-
-CODE, NAME = "GRD006", "wrong-gradient"
 
 
 def render_checks(subject: str, reports: Sequence[Report], format: str) -> str:  # noqa: A002  (the option's name)
@@ -43,7 +42,10 @@ def render_checks(subject: str, reports: Sequence[Report], format: str) -> str: 
 
 
 def _text(report: Report) -> str:
-    return "\n".join(clean(line) for line in str(report).split("\n"))
+    told = str(report)
+    if not report.ok:
+        told += f"{CODE} {NAME}: `unstuck rule {CODE}` tells more\n"
+    return "\n".join(clean(line) for line in told.split("\n"))
 
 
 def _messages(reports: Sequence[Report]) -> list[tuple[str, str, str, str]]:
@@ -73,6 +75,7 @@ def _json(subject: str, reports: Sequence[Report]) -> dict[str, Any]:
                 "check": name,
                 "kind": kind,
                 "summary": text,
+                "url": f"docs/rules/{NAME}",
             }
             for name, tensor, kind, text in _messages(reports)
         ],
@@ -82,7 +85,8 @@ def _json(subject: str, reports: Sequence[Report]) -> dict[str, Any]:
 
 def _sarif(subject: str, reports: Sequence[Report]) -> dict[str, Any]:
     from unstuck import __version__
-    from unstuck.report.sarif import SCHEMA
+    from unstuck.report.rule_text import known_rule
+    from unstuck.report.sarif import SCHEMA, page_uri
 
     results = [
         {
@@ -96,9 +100,8 @@ def _sarif(subject: str, reports: Sequence[Report]) -> dict[str, Any]:
     rule = {
         "id": CODE,
         "name": NAME,
-        "shortDescription": {
-            "text": "A backward pass does not agree with the differences of its forward pass."
-        },
+        "shortDescription": {"text": known_rule(CODE).summary},
+        "helpUri": page_uri(known_rule(CODE)),
         "defaultConfiguration": {"level": "error"},
     }
     driver = {"name": "unstuck", "semanticVersion": __version__, "rules": [rule]}

@@ -71,13 +71,13 @@ def _rule(rule: Rule) -> dict[str, Any]:
         "shortDescription": {"text": rule.summary},
         "fullDescription": {"text": rule.summary},
         "help": {"text": f"unstuck rule {rule.code}", "markdown": rule.page},
-        "helpUri": _page_uri(rule),
+        "helpUri": page_uri(rule),
         "defaultConfiguration": {"level": _LEVELS[rule.severity]},
         "properties": {"preview": rule.preview},
     }
 
 
-def _page_uri(rule: Rule) -> str:
+def page_uri(rule: Rule) -> str:
     """Where the rule's page lies: SARIF wants an absolute address, and the page ships with the package."""
     return Path(str(resources.files("unstuck.diagnose") / "pages" / f"{rule.name}.md")).absolute().as_uri()
 

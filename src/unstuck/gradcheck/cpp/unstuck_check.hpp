@@ -31,36 +31,19 @@ public:
     using Shape = std::vector<std::size_t>;
 
     // A tensor that forward depends on: a parameter, or the input x. Numbers in row-major order.
-    template <class Number>
-    void tensor(const std::string& name, Shape shape, Number* data) {
-        Place place;
-        place.shape = shape;
-        place.get = [data](std::size_t i) { return static_cast<double>(data[i]); };
-        place.set = [data](std::size_t i, double value) { data[i] = static_cast<Number>(value); };
-        if (!tensors_.count(name)) order_.push_back(name);
-        tensors_[name] = place;
+    template <class Number> void tensor(const std::string& name, Shape shape, Number* data) {
+        add(name, shape, [data]() { return data; });
     }
-    template <class Number>
-    void tensor(const std::string& name, Shape shape, std::vector<Number>& data) {
-        std::vector<Number>* all = &data;  // the vector may be assigned anew
-        if (all->size() != count(shape)) all->resize(count(shape));
-        Place place;
-        place.shape = shape;
-        place.get = [all](std::size_t i) { return static_cast<double>(all->at(i)); };
-        place.set = [all](std::size_t i, double value) { all->at(i) = static_cast<Number>(value); };
-        if (!tensors_.count(name)) order_.push_back(name);
-        tensors_[name] = place;
+    template <class Number> void tensor(const std::string& name, Shape shape, std::vector<Number>& data) {
+        if (data.size() != count(shape)) data.resize(count(shape));
+        add(name, shape, [&data]() { return data.data(); });  // asked anew each time: it may be assigned
     }
-
     // Where backward leaves the gradient by that tensor; `shape` only if it differs from the tensor's own.
-    template <class Number>
-    void gradient(const std::string& name, Number* data, Shape shape = Shape()) {
+    template <class Number> void gradient(const std::string& name, Number* data, Shape shape = Shape()) {
         gradients_[name] = Gradient{shape, [data](std::size_t i) { return static_cast<double>(data[i]); }};
     }
-    template <class Number>
-    void gradient(const std::string& name, std::vector<Number>& data, Shape shape = Shape()) {
-        std::vector<Number>* all = &data;
-        gradients_[name] = Gradient{shape, [all](std::size_t i) { return static_cast<double>(all->at(i)); }};
+    template <class Number> void gradient(const std::string& name, std::vector<Number>& data, Shape shape = Shape()) {
+        gradients_[name] = Gradient{shape, [&data](std::size_t i) { return static_cast<double>(data.at(i)); }};
     }
 
     // Answers until the input ends. Whatever else the program prints must go to standard error.
@@ -75,70 +58,61 @@ public:
                 if (word == "tensors") {
                     for (const std::string& name : order_) print(name, tensors_[name].shape, tensors_[name].get);
                 } else if (word == "set") {
-                    set(words);
+                    std::string name = named(words);
+                    if (!tensors_.count(name)) throw std::runtime_error("no tensor is called " + name);
+                    std::vector<double> found = numbers(words, count(tensors_[name].shape));
+                    for (std::size_t i = 0; i < found.size(); ++i) tensors_[name].set(i, found[i]);
                     continue;  // no answer
                 } else if (word == "forward") {
                     std::vector<double> y(count(y_shape));
                     forward(y);
                     print("y", y_shape, [&](std::size_t i) { return y.at(i); });
                 } else if (word == "backward") {
+                    named(words);
                     backward(numbers(words, count(y_shape)));
-                    for (const auto& entry : gradients_) {
-                        const Shape& own = entry.second.shape;
-                        print(entry.first, own.empty() ? tensors_[entry.first].shape : own, entry.second.get);
-                    }
+                    for (const auto& one : gradients_)
+                        print(one.first, one.second.shape.empty() ? tensors_[one.first].shape : one.second.shape,
+                              one.second.get);
                 } else {
-                    std::cout << "error unknown question " << word << "\n" << std::flush;
-                    continue;
+                    throw std::runtime_error("unknown question " + word);
                 }
-                std::cout << "ok\n" << std::flush;
+                std::cout << "ok" << std::endl;
             } catch (const std::exception& error) {
-                std::cout << "error " << error.what() << "\n" << std::flush;
+                std::cout << "error " << error.what() << std::endl;
             }
         }
         return 0;
     }
 
 private:
-    struct Place {
-        Shape shape;
-        std::function<double(std::size_t)> get;
-        std::function<void(std::size_t, double)> set;
-    };
-    struct Gradient {
-        Shape shape;
-        std::function<double(std::size_t)> get;
-    };
+    using Get = std::function<double(std::size_t)>;
+    struct Place { Shape shape; Get get; std::function<void(std::size_t, double)> set; };
+    struct Gradient { Shape shape; Get get; };
 
+    template <class Data> void add(const std::string& name, const Shape& shape, Data data) {
+        if (!tensors_.count(name)) order_.push_back(name);
+        tensors_[name] = Place{shape, [data](std::size_t i) { return static_cast<double>(data()[i]); },
+                               [data](std::size_t i, double value) { data()[i] = value; }};
+    }
     static std::size_t count(const Shape& shape) {
         std::size_t product = 1;
         for (std::size_t size : shape) product *= size;
         return product;
     }
-    // What follows the name in `tensor NAME DIMENSIONS SIZES... NUMBERS...`
-    static std::vector<double> values(std::istringstream& words, std::size_t expected) {
+    static std::string named(std::istringstream& words) {  // `tensor NAME`
+        std::string tensor, name;
+        words >> tensor >> name;
+        return name;
+    }
+    static std::vector<double> numbers(std::istringstream& words, std::size_t expected) {  // what follows it
         std::size_t dimensions = 0, size = 0;
-        words >> dimensions;
-        while (dimensions-- > 0) words >> size;
+        for (words >> dimensions; dimensions > 0; --dimensions) words >> size;
         std::vector<double> found(expected);
         for (double& value : found)
             if (!(words >> value)) throw std::runtime_error("too few numbers");
         return found;
     }
-    static std::vector<double> numbers(std::istringstream& words, std::size_t expected) {
-        std::string tensor, name;
-        words >> tensor >> name;
-        return values(words, expected);
-    }
-    void set(std::istringstream& words) {
-        std::string tensor, name;
-        words >> tensor >> name;
-        if (!tensors_.count(name)) return;
-        Place& place = tensors_[name];
-        std::vector<double> found = values(words, count(place.shape));
-        for (std::size_t i = 0; i < found.size(); ++i) place.set(i, found[i]);
-    }
-    static void print(const std::string& name, const Shape& shape, std::function<double(std::size_t)> get) {
+    static void print(const std::string& name, const Shape& shape, const Get& get) {
         std::cout << "tensor " << name << ' ' << shape.size();
         for (std::size_t size : shape) std::cout << ' ' << size;
         for (std::size_t i = 0; i < count(shape); ++i) std::cout << ' ' << get(i);

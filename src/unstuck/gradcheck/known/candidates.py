@@ -7,12 +7,20 @@ from typing import Protocol
 
 import numpy as np
 
-from unstuck.gradcheck.known.convolution import Convolution, Geometry
+from unstuck.gradcheck.known.convolution import Convolution, Form, Geometry
 from unstuck.gradcheck.known.dense import Dense
-from unstuck.gradcheck.known.elementwise import Dropout, Elementwise, Last, Mean, Reshape, Softmax
+from unstuck.gradcheck.known.elementwise import Dropout, Elementwise, Last, Mean, PRelu, Reshape, Softmax
 from unstuck.gradcheck.known.functions import ACTIVATIONS
 from unstuck.gradcheck.known.layout import Layout, layouts
-from unstuck.gradcheck.known.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
+from unstuck.gradcheck.known.losses import (
+    DIFFERENCES,
+    BinaryCrossEntropy,
+    ByElement,
+    CrossEntropy,
+    Focal,
+    Hinge,
+    SquaredError,
+)
 from unstuck.gradcheck.known.normalisation import Normalisation, Spread
 from unstuck.gradcheck.known.operation import Operation
 from unstuck.gradcheck.known.pooling import Pooling
@@ -87,6 +95,7 @@ def candidates(
     if not isinstance(last, (Elementwise, Reshape)):
         for number, f in enumerate(ACTIVATIONS):
             yield Candidate(Elementwise(f), 1.0 + 0.1 * number)
+        yield from _learned(values, h, unused)
     yield from _shapes(last, h, unused, known)
     if h.ndim >= 2 and any(isinstance(operation, Recurrent) for operation in before):
         for axis in range(h.ndim - 1):
@@ -135,12 +144,33 @@ def _convolutions(values: Values, h: Array, unused: tuple[str, ...], known: Know
         if kernel.ndim == 1 and matrices:
             continue  # a bias; a kernel of one axis comes alone
         for layout in layouts(h.ndim):
-            for order in _orders(kernel, layout):
-                canonical = [kernel.shape[axis] if axis >= 0 else 1 for axis in order]
-                x = layout.inward(h)
-                if x.shape[1] != canonical[1] or ("C" not in layout.letters and canonical[0] != 1):
+            x = layout.inward(h)
+            for form in _forms(kernel, layout, x.shape[1]):
+                shape = form.canonical(kernel).shape
+                if x.shape[1] != shape[1] or ("C" not in layout.letters and shape[0] != 1):
                     continue
-                yield from _geometries(values, unused, name, layout, order, canonical, x, known)
+                yield from _geometries(values, unused, name, layout, form, list(shape), x, known)
+
+
+def _forms(kernel: Array, layout: Layout, channels: int) -> Iterator[Form]:
+    """Ways in which a kernel may be stored."""
+    for order in _orders(kernel, layout):
+        yield Form(order)
+        sizes = [kernel.shape[axis] if axis >= 0 else 1 for axis in order]
+        if channels > 1 and sizes[0] == channels and sizes[1] == 1:
+            yield Form(order, depthwise=True)
+    if kernel.ndim == 2 and "H" in layout.letters and "C" in layout.letters:  # a matrix, beside im2col
+        for first in (True, False):
+            out, rest = kernel.shape if first else kernel.shape[::-1]
+            size = round((rest / channels) ** 0.5)
+            if size < 2 or size * size * channels != rest:
+                continue
+            if first:
+                yield Form((0, 1, 2, 3), (out, channels, size, size))
+                yield Form((0, 3, 1, 2), (out, size, size, channels))
+            else:
+                yield Form((3, 0, 1, 2), (channels, size, size, out))
+                yield Form((3, 2, 0, 1), (size, size, channels, out))
 
 
 def _orders(kernel: Array, layout: Layout) -> list[tuple[int, ...]]:
@@ -164,7 +194,7 @@ def _geometries(
     unused: tuple[str, ...],
     name: str,
     layout: Layout,
-    order: tuple[int, ...],
+    form: Form,
     canonical: list[int],
     x: Array,
     known: Known,
@@ -189,7 +219,7 @@ def _geometries(
                 found.append((cost + extra, len(found), Geometry(steps, pads, flipped), bias))
     found.sort(key=lambda one: one[:2])
     forms = (
-        Candidate(Convolution(name, bias, layout, order, geometry), cost) for cost, _, geometry, bias in found
+        Candidate(Convolution(name, bias, layout, form, geometry), cost) for cost, _, geometry, bias in found
     )
     first = next(forms, None)
     if first is not None:
@@ -260,6 +290,17 @@ def _unrolled(weights: Weights, h: Array, cost: float) -> Iterator[Candidate]:
         for number, f in enumerate((ACTIVATIONS[1], ACTIVATIONS[0], ACTIVATIONS[2])):
             for last in (False, True):
                 yield Candidate(Recurrent(weights, f, time, last=last), cost + 0.2 * number + 0.1 * time)
+
+
+def _learned(values: Values, h: Array, unused: tuple[str, ...]) -> Iterator[Candidate]:
+    """Leaky ReLUs whose slope is a parameter, one for all or one a channel."""
+    for name in unused:
+        size = values[name].size
+        for axis in range(1, h.ndim):
+            if size == 1 or (size == h.shape[axis] and max(values[name].shape, default=0) == size):
+                yield Candidate(PRelu(name, axis), 1.8)
+            if size == 1:
+                break
 
 
 def _shapes(last: Operation | None, h: Array, unused: tuple[str, ...], known: Known) -> Iterator[Candidate]:
@@ -364,13 +405,19 @@ def _targets(h: Array, known: Known) -> Iterator[Array]:
                     yield onehot if axis == 1 else onehot.T
 
 
-def _of_target(h: Array, target: Array, y: float) -> Iterator[Operation]:
+def _of_target(  # noqa: C901  (a list of losses)
+    h: Array, target: Array, y: float
+) -> Iterator[Operation]:
     samples = {h.shape[0], h.shape[-1]}
     factors = {1.0, 0.5, 1 / h.size, 0.5 / h.size, *(1 / n for n in samples), *(0.5 / n for n in samples)}
     total = float(((h - target) ** 2).sum())
     if total > 0:
         factor = min(factors, key=lambda c: abs(c * total - y))
         yield SquaredError(target, factor)
+    for name, f in DIFFERENCES.items():
+        total = float(f(h - target)[0].sum())
+        if total > 0:
+            yield ByElement(name, target, min(factors, key=lambda c: abs(c * total - y)))
     if not target.any():
         return
     for factor in (1 / h.shape[0], 1.0, 1 / h.shape[-1], 1 / h.size):
@@ -378,6 +425,9 @@ def _of_target(h: Array, target: Array, y: float) -> Iterator[Operation]:
             for axis in (1, 0):
                 for given in ("scores", "probabilities", "logs"):
                     yield CrossEntropy(target, factor, axis, given)
+            if bool((target.sum(axis=1) == 1).all()):
+                yield Hinge(target, factor)
+                yield from (Focal(target, factor, power) for power in (1.0, 2.0))
         elif h.ndim == 1:
             for given in ("scores", "probabilities", "logs"):
                 yield CrossEntropy(target, 1.0, 0, given)

@@ -21,6 +21,39 @@ class Geometry:
     """Whether the forward pass flips its kernel: a convolution in the sense of mathematics."""
 
 
+@dataclass(frozen=True)
+class Form:
+    """How a kernel is stored."""
+
+    order: tuple[int, ...]
+    """Axes that are (out, in, height, width); missing ones are -1."""
+    view: tuple[int, ...] = ()
+    """The shape with these axes where the kernel is a matrix, as beside im2col; empty: its own."""
+    depthwise: bool = False
+    """Whether every channel has its own kernel and sees no other channel."""
+
+    def canonical(self, kernel: Array) -> Array:
+        """(O, C, kh, kw)."""
+        seen = _ordered(kernel.reshape(self.view) if self.view else kernel, self.order)
+        if not self.depthwise:
+            return seen
+        channels = np.arange(len(seen))
+        full = np.zeros((len(seen), *seen.shape[:1], *seen.shape[2:]))
+        full[channels, channels] = seen[:, 0]
+        return full
+
+    def stored(self, gradient: Array, shape: tuple[int, ...]) -> Array:
+        """From (O, C, kh, kw) back."""
+        if self.depthwise:
+            channels = np.arange(len(gradient))
+            gradient = gradient[channels, channels][:, None]
+        present = [axis for axis in self.order if axis >= 0]
+        squeezed = gradient.reshape(
+            [size for size, axis in zip(gradient.shape, self.order, strict=True) if axis >= 0]
+        )
+        return squeezed.transpose(np.argsort(present)).reshape(shape)
+
+
 def pad(x: Array, padding: tuple[int, int]) -> Array:
     """Zeros around the two last axes. x: (N, C, H, W)."""
     return np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
@@ -37,33 +70,27 @@ class Convolution(Operation):
 
     word = "convolution"
 
-    def __init__(
-        self, weight: str, bias: str, layout: Layout, order: tuple[int, ...], geometry: Geometry
-    ) -> None:
+    def __init__(self, weight: str, bias: str, layout: Layout, form: Form, geometry: Geometry) -> None:
         """As recognised.
 
         Args:
             weight: the kernel's name.
             bias: the bias's name; empty: none.
             layout: of inputs and outputs.
-            order: axes of the kernel that are (out, in, height, width); missing ones are -1.
+            form: how the kernel is stored.
             geometry: strides and padding.
         """
-        self.weight, self.bias, self.layout, self.order, self.geometry = weight, bias, layout, order, geometry
+        self.weight, self.bias, self.layout, self.form, self.geometry = weight, bias, layout, form, geometry
+        self.order = form.order
         self.tensors = (weight, bias) if bias else (weight,)
 
     def kernel(self, values: Values) -> Array:
         """(O, C, kh, kw), not flipped."""
-        kernel = _ordered(values[self.weight], self.order)
+        kernel = self.form.canonical(values[self.weight])
         return kernel[:, :, ::-1, ::-1] if self.geometry.flipped else kernel
 
     def _back_to_order(self, gradient: Array, shape: tuple[int, ...]) -> Array:
-        gradient = gradient[:, :, ::-1, ::-1] if self.geometry.flipped else gradient
-        present = [axis for axis in self.order if axis >= 0]
-        squeezed = gradient.reshape(
-            [size for size, axis in zip(gradient.shape, self.order, strict=True) if axis >= 0]
-        )
-        return squeezed.transpose(np.argsort(present)).reshape(shape)
+        return self.form.stored(gradient[:, :, ::-1, ::-1] if self.geometry.flipped else gradient, shape)
 
     def forward(self, values: Values, h: Array) -> Array:
         x, kernel = self.layout.inward(h), self.kernel(values)
@@ -82,7 +109,7 @@ class Convolution(Operation):
         return self.layout.outward(self._back(x, padded.shape, signal, kernel, slip)), grads
 
     def _weight(self, values: Values, padded: Array, signal: Array, stride: tuple[int, int]) -> Array:
-        shape = _ordered(values[self.weight], self.order).shape
+        shape = self.form.canonical(values[self.weight]).shape
         rows, columns = signal.shape[2:]
         seen = windows(padded, (shape[2], shape[3]), stride)[:, :, :rows, :columns]
         gradient = np.einsum("nchwij,nohw->ocij", seen, signal, optimize=True)
@@ -133,7 +160,7 @@ class Convolution(Operation):
         if max(self.geometry.stride) > 1:
             text = f"the stride of {max(self.geometry.stride)} is ignored where the gradient is passed on"
             found.append(Slip("stride", "stride-ignored", text))
-        if kernel.shape[0] == kernel.shape[1] > 1:
+        if kernel.shape[0] == kernel.shape[1] > 1 and not self.form.depthwise:
             text = f"input and output channels of {name} are exchanged where the gradient is passed on"
             found += [
                 Slip("channels", "channels-swapped", text),
@@ -157,13 +184,18 @@ class Convolution(Operation):
             text = f"{name}'s gradient ignores the stride of {max(self.geometry.stride)}"
             yield Variant("stride-ignored", text, self._weight(values, padded, signal, (1, 1)))
         kernel = self.kernel(values)
-        if kernel.shape[0] == kernel.shape[1] > 1:
-            canonical = _ordered(self._weight(values, padded, signal, self.geometry.stride), self.order)
+        if kernel.shape[0] == kernel.shape[1] > 1 and not self.form.depthwise:
+            canonical = self.form.canonical(self._weight(values, padded, signal, self.geometry.stride))
             gradient = self._back_to_order(canonical.swapaxes(0, 1), values[name].shape)
             if self.geometry.flipped:
                 gradient = self._back_to_order(canonical[:, :, ::-1, ::-1].swapaxes(0, 1), values[name].shape)
             text = f"input and output channels are exchanged in {name}'s gradient"
             yield Variant("channels-swapped", text, gradient)
+        if kernel.shape[2] * kernel.shape[3] > 1:
+            canonical = self.form.canonical(self._weight(values, padded, signal, self.geometry.stride))
+            gradient = self.form.stored(canonical[:, :, ::-1, ::-1], values[name].shape)
+            text = f"the gradient of the kernel {name} is the wrong way round: flipped"
+            yield Variant("kernel-not-flipped", text, gradient)
         last = np.zeros_like(signal)
         last[:, :, -1, -1] = signal[:, :, -1, -1]
         text = f"{name}'s gradient is that of the last position: it is overwritten, not added up"

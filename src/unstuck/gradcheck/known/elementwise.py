@@ -34,6 +34,47 @@ class Elementwise(Operation):
         return [*found, Slip("on-gradient", "activation-derivative-wrong", text)]
 
 
+class PRelu(Operation):
+    """y = h where h > 0, and slope * h elsewhere, with a learned slope for all or for each channel."""
+
+    word = "PReLU"
+
+    def __init__(self, slope: str, axis: int) -> None:
+        self.slope, self.axis = slope, axis
+        self.tensors = (slope,)
+
+    def _slopes(self, values: Values, h: Array) -> Array:
+        shape = [1] * h.ndim
+        if values[self.slope].size > 1:
+            shape[self.axis] = -1
+        return values[self.slope].reshape(shape)
+
+    def forward(self, values: Values, h: Array) -> Array:
+        return np.where(h > 0, h, self._slopes(values, h) * h)
+
+    def backward(self, values: Values, h: Array, y: Array, dy: Array, slip: str = "") -> Result:
+        share = self.share(values, h, y, dy, self.slope)
+        gradient = share.reshape(-1, share.shape[-1]).sum(axis=0).reshape(values[self.slope].shape)
+        negative = {"missing": 1.0, "relu": 0.0}.get(slip, self._slopes(values, h))
+        if slip == "slope":
+            return dy * self._slopes(values, h), {self.slope: gradient}
+        return dy * np.where(h > 0, 1.0, negative), {self.slope: gradient}
+
+    def slips(self, values: Values, h: Array) -> list[Slip]:
+        wrong = "activation-derivative-wrong"
+        return [
+            Slip("missing", "activation-derivative-missing", "the derivative of PReLU is missing"),
+            Slip("relu", wrong, "the negative side's slope of PReLU is forgotten"),
+            Slip("slope", wrong, "the derivative of PReLU is its slope on both sides"),
+        ]
+
+    def share(self, values: Values, h: Array, y: Array, dy: Array, name: str) -> Array:
+        parts = dy * np.minimum(h, 0.0)
+        if values[name].size == 1:
+            return parts[..., None]
+        return np.moveaxis(parts, self.axis, -1)
+
+
 class Softmax(Operation):
     """p = exp(h) / sum(exp(h)) along an axis; or its logarithm."""
 

@@ -1,10 +1,14 @@
 """Losses: one number from predictions and targets."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from unstuck.gradcheck.known.operation import Operation, Result, Slip
 from unstuck.gradcheck.subject import Values
 from unstuck.gradcheck.tree import Array
+
+DIAGONAL = "the softmax's derivative has only its diagonal: its off-diagonal terms are missing"
 
 
 class SquaredError(Operation):
@@ -64,6 +68,8 @@ class CrossEntropy(Operation):
                 signal = p * (signal - (signal * p).sum(axis=self.axis, keepdims=True))
             if slip == "twice-diagonal":
                 signal = signal * p * (1 - p)
+            if slip == "diagonal":
+                signal = -self.target * (1 - p)
             if slip == "no-target":
                 signal = p
             if slip == "scores":
@@ -83,6 +89,7 @@ class CrossEntropy(Operation):
             return [
                 Slip("twice", "softmax-twice", twice),
                 Slip("twice-diagonal", "softmax-twice", twice),
+                Slip("diagonal", "softmax-diagonal-only", DIAGONAL),
                 Slip("no-target", "input-mistaken", "the targets are not subtracted from the probabilities"),
                 Slip(
                     "scores", "activation-derivative-missing", "the scores stand where their softmax should"
@@ -119,3 +126,88 @@ class BinaryCrossEntropy(Operation):
     def slips(self, values: Values, h: Array) -> list[Slip]:
         text = "p - t is the derivative of sigmoid and cross-entropy; the sigmoid is differentiated once more"
         return [Slip("fused", "softmax-twice", text)]
+
+
+class ByElement(Operation):
+    """c * sum f(h - t), for the absolute error, Huber's, and others of a difference."""
+
+    def __init__(self, name: str, target: Array, factor: float) -> None:
+        self.word, self.target, self.factor = name, target, factor
+
+    def forward(self, values: Values, h: Array) -> Array:
+        del values
+        return np.asarray(self.factor * DIFFERENCES[self.word](h - self.target)[0].sum())
+
+    def backward(self, values: Values, h: Array, y: Array, dy: Array, slip: str = "") -> Result:
+        return self.factor * DIFFERENCES[self.word](h - self.target)[1] * dy.sum(), {}
+
+
+def _huber(e: Array) -> tuple[Array, Array]:
+    small = np.abs(e) < 1
+    return np.where(small, 0.5 * e**2, np.abs(e) - 0.5), np.where(small, e, np.sign(e))
+
+
+DIFFERENCES: dict[str, Callable[[Array], tuple[Array, Array]]] = {
+    "absolute error": lambda e: (np.abs(e), np.sign(e)),
+    "Huber loss": _huber,
+    "log-cosh loss": lambda e: (np.logaddexp(e, -e) - np.log(2.0), np.tanh(e)),
+}
+
+
+class Hinge(Operation):
+    """c * sum max(0, 1 + h_j - h_t) over the classes j that are not the right one t."""
+
+    word = "hinge loss"
+
+    def __init__(self, target: Array, factor: float) -> None:
+        self.target, self.factor = target, factor
+
+    def _margins(self, h: Array) -> Array:
+        own = (h * self.target).sum(axis=1, keepdims=True)
+        return np.maximum(0.0, 1 + h - own) * (1 - self.target)
+
+    def forward(self, values: Values, h: Array) -> Array:
+        del values
+        return np.asarray(self.factor * self._margins(h).sum())
+
+    def backward(self, values: Values, h: Array, y: Array, dy: Array, slip: str = "") -> Result:
+        hit = (self._margins(h) > 0).astype(np.float64)
+        own = 0.0 if slip else self.target * hit.sum(axis=1, keepdims=True)
+        return self.factor * (hit - own) * dy.sum(), {}
+
+    def slips(self, values: Values, h: Array) -> list[Slip]:
+        return [Slip("own", "unknown", "the score of the right class itself gets no gradient")]
+
+
+class Focal(Operation):
+    """-c * sum t (1 - p)^2 log p with p = softmax(h)."""
+
+    word = "focal loss of scores"
+
+    def __init__(self, target: Array, factor: float, power: float) -> None:
+        self.target, self.factor, self.power = target, factor, power
+
+    def _softmax(self, h: Array) -> Array:
+        e = np.exp(h - h.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+
+    def forward(self, values: Values, h: Array) -> Array:
+        del values
+        p = (self._softmax(h) * self.target).sum(axis=1)
+        return np.asarray(-self.factor * ((1 - p) ** self.power * np.log(p)).sum())
+
+    def backward(self, values: Values, h: Array, y: Array, dy: Array, slip: str = "") -> Result:
+        p, g = self._softmax(h), self.power
+        q = (p * self.target).sum(axis=1, keepdims=True)
+        by_p = self.target * (g * (1 - q) ** (g - 1) * np.log(q) - (1 - q) ** g / q) * self.factor * dy.sum()
+        if slip == "missing":
+            return by_p, {}
+        if slip == "diagonal":
+            return by_p * p * (1 - p), {}
+        return p * (by_p - (by_p * p).sum(axis=1, keepdims=True)), {}
+
+    def slips(self, values: Values, h: Array) -> list[Slip]:
+        return [
+            Slip("diagonal", "softmax-diagonal-only", DIAGONAL),
+            Slip("missing", "activation-derivative-missing", "the derivative of the softmax is missing"),
+        ]
