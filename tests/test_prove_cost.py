@@ -60,3 +60,24 @@ def test_a_first_run_that_does_not_end_gives_the_number_of_steps_for_a_shorter_o
         refuse_unfinished(row, 300.0, "train.py")
     refuse_unfinished(Row(ending="interrupted", seconds=12.0), 300.0, "train.py")  # by somebody else
     refuse_unfinished(Row(ending="finished", seconds=301.0), 300.0, "train.py")
+
+
+@pytest.mark.parametrize(
+    ("again", "repeatable"),
+    [
+        ({"loss": 0.5, "fingerprint": "a"}, True),
+        ({"loss": 0.50001, "fingerprint": "b"}, True),  # a last bit of a sum
+        ({"loss": 0.6, "fingerprint": "b"}, False),
+        ({"loss": None, "fingerprint": "b"}, False),
+    ],
+)
+def test_whether_a_seed_determines_a_run(again, repeatable):
+    assert (
+        Pilot((Row(loss=0.5, fingerprint="a", start=2.0),), Row(start=2.0, **again)).repeatable is repeatable
+    )
+
+
+@pytest.mark.parametrize(("start", "repeatable"), [(2.0, True), (2.1, False), (None, False)])
+def test_of_runs_that_diverge_the_first_loss_tells(start, repeatable):
+    first = Row(fingerprint="a", start=2.0)
+    assert Pilot((first,), Row(fingerprint="b", start=start)).repeatable is repeatable
