@@ -22,7 +22,7 @@ from unstuck.cli_common import (
     print_text,
     project,
     report,
-    write_page,
+    write,
 )
 
 if TYPE_CHECKING:
@@ -98,7 +98,10 @@ def prove_command(
         report(format, output, proof.diagnosis, rules.codes, shown=proof_text(proof), as_json=told)
         if proof.diff and format is Format.text and output is None:
             print_text("\n" + diff_text(proof.diff))
-        write_page(html, proof.diagnosis, proof.recording)
+        if html is not None:
+            from unstuck.report.trial_page import proof_page
+
+            write("--html", html, proof_page(proof))
         if proof.trial is not None and proof.trial.interrupted:
             end("interrupted: what is finished is kept; the same command goes on", INTERRUPTED)
         if proof.diagnosis.status == "faulty" and not exit_zero:

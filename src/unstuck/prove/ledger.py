@@ -93,6 +93,11 @@ class Ledger:
             rival_treatment=rival or "",
         )
 
+    def named(self) -> dict[str, Runs]:
+        """All arms, the unchanged one first; the sham is called so."""
+        names = {None: "unchanged", self.subject.sham.id: "sham"}
+        return {names.get(arm) or str(arm): runs for arm, runs in self._arms.items() if len(runs)}
+
     @property
     def total(self) -> int:
         """All runs."""

@@ -172,6 +172,7 @@ class _Course:
             seconds=ledger.seconds,
             runs=ledger.total,
             interrupted=interrupted,
+            arms=ledger.named(),
         )
 
     # ---- the course of the trial

@@ -50,6 +50,8 @@ class TrialResult(Sequence[Verdict]):
     """What all runs of the trial took; an arm shared by several verdicts counts once."""
     runs: int
     interrupted: bool
+    arms: Mapping[str, Runs] = field(default_factory=dict[str, Runs])
+    """All arms that were run, by their treatment: "unchanged" first, then "sham"."""
 
     @property
     def success_rate(self) -> Interval | None:
@@ -160,6 +162,7 @@ class _Run:
         finished = tuple(treatment for treatment in self.treatments if treatment in self.arms)
         needed = needed_seeds(max(len(self.treatments), 1))
         decisions = self._decisions(finished)
+        names = {None: "unchanged", self.trial.subject.sham.id: "sham"}
         return TrialResult(
             verdicts=tuple(
                 state(name, self.trial.codes.get(name, ""), self._arms(name), decision)
@@ -174,6 +177,7 @@ class _Run:
             seconds=sum(arm.cost for arm in self.arms.values()),
             runs=sum(len(arm) for arm in self.arms.values()),
             interrupted=interrupted,
+            arms={names.get(arm) or str(arm): runs for arm, runs in self.arms.items()},
         )
 
     def _refusals(self, treatments: Iterable[str]) -> dict[str, str]:

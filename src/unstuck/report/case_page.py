@@ -5,9 +5,8 @@ from dataclasses import replace
 from markupsafe import Markup
 
 from unstuck.cases.story import CaseResult, Reading
-from unstuck.prove.trial import TrialResult
 from unstuck.report import words
-from unstuck.report.numbers import NOTHING, percent, scientific, short
+from unstuck.report.numbers import percent, scientific, short
 from unstuck.report.page import (
     Chart,
     Grid,
@@ -23,6 +22,7 @@ from unstuck.report.page import (
     step_chart,
 )
 from unstuck.report.study_charts import phase_diagram
+from unstuck.report.trial_grid import trial_grid, trial_notes
 from unstuck.study.odds import Odds
 
 DATA = ("data in 0..1", "data in -1..1")
@@ -71,37 +71,12 @@ def _part(reading: Reading) -> Part:
         split=capital(split),
         accuracy=f"Accuracy on {loss.measured_on}: {percent(loss.accuracy)}.",
         charts=tuple(chart for chart in drawn if chart),
-        trial=_trial(trial) if trial is not None else None,
+        trial=trial_grid(trial) if trial is not None else None,
         criterion=f"{words.criterion(trial)}." if trial is not None else "",
-        notes=_notes(trial) if trial is not None else (),
+        notes=trial_notes(trial) if trial is not None else (),
         rates=_rates(reading),
         layers=_layers(reading),
     )
-
-
-def _trial(trial: TrialResult) -> Grid:
-    rows: list[tuple[str, ...]] = []
-    for verdict in trial:
-        low, high = verdict.difference
-        rival = verdict.arms.get("rival")
-        rows.append(
-            (
-                verdict.treatment,
-                words.rate(verdict.before),
-                words.rate(verdict.after),
-                f"{100 * low:+.0f} to {100 * high:+.0f} %",
-                verdict.verdict,
-                words.rate(verdict.arms["sham"]) if "sham" in verdict.arms else NOTHING,
-                f"{words.rate(rival)} {rival.treatment}" if rival is not None else NOTHING,
-            )
-        )
-    heads = ("treatment", "before", "after", "difference, 95 %", "verdict", "sham", "rival")
-    return Grid(heads, tuple(rows), text=(4, 6))
-
-
-def _notes(trial: TrialResult) -> tuple[str, ...]:
-    refused = (f"Not tried: {treatment}: {why}" for treatment, why in trial.refused.items())
-    return (*trial.warnings, *refused)
 
 
 def _rates(reading: Reading) -> Grid | None:

@@ -108,6 +108,8 @@ class Page:
     setting: str = ""
     conclusions: tuple[str, ...] = ()
     rule: str = ""
+    change: str = ""
+    """A diff: what to change in the user's own lines."""
     body: str = "body.html"
 
 

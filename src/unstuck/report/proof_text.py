@@ -1,5 +1,7 @@
 """A proof in the terminal: what was tried, which change helps, and which change to make."""
 
+import math
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -123,6 +125,13 @@ def proof_dict(proof: Proof) -> dict[str, object]:
             "seconds": trial.seconds,
             "needed_seeds": trial.needed_seeds,
             "steps": proof.steps,
+            "arms": {
+                name: {
+                    "success": runs.success.tolist(),
+                    "loss": [loss if math.isfinite(loss) else None for loss in runs.loss.tolist()],
+                }
+                for name, runs in trial.arms.items()
+            },
             "rivals": {name: detail.rival for name, detail in trial.details.items() if detail.rival},
             "unchanged": None
             if trial.unchanged is None

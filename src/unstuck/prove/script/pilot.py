@@ -89,9 +89,12 @@ class Pilot:
         Not bit for bit: where an array lies in memory may change the last bit of a sum.
         """
         first, again = self.rows[0], self.again
-        if first.fingerprint == again.fingerprint or first.loss is None or again.loss is None:
-            return first.ending == again.ending and (first.loss is None) == (again.loss is None)
-        return math.isclose(first.loss, again.loss, rel_tol=1e-3)
+        if first.fingerprint == again.fingerprint:
+            return first.ending == again.ending
+        if first.loss is None or again.loss is None:  # diverged: the first loss is what can be compared
+            alike = first.ending == again.ending and (first.loss is None) == (again.loss is None)
+            return alike and _close(first.start, again.start)
+        return _close(first.loss, again.loss)
 
     @property
     def random(self) -> bool:
@@ -109,6 +112,12 @@ class Pilot:
         """What an optimiser step takes."""
         known = [(row.seconds, row.steps) for row in self.rows if row.steps]
         return sum(seconds for seconds, _ in known) / sum(steps for _, steps in known) if known else None
+
+
+def _close(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=1e-3)
 
 
 STARTUP = 0.5

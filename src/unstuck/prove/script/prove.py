@@ -1,6 +1,5 @@
 """`unstuck prove SCRIPT`: watch it, then try what the findings propose, in a controlled trial."""
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,8 +11,8 @@ from unstuck.diagnose.diagnosis import Diagnosis
 from unstuck.diagnose.finding import Finding, TreatmentRef
 from unstuck.diagnose.project import Project
 from unstuck.diagnose.remedies import Treatment, parse
-from unstuck.errors import UnstuckError
 from unstuck.prove.script.change import change
+from unstuck.prove.script.cost import foretell, refuse_unfinished
 from unstuck.prove.script.launch import Launcher
 from unstuck.prove.script.pilot import PILOT, Pilot, Watch, pilot, watch
 from unstuck.prove.script.row import Task
@@ -30,10 +29,6 @@ from unstuck.trace.recording import Recording
 
 SEEDS = 20
 """At most so many seeds of every arm, unless asked otherwise."""
-LONG = 3600.0
-"""Seconds that a trial may be expected to take without having been asked for."""
-OFFERED = 600.0
-"""Seconds that a shortened trial is proposed for."""
 FIRST_SEED = 1
 MOST_POWERS = 6
 """A rate is changed by a millionth or a million at most."""
@@ -128,7 +123,7 @@ def prove(request: Request, say: Say, progress: TrialProgress | None = None) -> 
     )
     say(f"watching {task.name} once, unchanged, in a working copy of {request.folder}")
     seen = watch(task, launcher, store, request.rules)
-    _refuse_unfinished(seen, launcher, task)
+    refuse_unfinished(seen.row, launcher.limit, task.name)
     launcher.preload = seen.row.imported if seen.row.torch else ()
     proposals, notes = _proposals(seen, asked)
     if not proposals:
@@ -144,7 +139,8 @@ def prove(request: Request, say: Say, progress: TrialProgress | None = None) -> 
     most = request.seeds or (SEEDS if tried.repeatable else 2 * SEEDS)
     seeds = range(FIRST_SEED, FIRST_SEED + most) if tried.random else range(FIRST_SEED, FIRST_SEED + 1)
     trial = SequentialTrial.of(subject, proposals, seeds, combine=True)
-    for line in (trial.criterion, *_cost(trial, tried, workers, request)):
+    told = foretell(trial, tried, workers, request.script, steps=request.steps, seeds=request.seeds)
+    for line in (trial.criterion, *told):
         say(line)
     try:
         result = trial.run(progress)
@@ -215,19 +211,6 @@ def _judging(task: Task, seen: Watch) -> Task:
     )
 
 
-def _refuse_unfinished(seen: Watch, launcher: Launcher, task: Task) -> None:
-    """A run that does not end in its time is no base for a trial."""
-    row = seen.row
-    if row.ending != "interrupted" or row.seconds < launcher.limit:
-        return
-    pace = row.seconds / max(row.steps, 1)
-    offered = max(int(OFFERED / 60 / pace), 20)
-    raise UnstuckError(
-        f"{task.name}: its first run was ended after {row.seconds:.0f} s and {row.steps} optimiser steps; a "
-        f"trial makes dozens of runs. A shortened one: unstuck prove --steps {offered} {task.name}"
-    )
-
-
 def _proposals(seen: Watch, asked: Sequence[str]) -> tuple[list[Proposal], list[str]]:
     """What is tried: what was asked for, or what the findings propose and a running program can take."""
     findings = [one for one in seen.diagnosis.findings if one.severity != "info"]
@@ -245,9 +228,25 @@ def _proposals(seen: Watch, asked: Sequence[str]) -> tuple[list[Proposal], list[
         f"not tried: {one.treatment}: {refusal(one.treatment)}" for one in chosen if refusal(one.treatment)
     ]
     usable = [one for one in chosen if not refusal(one.treatment)]
+    notes += list(dict.fromkeys(_by_hand(one) for one in findings if not _treatable(one)))
     if not usable:
         notes.append("nothing to treat: no treatment of what was found can be tried while a program runs")
     return usable, notes
+
+
+def _treatable(finding: Finding) -> bool:
+    return any(not refusal(reference.id) for reference in finding.treatments)
+
+
+def _by_hand(finding: Finding) -> str:
+    """What a running program cannot be given, with the place to look at where that is known."""
+    place = finding.location
+    start = f"start at {place.file}:{place.line}; " if place is not None else ""
+    layer = f" in {finding.layer}" if finding.layer else ""
+    return (
+        f"{finding.code} {finding.name}{layer}: no treatment can be applied from outside, the program's own "
+        f"text must be changed ({start}how: unstuck rule {finding.name})"
+    )
 
 
 def _recommended(treatment: str, code: str) -> Proposal:
@@ -270,37 +269,6 @@ def _about(tried: Pilot) -> list[str]:
             "pairs tell less; up to twice as many seeds are run"
         )
     return notes
-
-
-def _cost(trial: SequentialTrial, tried: Pilot, workers: int, request: Request) -> list[str]:
-    """What the trial will take, before its first run.
-
-    Raises:
-        UnstuckError: hours, and nobody asked for so many runs.
-    """
-    arms = len(trial.treatments)
-    low, high = (tried.seconds * runs / workers for runs in (trial.least_runs, trial.most_runs))
-    size = (
-        f"{arms} treatments, up to {len(trial.seeds)} seeds, {tried.seconds:.1f} s a run, {workers} at a time"
-    )
-    lines = [f"{size}: between {_time(low)} and {_time(high)}, most often near the first"]
-    pace = tried.step_seconds
-    if low > OFFERED and pace and request.steps is None:
-        steps = max(int((OFFERED * workers / trial.least_runs - 2) / pace), 20)
-        offer = f"unstuck prove --steps {steps} {request.script}"
-        lines.append(f"a shortened trial of {_time(OFFERED)}, shown on {steps} steps only: {offer}")
-        if low > LONG and request.seeds is None:
-            raise UnstuckError(
-                f"{request.script}: a trial would take {_time(low)} or more; give --steps {steps} for a "
-                f"shortened one of {_time(OFFERED)}, or --seeds to insist"
-            )
-    return lines
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(math.ceil(seconds), 1)} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _crashes(subject: ScriptSubject, trial: SequentialTrial) -> list[str]:
