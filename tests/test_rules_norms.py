@@ -47,7 +47,7 @@ def test_sound_batches_for_a_normalisation():
     assert tiny_batch_norm(normed(warm=False, steps=10), BOUNDS) == []  # running statistics still cold
     assert tiny_batch_norm(normed(norm_mean_gap=np.nan, norm_var_gap=np.nan), BOUNDS) == []
     without = recorded([linear("fc1", "input")], steps=40, **SHORT)
-    assert diagnose(without, select=["NRM002"]).not_checked[0].code == "NRM002"
+    assert diagnose(without, select=["NRM002"]).not_checked == ()  # it cannot concern this network
 
 
 def test_running_statistics_that_never_arrive():
