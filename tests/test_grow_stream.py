@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from unstuck import CNNClassifier
 from unstuck.cli import app
+from unstuck.diagnose.diagnosis import diagnose
 from unstuck.errors import DataError, UnstuckError
 from unstuck.grow.protocols import protocol
 from unstuck.grow.result import Stage, StreamResult
@@ -311,15 +312,37 @@ def test_forgetting_is_the_fall_from_the_best():
     assert result.stages[-1].accuracy == pytest.approx(0.6)
 
 
+def stream_of(*rights):
+    stages = [
+        Stage(100 * i, 2 * i, right, [50] * len(right), 1, 1, 1, 1.0, None)
+        for i, right in enumerate(rights, 1)
+    ]
+    return StreamResult("s", [[2 * k, 2 * k + 1] for k in range(3)], [0, 1, 2], stages, finished=True)
+
+
+def test_a_stream_that_forgets_is_told_so():
+    lost = stream_of([50], [10, 50], [0, 5, 50])
+    (finding,) = diagnose(lost.recording()).findings
+    assert (finding.code, finding.treatments[0].id) == ("GRW003", "memory=500")
+    assert "100% of their samples, now in 5%" in finding.summary
+    assert diagnose(stream_of([50], [48, 50], [45, 47, 50]).recording()).findings == ()
+    assert diagnose(stream_of([50]).recording()).findings == ()
+    nothing_new = stream_of([50], [50, 50], [0, 5])
+    assert [one.code for one in diagnose(nothing_new.recording()).findings] == ["GRW003"]
+
+
 def test_the_command(tmp_path):
     page = tmp_path / "p.html"
-    options = ["--out", str(tmp_path), "--memory", "100", "--epochs", "2"]
+    options = ["--out", str(tmp_path), "--strategy", "naive", "--memory", "0", "--epochs", "2"]
     run = CliRunner().invoke(app, ["grow", "split-digits", *options, "--html", str(page)])
     assert run.exit_code == 0
     assert "Accuracy by classes" in run.stdout
     assert "stage 5: 1437 samples, 10 classes" in run.stderr
     assert "<svg" in page.read_text()
+    assert "GRW003 forgetting" in run.stdout
+    assert "GRW003 forgetting" in page.read_text()
     told = json.loads(CliRunner().invoke(app, ["grow", "split-digits", *options, "--format", "json"]).stdout)
+    assert [finding["code"] for finding in told["findings"]] == ["GRW003"]
     assert told["finished"]
     assert len(told["matrix"]) == 5
     assert CliRunner().invoke(app, ["grow", "nothing", "--out", str(tmp_path)]).exit_code == 2

@@ -94,10 +94,15 @@ def grow_command(
 
 
 def _show(result: "StreamResult", format: Format, output: Path | None, html: Path | None) -> None:  # noqa: A002  (see grow_command)
+    from unstuck.diagnose.diagnosis import diagnose
     from unstuck.report.json_form import dumps
     from unstuck.report.stream_report import stream_page, stream_text
 
-    show(format, output, lambda: stream_text(result), lambda: dumps(result.to_dict()))
+    def as_json() -> str:
+        findings = diagnose(result.recording()).to_dict()["findings"]
+        return dumps(result.to_dict() | {"findings": findings})
+
+    show(format, output, lambda: stream_text(result), as_json)
     if html is not None:
         write("--html", html, stream_page(result))
 

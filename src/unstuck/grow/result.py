@@ -5,6 +5,8 @@ from typing import Any
 import msgspec
 
 from unstuck.grow.labels import Name
+from unstuck.trace.meta import Meta
+from unstuck.trace.recording import Recording
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -72,6 +74,30 @@ class StreamResult(msgspec.Struct, frozen=True):
                 falls.append(max(value for value in before if value is not None) - now)
         return sum(falls) / len(falls) if falls else None
 
+    def recording(self) -> Recording:
+        """What rules on streams read: accuracy on test samples of classes that are new, and of earlier ones.
+
+        A stage in which no class is new counts all classes as earlier. Steps are samples.
+        """
+        run = Recording(meta=Meta(kind="engine", name=self.stream, task="classification", grows=True))
+        best = [0.0] * len(self.groups)
+        for number, (stage, row) in enumerate(zip(self.stages, self.matrix(), strict=True)):
+            shares = [0.0 if share is None else share for share in row]
+            sizes = [*stage.tested, *([0] * (len(row) - len(stage.tested)))]
+            new = [first == number for first in self.first]
+            earlier = [size * (not fresh) for size, fresh in zip(sizes, new, strict=True)]
+            run.add(stage.samples - 1, "", "accuracy", stage.accuracy)
+            run.add(stage.samples - 1, "", "kept_samples", stage.memory_samples)
+            if number and sum(earlier):
+                of_new = [size * fresh for size, fresh in zip(sizes, new, strict=True)]
+                newest = _mean(shares, of_new) if sum(of_new) else stage.accuracy
+                run.add(stage.samples - 1, "", "new_accuracy", newest)
+                run.add(stage.samples - 1, "", "earlier_accuracy", _mean(shares, earlier))
+                run.add(stage.samples - 1, "", "earlier_best", _mean(best, earlier))
+            best = [max(pair) for pair in zip(best, shares, strict=True)]
+        run.meta.complete = self.finished
+        return run
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return {
@@ -88,3 +114,8 @@ class StreamResult(msgspec.Struct, frozen=True):
                 for stage in self.stages
             ],
         }
+
+
+def _mean(shares: list[float], sizes: list[int]) -> float:
+    """Mean over samples."""
+    return sum(share * size for share, size in zip(shares, sizes, strict=True)) / sum(sizes)

@@ -6,12 +6,14 @@ from markupsafe import Markup
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from unstuck.diagnose.diagnosis import diagnose
+from unstuck.diagnose.finding import Finding
 from unstuck.grow.result import Stage, StreamResult
 from unstuck.report.heat_map import heat_map
 from unstuck.report.numbers import NOTHING, clean, percent
 from unstuck.report.page import Chart, Grid, render
 from unstuck.report.study_charts import phase_diagram
-from unstuck.report.terminal import columns
+from unstuck.report.terminal import columns, findings_text
 from unstuck.study.odds import Odds
 from unstuck.study.statistics import Count
 
@@ -36,6 +38,9 @@ def stream_text(result: StreamResult) -> RenderableType:
     if len(result.groups) > 1:
         odds = accuracy_map(result)
         parts += [Text(), Text(odds.title, style="bold"), heat_map(odds)]
+    diagnosis = diagnose(result.recording())
+    if diagnosis.findings:
+        parts += [Text(), *findings_text(diagnosis)]
     return Group(*parts)
 
 
@@ -64,7 +69,14 @@ def stream_page(result: StreamResult) -> str:
         drawn = Markup(phase_diagram(odds))  # noqa: S704  (escaped by study_charts)
         charts = (Chart(odds.title, drawn, odds.about),)
     grid = Grid(HEADS, tuple(rows(result)))
-    return render("page.html", StreamPage(named(result), headline(result), (), charts, grid, LEGEND))
+    notes = tuple(told(finding) for finding in diagnose(result.recording()).findings)
+    return render("page.html", StreamPage(named(result), headline(result), notes, charts, grid, LEGEND))
+
+
+def told(finding: Finding) -> str:
+    """A finding and what to do, in a line."""
+    steps = "; or ".join(treatment.summary for treatment in finding.treatments)
+    return f"{finding.code} {finding.name}: {finding.summary}{f' Next: {steps}.' if steps else ''}"
 
 
 def named(result: StreamResult) -> str:
