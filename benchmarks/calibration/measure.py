@@ -12,7 +12,8 @@ from pathlib import Path
 
 from labelled import Label, load, make
 
-from unstuck.diagnose.diagnosis import diagnose
+from unstuck.sources.script.diagnosis import diagnose_trainings
+from unstuck.sources.script.training import Watched
 from unstuck.study.statistics import wilson
 
 
@@ -47,8 +48,8 @@ class Case:
 def cases(out: Path) -> list[Case]:
     """Every training diagnosed."""
     found: list[Case] = []
-    for label, recording in load(out):
-        diagnosis = diagnose(recording)
+    for label, recordings in load(out):
+        diagnosis, _ = diagnose_trainings([Watched(one) for one in recordings])
         found.append(
             Case(
                 label,
