@@ -50,25 +50,25 @@ class Variant:
         return text.replace(self.old, self.new) if self.old else text
 
 
-def variants() -> list[Variant]:
-    """Every script healthy with some seeds, and with each of its mistakes."""
+def variants(seeds: int = SEEDS, faults: int | None = None) -> list[Variant]:
+    """Every script healthy with some seeds, and with each of its mistakes, or with the first few."""
     table: dict[str, Any] = tomllib.loads((SCRIPTS / "faults.toml").read_text(encoding="utf-8"))
     found: list[Variant] = []
     for place, (script, told) in enumerate(table.items()):
         number, chance = 10_000 + place, float(told["chance"])
-        found += [Variant(number, script, seed, chance) for seed in range(SEEDS)]
+        found += [Variant(number, script, seed, chance) for seed in range(seeds)]
         found += [
             Variant(
                 number,
                 script,
-                i % SEEDS,
+                i % seeds,
                 chance,
                 fault["name"],
                 tuple(fault["codes"]),
                 fault["old"],
                 fault["new"],
             )
-            for i, fault in enumerate(told["faults"])
+            for i, fault in enumerate(told["faults"][:faults])
         ]
     return found
 
@@ -111,6 +111,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", default="", help="a script")
     parser.add_argument("--part", default="0/1", help="i/n: every n-th script, from the i-th")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--faults", type=int, help="the first so many of each script")
     given = parser.parse_args()
     import sklearn.datasets  # what every script needs is loaded once
     import torch
@@ -121,7 +123,7 @@ def main() -> None:
     torch.set_num_threads(1)
     healthy: dict[tuple[str, int], float] = {}
     part, parts = (int(word) for word in given.part.split("/"))
-    for variant in variants():
+    for variant in variants(given.seeds, given.faults):
         if given.only not in {"", variant.script} or variant.number % parts != part:
             continue
         learned = math.nan
