@@ -1,6 +1,8 @@
 """Write the page of error rates: what `measure.py` counts, for generated trainings and for other programs.
 
-python benchmarks/calibration/accuracy.py --generated DIR --programs DIR     writes docs/accuracy.md
+python benchmarks/calibration/accuracy.py --generated DIR --programs DIR --scripts DIR
+
+It writes docs/accuracy.md, and the error rates on the pages of the rules.
 """
 
 import argparse
@@ -8,44 +10,67 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from measure import Case, cases, share
+import pairs
+import rates
+from measure import Case, cases, kept, share
 
 HERE = Path(__file__).resolve().parents[2]
 PAGE = HERE / "docs" / "accuracy.md"
+FIRST_TRY = Path(__file__).with_name("first_try.json")
+"""What was said of the scripts before rules were mended with them in view."""
+PEERS = Path(__file__).with_name("peers.md")
+"""What other packages say of the scripts; `peers.py` writes it."""
+SEEN, HELD, PROGRAMS = "generated, first half", "generated, second half", "programs"
+FIRST, SCRIPTS = "scripts, first try", "scripts, held back"
+AREA = """Own faults: trainings harmed by a fault that this rule names rightly. The area is that under the
+ROC curve of the rule's confidence, own faults against all other trainings: the chance that it is surer of
+one with the fault than of one without. Seen: the first half of the generated trainings, and the programs;
+others: the second half, and the scripts that were held back."""
+CONFUSED = (
+    "Rows: the family of the fault that was put in; columns: the family of the finding that stands first."
+)
+TWO = """Generated trainings with two faults of different kinds, each of which does harm alone."""
 UNSEEN = ("permuted labels", "same batch for ever", "softmax over the batch")
 """Faults that no measurement of a plain run shows; they need `--probe`, or are no fault of the training."""
+
+
+PROBED = frozenset({"DAT004", "DAT007", "DAT008", "OUT011"})
+"""Findings that need a probe, or a comparison that a plain run has not."""
 
 
 INTRO = """# How often the rules are right
 
 Measured on trainings in PyTorch that were watched as `unstuck run` does, nothing else: no probes. Each
-was trained healthy, and once more with one fault of the [catalogue](rules/index.md) put in at a random
-strength. By its outcome it counts as harmed when less than half of what the healthy sibling learned is
-left: a fault that does no harm is no fault, and taking it out again is the sibling. None of these
-programs knows of the rules.
+was trained healthy, and once more with one fault of the [catalogue](rules/index.md) put in. By its
+outcome it counts as harmed when less than half of what the healthy sibling learned is left: a fault that
+does no harm is no fault, and taking it out again is the sibling. None of these programs knows of the rules.
 
 * **Generated**: random networks (dense, convolutional, recurrent, of embedded tokens), data,
-  activations, initialisations, normalisations and optimisers: `benchmarks/calibration/spec.py`.
+  activations, initialisations, normalisations and optimisers, faults of random strength:
+  `benchmarks/calibration/spec.py`. Rules were mended with all of them in view.
 * **Programs**: fifteen written by hand in other styles (residual, transformer, LSTM, sets, autoencoder,
   factorisation, fine-tuning, segmentation, language model, ...): `benchmarks/calibration/programs.py`.
+  Rules were mended with these in view, too.
+* **Scripts**: whole programs as people write them, with the mistakes of forums typed into them:
+  `benchmarks/calibration/scripts/`. They were written before any of them was diagnosed. *First try*: seven
+  (regression with a root of the mean square, character LSTM, padded tagger, vision transformer, U-Net,
+  variational autoencoder, `torch.func`), as they were diagnosed before rules were mended with them in view.
+  *Held back*: others of them (two heads, siamese, graph, quickstart, ...), diagnosed once, after that.
+  Expect this column's figures of a program of yours.
 
-Rules and some of their bounds were mended with these trainings in view, the programs' too: expect
-somewhat less of programs of your own. The bounds themselves are not chosen by an optimisation over these
-trainings yet.
-
-In brackets: Wilson's 95 % interval.
-
-| | generated | programs |
-|---|---|---|"""
+In brackets: Wilson's 95 % interval. Where a column is short, its interval is wide.
+"""
 REPRODUCE = f"""
-Not shown by any measurement of a plain run: {", ".join(UNSEEN)} (`--probe` measures what
-is needed). Reproduce with:
+Not shown by any measurement of a plain run: {", ".join(UNSEEN)}, and in scripts
+all whose findings are among {", ".join(sorted(PROBED))} (`--probe` measures what is needed). Reproduce with:
 
 ```text
 python benchmarks/calibration/measure.py --trainings 315 --out generated
 python benchmarks/calibration/transfer.py --seeds 4 --faults 4 --out programs
 python benchmarks/calibration/transfer.py --seeds 13 --faults 0 --out programs
-python benchmarks/calibration/accuracy.py --generated generated --programs programs
+python benchmarks/calibration/unseen.py --out scripts --seeds 2 --faults 5
+python benchmarks/calibration/accuracy.py --generated generated --programs programs \\
+    --scripts scripts
 ```"""
 
 
@@ -53,7 +78,9 @@ def summary(found: Sequence[Case]) -> list[tuple[str, str]]:
     """What is asked of a diagnosis, and how often it is right."""
     healthy = [case for case in found if case.label.truth == "healthy"]
     harmed = [case for case in found if case.label.truth == "harmed"]
-    shown = [case for case in harmed if case.label.fault not in UNSEEN]
+    shown = [
+        case for case in harmed if case.label.fault not in UNSEEN and not set(case.label.codes) <= PROBED
+    ]
     noticed = [case for case in harmed if case.status in {"faulty", "no known cause"}]
     return [
         ("error or warning on a healthy training", share(sum(case.false for case in healthy), len(healthy))),
@@ -121,19 +148,38 @@ def by_confidence(found: Sequence[Case]) -> list[str]:
     return lines
 
 
-def page(generated: Sequence[Case], programs: Sequence[Case]) -> str:
-    """The page."""
-    lines = INTRO.splitlines()
+def page(sets: dict[str, Sequence[Case]], more: Sequence[str] = ()) -> str:
+    """The page.
+
+    Args:
+        sets: cases by the heading of their column.
+        more: lines of further measurements.
+    """
+    lines = [*INTRO.splitlines(), "", f"| | {' | '.join(sets)} |", "|---|" + "---|" * len(sets)]
+    columns = [summary(found) for found in sets.values()]
     lines += [
-        f"| {name} | {one} | {other} |"
-        for (name, one), (_, other) in zip(summary(generated), summary(programs), strict=True)
+        f"| {rows[0][0]} | {' | '.join(told for _, told in rows)} |" for rows in zip(*columns, strict=True)
     ]
-    lines += REPRODUCE.splitlines()
-    for title, found in (("generated trainings", generated), ("other programs", programs)):
+    lines += [*REPRODUCE.splitlines(), *more]
+    now = [case for name, found in sets.items() if name != FIRST for case in found]
+    generated = [*sets[SEEN], *sets[HELD]]
+    for title, found in (
+        ("generated trainings", generated),
+        ("programs", sets[PROGRAMS]),
+        ("scripts", sets[SCRIPTS]),
+    ):
         lines += ["", f"## By fault, {title}", "", *by_fault(found)]
-    both = [*generated, *programs]
-    lines += ["", "## By rule, both", "", *by_rule(both)]
-    lines += ["", "## Is the confidence right?", "", *by_confidence(both), ""]
+    lines += [
+        "",
+        "## By rule",
+        "",
+        AREA,
+        "",
+        *rates.table([*sets[SEEN], *sets[PROGRAMS]], [*sets[HELD], *sets[SCRIPTS]]),
+    ]
+    lines += ["", "## What is taken for what", "", CONFUSED, "", *rates.confusion(now)]
+    lines += ["", "## Which finding stands first", "", *by_rule(now)]
+    lines += ["", "## Is the confidence right?", "", *by_confidence(now), ""]
     return "\n".join(lines)
 
 
@@ -144,9 +190,25 @@ def main() -> None:
     )
     parser.add_argument("--generated", type=Path, required=True)
     parser.add_argument("--programs", type=Path, required=True)
+    parser.add_argument("--scripts", type=Path, required=True)
+    parser.add_argument("--pairs", type=Path, help="trainings with two faults")
     given = parser.parse_args()
-    PAGE.write_text(page(cases(given.generated), cases(given.programs)), encoding="utf-8")
-    print(f"wrote {PAGE}")
+    generated = cases(given.generated)
+    sets: dict[str, Sequence[Case]] = {
+        SEEN: [case for case in generated if case.label.half == 0],
+        HELD: [case for case in generated if case.label.half == 1],
+        PROGRAMS: cases(given.programs),
+        FIRST: kept(FIRST_TRY),
+        SCRIPTS: cases(given.scripts),
+    }
+    more: list[str] = []
+    if given.pairs:
+        more = ["", "## Two faults at once", "", TWO, "", *pairs.table(pairs.pairs(given.pairs))]
+    if PEERS.exists():
+        more += ["", *PEERS.read_text(encoding="utf-8").splitlines()]
+    PAGE.write_text(page(sets, more), encoding="utf-8")
+    told = [case for name, found in sets.items() if name != FIRST for case in found]
+    print(f"wrote {PAGE} and {rates.write_pages(told)} pages of rules")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,14 @@ class Label:
     about: str
     crashed: str = ""
 
+    @classmethod
+    def read(cls, path: Path) -> "Label":
+        """One that was kept."""
+        told = json.loads(path.read_text(encoding="utf-8"))
+        told["score"] = math.nan if told["score"] is None else told["score"]
+        told["codes"] = tuple(told["codes"])
+        return cls(**told)
+
     @property
     def truth(self) -> str:
         """harmed, healthy, or neither: a fault that did a little harm is no ground for judging anybody."""
@@ -107,6 +115,11 @@ def _about(spec: Any) -> str:
 def write(folder: Path, recording: Recording, label: Label) -> None:
     """A training's folder, its label last."""
     recording.save(folder)
+    keep(folder, label)
+
+
+def keep(folder: Path, label: Label) -> None:
+    """What is true of the training in a folder."""
     told = asdict(label)
     told["score"] = None if math.isnan(label.score) else label.score
     temporary = folder / f".{LABEL}.{os.getpid()}"
@@ -114,10 +127,10 @@ def write(folder: Path, recording: Recording, label: Label) -> None:
     temporary.replace(folder / LABEL)
 
 
-def load(out: Path) -> Iterator[tuple[Label, Recording]]:
-    """All that are finished."""
+def load(out: Path) -> Iterator[tuple[Label, list[Recording]]]:
+    """All that are finished; a script may have trained several networks, one after another."""
     for path in sorted(out.glob(f"*/*/{LABEL}")):
-        told = json.loads(path.read_text(encoding="utf-8"))
-        told["score"] = math.nan if told["score"] is None else told["score"]
-        told["codes"] = tuple(told["codes"])
-        yield Label(**told), Recording.load(path.parent)
+        folders = [path.parent, *sorted(path.parent.glob("[0-9]*"))]
+        found = [Recording.load(folder) for folder in folders if (folder / "meta.json").exists()]
+        if found:
+            yield Label.read(path), found

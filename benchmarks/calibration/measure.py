@@ -2,17 +2,21 @@
 
     python benchmarks/calibration/measure.py --trainings 400 --out DIR    train (or go on), and tell
     python benchmarks/calibration/measure.py --out DIR                    diagnose what is there
+... --save FILE    keep what was said as JSON: a first try, before rules are mended
 ... --list    every false alarm and every fault that was not named first
 """
 
 import argparse
+import json
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from labelled import Label, load, make
 
-from unstuck.diagnose.diagnosis import diagnose
+from unstuck import Recording
+from unstuck.sources.script.diagnosis import diagnose_trainings
+from unstuck.sources.script.training import Watched
 from unstuck.study.statistics import wilson
 
 
@@ -44,19 +48,29 @@ class Case:
         return places[0] if places else 0
 
 
+def judged(label: Label, recordings: list[Recording]) -> Case:
+    """What the diagnosis says of a program's trainings."""
+    diagnosis, _ = diagnose_trainings([Watched(one) for one in recordings])
+    return Case(
+        label,
+        diagnosis.status,
+        tuple((finding.code, finding.severity) for finding in diagnosis.findings),
+        tuple(one.confidence for one in diagnosis.findings if one.severity != "info"),
+    )
+
+
 def cases(out: Path) -> list[Case]:
     """Every training diagnosed."""
+    return [judged(label, recordings) for label, recordings in load(out)]
+
+
+def kept(path: Path) -> list[Case]:
+    """Cases of an earlier time."""
     found: list[Case] = []
-    for label, recording in load(out):
-        diagnosis = diagnose(recording)
-        found.append(
-            Case(
-                label,
-                diagnosis.status,
-                tuple((finding.code, finding.severity) for finding in diagnosis.findings),
-                tuple(one.confidence for one in diagnosis.findings if one.severity != "info"),
-            )
-        )
+    for told in json.loads(path.read_text(encoding="utf-8")):
+        label = {**told["label"], "codes": tuple(told["label"]["codes"])}
+        findings = tuple((code, severity) for code, severity in told["findings"])
+        found.append(Case(Label(**label), told["status"], findings, tuple(told["confidences"])))
     return found
 
 
@@ -111,10 +125,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--save", type=Path)
     given = parser.parse_args()
     if given.trainings:
         make(given.trainings, given.out, given.workers)
-    tell(cases(given.out), everything=given.list)
+    found = cases(given.out)
+    tell(found, everything=given.list)
+    if given.save:
+        given.save.write_text(json.dumps([asdict(case) for case in found], indent=0), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ class OutcomeBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     solved: float
     exploded: float
     few_steps: int
+    stays: float
 
 
 class UnitBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,6 +81,8 @@ class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slow: float
     leap: float
     still: float
+    straight: float
+    straight_still: float
     lazy: float
 
 

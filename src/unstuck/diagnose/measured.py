@@ -98,3 +98,15 @@ def names(nodes: list[Node]) -> str:
     """Names of layers in a sentence: "a", "a and b", "a, b and c"."""
     words = [f"layer {node.name}" if node.name.isdigit() else node.name for node in nodes]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def straight_way(trace: Recording, name: str, least: float) -> bool:
+    """Whether a layer got nearly as far as its steps together are long: none took back what another did.
+
+    Args:
+        trace: what was measured.
+        name: of the layer.
+        least: drift / sum of all steps from which on the way is straight. Of n random steps it is 1/sqrt(n).
+    """
+    ratio, drift = typical(trace, "update_ratio", name), trace.last("drift", name) or 0.0
+    return drift >= least * ratio * trace.steps > 0

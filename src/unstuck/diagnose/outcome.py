@@ -62,6 +62,22 @@ def unproven(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> bool:
     return ended.word == "unknown" and trace.steps >= bounds.few_steps
 
 
+def stands_still(trace: Recording, ended: Outcome, gain: float) -> bool:
+    """Whether the loss is of unknown kind and ended where it began.
+
+    Args:
+        trace: what was measured.
+        ended: its outcome.
+        gain: change, as part of the first loss, from which on it moved.
+    """
+    if ended.word != "unknown" or not math.isnan(ended.baseline):
+        return False
+    curve = learning_curve(trace).values
+    return curve.size >= 4 and bool(
+        abs(float(np.mean(curve[-2:]) - np.mean(curve[:2]))) <= gain * abs(float(curve[0]))
+    )
+
+
 def falls_short(ended: Outcome, bounds: OutcomeBounds) -> bool:
     """Whether much is left to learn: not learned, diverged, or hardly better than the best constant."""
     return ended.word in {"not learned", "diverged"} or (
@@ -79,9 +95,10 @@ def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Wor
         return "learned", f"the goal {met} was met"
     if _GOAL.search(trace.meta.goal or "") and not math.isnan(final):
         return "not learned", f"the goal {trace.meta.goal} was missed: the loss ended at {final:.3g}"
-    if math.isnan(final) or math.isnan(baseline):
-        missing = "no loss was measured" if math.isnan(final) else "the best constant prediction is not known"
-        return "unknown", missing
+    if math.isnan(final):
+        return "unknown", "no loss was measured"
+    if math.isnan(baseline):
+        return _by_part(trace, ended, bounds)
     if baseline < 0 and trace.meta.kind == "torch":  # computed there, from losses that are never negative
         return "unknown", f"the loss was multiplied by a negative number: {compared}"
     if final - baseline < -(1 - bounds.learned) * abs(baseline):
@@ -98,6 +115,35 @@ def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Wor
             compared,
         )
     )
+
+
+def part_loss(trace: Recording) -> float:
+    """The best constant answer's loss in the known term of a sum; NaN where there is no such sum."""
+    values = trace.series("part_baseline").values
+    return float(np.median(values)) if values.size else math.nan
+
+
+def _by_part(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Word, str]:
+    """Without a best constant prediction: a sum of a known loss and of terms that are not known may tell.
+
+    Below what a constant answer has in the known term alone, something was learned. Where the whole sum never
+    fell below its start, nothing was: at the start no answer depends on its input much.
+    """
+    part, curve = part_loss(trace), learning_curve(trace).values
+    missing = "the best constant prediction is not known"
+    if not part > 0 or curve.size < 4 or trace.steps < bounds.few_steps or trace.meta.examined:
+        return "unknown", missing
+    start, end = float(np.mean(curve[:2])), float(np.mean(curve[-2:]))
+    if ended.final < bounds.learned * part and end < start:
+        return "learned", (
+            f"the loss ended at {ended.final:.3g}, the best constant prediction has {part:.3g} in one of its "
+            "terms alone"
+        )
+    if start > 0 and end > bounds.exploded * start:
+        return "diverged", f"the loss ended at {end:.3g}"
+    if start > 0 and (end > bounds.stays * start or end > ended.start / bounds.well_learned):
+        return "not learned", f"the loss ended at {end:.3g}, it began with {ended.start:.3g}"
+    return "unknown", missing
 
 
 def _constant_answer(trace: Recording) -> bool:

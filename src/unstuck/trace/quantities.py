@@ -27,6 +27,9 @@ _ALL: Final = (
     Quantity("full_loss", "network", "loss over a fixed sample of the training set, same weights as `loss`"),
     Quantity("accuracy", "network", "share of that sample classified right (argmax; ties count as wrong)"),
     Quantity("baseline_loss", "network", "loss of the best constant prediction on that sample"),
+    Quantity(
+        "part_baseline", "network", "the same of one term, where the loss has others that are not known"
+    ),
     Quantity("grad_cosine", "network", "cosine between this gradient and that of the measured step before"),
     Quantity(
         "output_variation", "network", "variance of outputs over inputs / their mean square (0: constant)"
@@ -41,6 +44,7 @@ _ALL: Final = (
     Quantity("repeat.batch", "network", "1 if the batch equals that of the measured step before, else 0"),
     Quantity("loader.batches", "network", "batches in one pass of the data loader that feeds the training"),
     Quantity("loader.anew", "network", "share of the steps so far that took the first batch of a new pass"),
+    Quantity("data.alike", "network", "1 if all samples of the batch are equal, else 0"),
     Quantity("output.min", "network", "smallest number that enters the loss as prediction"),
     Quantity("output.max", "network", "largest of them"),
     Quantity("output.row_sum", "network", "mean over samples of their sum over axis 1"),

@@ -7,7 +7,7 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import LOOKS_UP, activation_place, names, weight_layers
-from unstuck.diagnose.outcome import outcome
+from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import INPUT, Node
@@ -130,9 +130,10 @@ def _varies_as_little(trace: Recording, node: Node, bounds: Bounds) -> bool:
     "DAT002",
     "dead-input",
     severity="error",
-    needs=("act_variation", "data.std"),
+    needs=("act_variation",),
     explains={
         "ACT001": "any",
+        "ACT002": "any",
         "ACT005": "any",
         "GRD003": "any",
         "LRN002": "any",
@@ -149,14 +150,14 @@ def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     values = [
         trace.series("act_variation", node.name).values for node in first
     ]  # never of what is not finite
-    if not first and _one_number(trace, bounds):
-        return [_all_one_number(trace)]
+    if _copies(trace, bounds) or (not first and _one_number(trace, bounds)):
+        return [_all_copies(trace) if trace.has("data.alike") else _all_one_number(trace)]
     if not first or not all(series.size for series in values):
         raise NotChecked("what the first layer answers to different inputs was not measured")
     if outcome(trace, bounds.outcome).word == "learned":
         return []
     # zero weights answer the same to anything: that is not the inputs' fault
-    if any(not (trace.first("weight_norm", node.name) or 0.0) > 0 for node in first):
+    if any(not trace.first("weight_norm", node.name) for node in first):
         return []
     if any(float(np.max(series)) > bounds.data.same for series in values):
         return []
@@ -195,6 +196,39 @@ def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
             location=first[0].location,
         )
     ]
+
+
+def _copies(trace: Recording, bounds: Bounds) -> bool:
+    """Whether every batch that was looked at held one sample again and again, all through a training."""
+    alike = trace.series("data.alike").values
+    if alike.size < 3 or trace.steps < bounds.outcome.few_steps or not bool((alike == 1).all()):
+        return False
+    ended = outcome(trace, bounds.outcome)  # what is learned in spite of it came in by another way
+    return ended.word == "unknown" or falls_short(ended, bounds.outcome)
+
+
+def _all_copies(trace: Recording) -> Finding:
+    std, mean = trace.first("data.std"), trace.first("data.mean")
+    first = _first_layers(trace)
+    size = f": all of its numbers are {mean:.3g}" if std == 0 and mean is not None else ""
+    return Finding(
+        code="DAT002",
+        name="dead-input",
+        severity="error",
+        layer=first[0].name if first else None,
+        step=0,
+        confidence=0.95,
+        summary=(
+            f"All samples of every batch that was looked at are copies of one{size}. No network can "
+            "tell them apart."
+        ),
+        evidence=(Evidence("data.alike", 1.0, "=", 1.0),),
+        rival=(
+            "ACT005 collapsed-representation: there the inputs differ and a layer loses that; here they are "
+            "equal before the first layer."
+        ),
+        location=first[0].location if first else None,
+    )
 
 
 def _one_number(trace: Recording, bounds: Bounds) -> bool:

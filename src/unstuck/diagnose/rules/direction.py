@@ -8,7 +8,7 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import output_layer, typical
-from unstuck.diagnose.outcome import constant_loss, falls_short, outcome
+from unstuck.diagnose.outcome import constant_loss, falls_short, outcome, part_loss
 from unstuck.diagnose.paths import classes, loss_name
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -57,6 +57,9 @@ def flipped_sign(trace: Recording, bounds: Bounds) -> list[Finding]:
         return []
     rises = trace.meta.optimizer_options.get("maximize") == 1 and finite[-1] > max(finite[0], 0.0)
     negative = _negated(trace) and bool((finite < 0).all()) and finite[-1] < finite[0]
+    # with terms that are not known beside it, only a fall without an end is sure
+    endless = part_loss(trace) < 0 and finite[-1] < -bounds.outcome.exploded * max(abs(finite[0]), 1e-12)
+    negative = negative or endless
     if not (rises or negative) or not _gets_worse(trace):
         return []
     how = (

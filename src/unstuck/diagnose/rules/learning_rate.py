@@ -7,8 +7,8 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.measured import names, output_layer, typical, weight_layers
-from unstuck.diagnose.outcome import falls_short, outcome
+from unstuck.diagnose.measured import names, output_layer, straight_way, typical, weight_layers
+from unstuck.diagnose.outcome import falls_short, outcome, stands_still
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 
@@ -274,7 +274,8 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
     ended = outcome(trace, bounds.outcome)
     if trace.steps < 5 * bounds.outcome.few_steps:
         raise NotChecked(_PROBES)
-    if ended.word == "diverged" or not falls_short(ended, bounds.outcome):
+    unknown = stands_still(trace, ended, bounds.rate.gain)
+    if ended.word == "diverged" or not (unknown or falls_short(ended, bounds.outcome)):
         return []
     trained = [node for node in weight_layers(trace) if node.trainable and node.optimised is not False]
     drifts = {node.name: trace.last("drift", node.name) for node in trained}
@@ -282,8 +283,12 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
     if not known or len(known) < len(drifts):
         raise NotChecked(_PROBES)
     driven = all(typical(trace, "grad_norm", node.name) > 0 for node in trained)
-    if not driven or max(known) > bounds.rate.still:
+    straight = bool(known) and all(straight_way(trace, node.name, bounds.rate.straight) for node in trained)
+    limit = bounds.rate.straight_still if straight else bounds.rate.still
+    if not driven or max(known) > limit or (unknown and not straight):
         return []
+    way = " Its steps all lead the same way: larger ones would only get there sooner." if straight else ""
+    because = "the loss is where it was at the start" if unknown else ended.because
     most = max(drifts, key=lambda name: drifts[name] or 0.0)
     return [
         Finding(
@@ -296,11 +301,9 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
             summary=(
                 f"In {trace.steps} steps no layer moved by more than {max(known):.1g} of its weights "
                 f"({most}), "
-                f"though all get a gradient, and {ended.because}."
+                f"though all get a gradient, and {because}.{way}"
             ),
-            evidence=tuple(
-                Evidence("drift", drift, "<=", bounds.rate.still, name) for name, drift in drifts.items()
-            ),
+            evidence=tuple(Evidence("drift", drift, "<=", limit, name) for name, drift in drifts.items()),
             rival=(
                 "GRD001 vanishing-gradient: then the last layers move and the first do not; here none does. "
                 "Probes at ten times the rate would make it sure."

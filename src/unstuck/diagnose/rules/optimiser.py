@@ -180,7 +180,7 @@ def _on_purpose(wanting: list[Node], owners: list[Node]) -> bool:
     return beginning or (end and count >= 2)
 
 
-@rule("LRN006", "frozen-parameters", severity="warning", explains={"LRN002": "any", "OUT010": "any"})
+@rule("LRN006", "frozen-parameters", severity="warning", explains={"OUT010": "any"})
 def frozen_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Layers are frozen; a fault only where what is left to train does not learn."""
     layers = [node for node in weight_layers(trace) if node.connected]

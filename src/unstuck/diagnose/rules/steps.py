@@ -8,7 +8,7 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import names, typical, weight_layers
-from unstuck.diagnose.outcome import falls_short, learning_curve, outcome, unproven
+from unstuck.diagnose.outcome import falls_short, learning_curve, outcome, stands_still, unproven
 from unstuck.diagnose.registry import NotChecked, Where, rule
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node
@@ -39,7 +39,9 @@ def clipping_always_on(trace: Recording, bounds: Bounds) -> list[Finding]:
     ratios = ratios[np.isfinite(ratios)]
     if ratios.size < 3:
         raise NotChecked("it needs three measured steps at least")
-    if trace.meta.optimizer in _SCALED or not falls_short(outcome(trace, bounds.outcome), bounds.outcome):
+    ended = outcome(trace, bounds.outcome)
+    short = falls_short(ended, bounds.outcome) or stands_still(trace, ended, bounds.rate.gain)
+    if trace.meta.optimizer in _SCALED or not short:
         return []
     share, usual = float(np.mean(ratios < bounds.steps.clipped)), float(np.median(ratios))
     moved = max((typical(trace, "update_ratio", node.name) for node in _trained(trace)), default=math.nan)

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
+from unstuck.sources.torch.likelihood import Outputs
 from unstuck.sources.torch.loss import Loss, find_loss
 from unstuck.sources.torch.marks import Call, Marks
 from unstuck.sources.torch.ops import LOOKS_UP, dim, kind, module_type, shape
@@ -55,26 +58,33 @@ class Graph:
     """Operations that hide others: compiled or checkpointed regions."""
 
 
-def walk(root: Any, marks: Marks, owners: Owners) -> Graph:
+def walk(
+    root: Any,
+    marks: Marks,
+    owners: Owners,
+    value: torch.Tensor | None = None,
+    outputs: Outputs | None = None,
+) -> Graph:
     """Walk from the number that `backward` is called on to the input.
 
     Args:
         root: its `grad_fn`.
         marks: which module made what.
         owners: layer and short name of each known parameter.
+        value: the number itself, and
+        outputs: outputs of modules by their marks: a loss that is written out is recognised by them.
 
     Returns:
         The operations; those of the loss itself are left out.
     """
-    return _Walk(root, marks, owners).run()
+    return _Walk(root, marks, owners, find_loss(root, marks, value, outputs)).run()
 
 
 class _Walk:
     """The state of a walk."""
 
-    def __init__(self, root: Any, marks: Marks, owners: Owners) -> None:
-        self.root, self.marks, self.owners = root, marks, owners
-        self.loss = find_loss(root, marks)
+    def __init__(self, root: Any, marks: Marks, owners: Owners, loss: Loss | None) -> None:
+        self.root, self.marks, self.owners, self.loss = root, marks, owners, loss
         self.entries: dict[str, Entry] = {}
         self.names: dict[Any, str] = {}
         self.below: dict[Any, tuple[list[Any], list[tuple[Any, bool]]]] = {}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from unstuck.sources.torch.handwritten import Difference, difference
+from unstuck.sources.torch.likelihood import Outputs, likelihood
 from unstuck.sources.torch.marks import Marks
 from unstuck.sources.torch.ops import LOSSES, REDUCTIONS, SAME_VALUES, kind, saved, shape, signed
 from unstuck.trace.structure import LossFacts
@@ -30,6 +31,8 @@ class Loss:
     """Operations that belong to the loss itself, up to the number that `backward` was called on."""
     plain: bool = True
     """Whether only factors lie between this loss and that number: no further terms."""
+    added: bool = False
+    """Whether all else that lies between are sums with further terms."""
     factors: list[tuple[bool, Any]] = field(default_factory=list[tuple[bool, Any]])
     """(whether to divide, number or tensor)."""
     reduction: str = ""
@@ -46,12 +49,19 @@ class Loss:
     """How much each class counts, where the program says so."""
     smoothing: float = 0.0
     """Share of each target that is spread over all classes."""
+    outside: tuple[int, int] | None = None
+    """Where a root is taken: which of the factors, from and to, stand outside of it."""
+    terms: "list[Loss]" = field(default_factory=list["Loss"])
+    """All terms, where the number is a sum of losses that are known; empty for a single one."""
 
     def release(self) -> None:
         """Let go of the graph; what was read from it stays."""
         self.fn = self.source = self.target = self.prediction = self.weight = None
         self.difference = None if self.difference is None else self.difference.released()
         self.hidden.clear()
+        for term in self.terms:
+            if term is not self:
+                term.release()
 
     def facts(self, source: str) -> LossFacts:
         """For the structure; `source` names the operation that feeds the loss."""
@@ -64,13 +74,76 @@ class Loss:
         )
 
 
-def find_loss(root: Any, marks: Marks) -> Loss | None:
+def find_loss(
+    root: Any, marks: Marks, value: torch.Tensor | None = None, outputs: Outputs | None = None
+) -> Loss | None:
     """The loss nearest to the number that `backward` was called on; None for one that is not known.
 
     Args:
         root: the operation that made that number.
         marks: which operations are outputs of modules: the search ends there.
+        value: the number; without it a cross entropy that is written out is not recognised.
+        outputs: of modules, as far as they are at hand.
     """
+    found = _nearest(root, marks)
+    if found is None and value is not None and outputs:
+        return _written_out(root, value, marks, outputs)
+    if found is not None and not found.plain:
+        found.terms = _terms(root, marks) or []
+        for term in found.terms:
+            if term.fn is found.fn:
+                found.factors, found.outside = term.factors, term.outside
+    return found
+
+
+def _written_out(root: Any, value: torch.Tensor, marks: Marks, outputs: Outputs) -> Loss | None:
+    """Cross entropy by its value."""
+    found = likelihood(root, value, marks, outputs)
+    if found is None:
+        return None
+    return Loss(
+        root,
+        "NLLLoss" if found.logarithms else "CrossEntropyLoss",
+        found.source,
+        set(found.hidden),
+        factors=[(False, -1.0)] if found.negative else [],
+        reduction=found.reduction,
+        target=found.labels,
+        input_shape=found.shape,
+        target_shape=tuple(found.labels.shape),
+        target_dtype="int64",
+    )
+
+
+def _terms(root: Any, marks: Marks) -> "list[Loss] | None":
+    """The losses that a number is the sum of, each with its factors; None where a part of it is unknown."""
+    found: list[Loss] = []
+    waiting: list[tuple[Any, tuple[Any, ...], bool]] = [(root, (), False)]
+    seen = 0
+    while waiting:
+        fn, path, minus = waiting.pop()
+        seen += 1
+        known = None if hasattr(fn, "variable") else _recognise(fn, marks) or _by_hand(fn)
+        if known is not None:
+            _follow(known, path)
+            if minus:
+                known.factors.append((False, -1.0))
+            if not known.plain:
+                return None
+            found.append(known)
+            continue
+        children = [child for child, _ in fn.next_functions if child is not None]
+        adds = kind(fn) in {"Add", "Sub"} and len(children) == 2 and saved(fn, "alpha") == 1
+        follows = len(children) == 1 and (kind(fn) in {*SCALING, *SAME_VALUES, "Neg"})
+        if seen > NEAR or marks.made_by_module(fn) or not (adds or follows):
+            return None
+        for place, child in enumerate(children):
+            turned = minus != (kind(fn) == "Sub" and place == 1)
+            waiting.append((child, path if adds else (*path, fn), turned))
+    return found
+
+
+def _nearest(root: Any, marks: Marks) -> Loss | None:
     waiting = deque[tuple[Any, tuple[Any, ...]]]([(root, ())])
     seen: set[Any] = set()
     first: Loss | None = None
@@ -253,26 +326,33 @@ def _soft_entropy(fn: Any, marks: Marks) -> Loss | None:
 
 def _follow(loss: Loss, path: tuple[Any, ...]) -> None:
     """What lies between the loss and the number that `backward` was called on."""
-    soft = kind(loss.fn) == "Neg"
-    for fn in path:
+    soft, inner, odd = kind(loss.fn) == "Neg", len(loss.factors), False
+    for place, fn in enumerate(path):
         loss.hidden.add(fn)
         name = kind(fn)
-        branches = [child for child, _ in fn.next_functions if child is not None]
-        if len(branches) > 1:
+        if sum(child is not None for child, _ in fn.next_functions) > 1:
+            odd = odd or name not in {"Add", "Sub"} or saved(fn, "alpha") != 1
+            odd = odd or (name == "Sub" and fn.next_functions[1][0] in {loss.fn, *path[place + 1 :]})
             loss.plain = False
         elif name in SCALING:
-            other = saved(fn, "other")
-            if soft and fn is path[-1] and name == "Div":
-                continue  # the batch size of the mean
-            if other is None or (isinstance(other, torch.Tensor) and other.numel() != 1):
-                loss.plain = False
-            else:
-                loss.factors.append((name == "Div", other))
+            if not (soft and fn is path[-1] and name == "Div"):  # that is the batch size of the mean
+                odd = not _scale(loss, fn) or odd
         elif name == "Neg":
             loss.factors.append((False, -1.0))
-        elif name == "Mean" and loss.reduction == "none":
-            loss.reduction = "mean"
-        elif name == "Sum" and loss.reduction == "none":
-            loss.reduction = "sum"
-        elif name not in SAME_VALUES:
-            loss.plain = False
+        elif name == "Sqrt" and loss.outside is None:
+            loss.outside = (inner, len(loss.factors))
+        elif name in {"Mean", "Sum"} and loss.reduction == "none":
+            loss.reduction = name.lower()
+        elif name not in SAME_VALUES and not (name == "Add" and place and kind(path[place - 1]) == "Sqrt"):
+            loss.plain, odd = False, True  # all but a small number that keeps a root from 0
+    loss.added = not loss.plain and not odd and loss.outside is None
+
+
+def _scale(loss: Loss, fn: Any) -> bool:
+    """A product or quotient with a single number is a factor; with more than that it is not known."""
+    other = saved(fn, "other")
+    if other is None or (isinstance(other, torch.Tensor) and other.numel() != 1):
+        loss.plain = False
+        return False
+    loss.factors.append((kind(fn) == "Div", other))
+    return True

@@ -1,5 +1,6 @@
 """What enters the loss: predictions and targets, and what they say about the task."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -87,16 +88,19 @@ class Predictions:
         if where is None:
             return
         _bring_scales(gather, loss, where.device, found)
+        others = _bring_terms(gather, loss, where.device)
         whole = target is not None and target.is_floating_point() is False
         first, self._seen_targets = not self._seen_targets, True
 
         def use(_: Floats) -> None:
-            rows[""] |= self._finish(loss, found, whole=whole, scale=scale[0], share=share[0], first=first)
+            values = self._finish(loss, found, whole=whole, scale=scale[0], share=share[0], first=first)
+            _add_terms(values, others, scale[0], share[0])
+            rows[""] |= values
 
         gather.put(where.new_zeros(0, dtype=torch.float32), use)
 
     def _inputs(self, gather: Gather, batch: torch.Tensor, rows: Rows) -> None:
-        """The data at the first step; whether the batch is the same as at the measured step before."""
+        """The data at the first step; whether a batch is that of the measured step before, or one sample."""
         few = evenly(batch, SAMPLES, BATCH).clone()
         earlier = self._batch
         if earlier is not None:
@@ -104,6 +108,9 @@ class Predictions:
             flag = (earlier == few).all().float() if same else few.new_zeros((), dtype=torch.float32)
             gather.put(flag, lambda x: rows[""].__setitem__("repeat.batch", float(x)))
         self._batch = few
+        if len(few) > 1:
+            alike = (few == few[:1]).all().float()
+            gather.put(alike, lambda x: rows[""].__setitem__("data.alike", float(x)))
         if not self._seen_data and batch.is_floating_point():
             self._seen_data = True
             some = evenly(batch, batch.shape[0], 16 * NUMBERS)
@@ -164,9 +171,12 @@ class Predictions:
         weight = found.get("weight")
         values |= self._judged(loss, scores, target, everything, weight, first=first)
         if "baseline_loss" in values:
-            values["baseline_loss"] = _scaled(values["baseline_loss"], loss, found, scale, share)
-            if values["baseline_loss"] is None:
-                del values["baseline_loss"]
+            best = _scaled(values.pop("baseline_loss"), loss, found, scale, share)
+            if best is not None:
+                if loss.plain or loss.terms:
+                    values["baseline_loss"] = best
+                elif loss.added:
+                    values["part_baseline"] = best
         return values
 
     def _judged(
@@ -191,7 +201,9 @@ class Predictions:
             not fits
             and loss.type in baseline.CLASSES
             and len(loss.input_shape) > 2
-            and loss.target_shape == (loss.input_shape[0], *loss.input_shape[2:])
+            and tuple(n for n in loss.target_shape[1:] if n > 1)
+            == tuple(n for n in loss.input_shape[2:] if n > 1)
+            and loss.target_shape[:1] == loss.input_shape[:1]
         )
         if dense and everything is not None:
             everything = everything.reshape(-1)
@@ -266,14 +278,59 @@ def _scaled(
     best: float | None, loss: Loss, found: dict[str, Floats], scale: float, share: float
 ) -> float | None:
     """The constant prediction's loss in the units of the number that `backward` was called on."""
-    if best is None or not loss.plain or share == 0 or loss.reduction not in {"mean", "sum"}:
+    if best is None or share == 0 or loss.reduction not in {"mean", "sum"}:
         return None
     if loss.reduction == "sum":
         count = int(np.prod(loss.target_shape if loss.type in baseline.CLASSES else loss.input_shape))
         best *= count
-    for (divide, _), factor in zip(loss.factors, found.get("factors", ()), strict=True):
+    told = list(zip(loss.factors, found.get("factors", ()), strict=True))
+    low, high = loss.outside or (len(told), len(told))
+    for divide, factor in ((divide, factor) for (divide, _), factor in (*told[:low], *told[high:])):
         best = best / float(factor) if divide else best * float(factor)
+    if loss.outside is not None:
+        best = math.sqrt(best) if best >= 0 else math.nan
+    for divide, factor in ((divide, factor) for (divide, _), factor in told[low:high]):
+        best = best / float(factor) if divide else best * float(factor)
+    if math.isnan(best):
+        return None
     return best * share / scale
+
+
+def _bring_terms(gather: Gather, loss: Loss, device: torch.device) -> list[tuple[Loss, dict[str, Floats]]]:
+    """What the best constant answer of a sum's further terms needs."""
+    others: list[tuple[Loss, dict[str, Floats]]] = []
+    for term in loss.terms:
+        if term.fn is loss.fn:
+            continue
+        part: dict[str, Floats] = {}
+        if term.target is not None and term.target.numel():
+            few = evenly(term.target, 2 * NUMBERS, 2 * NUMBERS).clone()
+            gather.put(few, lambda x, part=part: part.__setitem__("all", x))
+            part["whole"] = np.array([float(not term.target.is_floating_point())])
+        _bring_scales(gather, term, device, part)
+        others.append((term, part))
+    return others
+
+
+def _add_terms(
+    values: Values, terms: list[tuple[Loss, dict[str, Floats]]], scale: float, share: float
+) -> None:
+    """The best constant answer's loss where the number is a sum of losses: of all terms, or of none.
+
+    Terms of both signs have none: what one loses the other gains.
+    """
+    for term, found in terms:
+        total, best = values.pop("baseline_loss", None), None
+        target = _restored(found.get("all"), whole=bool(found.get("whole", np.zeros(1))[0]))
+        if total is None:
+            return
+        if target is not None and term.target_shape in {term.input_shape, term.input_shape[:1]}:
+            outputs = _outputs(term)
+            known = _best(term, target, outputs, found.get("weight"))
+            best = None if known is None else _scaled(known, term, found, scale, share)
+        if best is None or best * total < 0:
+            return
+        values["baseline_loss"] = total + best
 
 
 def _on(device: torch.device, factor: Any) -> torch.Tensor:

@@ -118,7 +118,7 @@ class Step:
             self.gather.put(factor, lambda x: self.scale.__setitem__(0, float(x)))
 
     def _walk(self, root: Any, loss: torch.Tensor | None) -> None:
-        graph = walk(root, self.marks, self.params.owners)
+        graph = walk(root, self.marks, self.params.owners, loss, self.calls.outputs)
         self._whole_graph = graph.whole
         groups = self._groups_of(graph)
         calls = [call for group in groups for call in group.calls]

@@ -75,7 +75,8 @@ class Weights:
 
     def held_before(self, gather: Gather, held: Sequence[Held], rows: Rows) -> None:
         """Before a step's first backward: are the last step's gradients still there?"""
-        old = gradients_of(held)
+        # what a frozen parameter kept from an earlier training moves nothing
+        old = gradients_of([one for one in held if one.tensor.requires_grad])
         if not old:
             rows[""]["grad_uncleared"] = 0.0
             return
