@@ -176,6 +176,30 @@ STYLES = {
             with torch.no_grad():
                 model(images)
     """,
+    # tensors that no module owns, large weights, probabilities into a log-softmax
+    "bare": """
+        one, bias = (4 * torch.randn(6, 12)).requires_grad_(), torch.zeros(12, requires_grad=True)
+        two = torch.randn(12, 3, requires_grad=True)
+        optimizer = torch.optim.SGD([one, bias, two], lr=0.05)
+        for start in range(0, 96, 16):
+            shares = torch.softmax(torch.sigmoid(x[start:start + 16] @ one + bias) @ two, dim=1)
+            loss = F.nll_loss(F.log_softmax(shares, dim=1), y[start:start + 16])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    """,
+    # targets far from 0 in a loss by hand, two models, AdamW with groups
+    "far": """
+        price = 2000 + 300 * torch.randn(96)
+        trunk, head = nn.Sequential(nn.Linear(6, 12), nn.GELU()), nn.Linear(12, 1)
+        groups = [{"params": trunk.parameters(), "lr": 0.001}, {"params": head.parameters()}]
+        optimizer = torch.optim.AdamW(groups, lr=0.003)
+        for start in range(0, 96, 16):
+            loss = torch.mean((head(trunk(x[start:start + 16])).squeeze(1) - price[start:start + 16]) ** 2)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    """,
 }
 
 TREATMENTS = [
@@ -216,11 +240,12 @@ TREATMENTS = [
     "mode=train",
     "norm=group",
     "weights=balanced",
+    "width*2",
 ]
 
 USUAL = "lr clip=0.001 init bias data schedule=warmup"
 APPLIED = {
-    "modules": f"{USUAL} optimizer=adam order activation insert=batch_norm loss=negated batch",
+    "modules": f"{USUAL} optimizer=adam order activation insert=batch_norm loss=negated batch width",
     "functions": f"{USUAL} zero_grad optimizer=adam activation insert=batch_norm output=remove_softmax "
     "loss=negated batch",
     "schedule": f"{USUAL} optimizer=adam optimizer=add_parameters optimizer=unfreeze activation "
@@ -234,7 +259,9 @@ APPLIED = {
     "groups": f"{USUAL} loss=mean loss=negated batch clip=off schedule=constant insert=relu "
     "optimizer=default optimizer=no_decay mode=train norm=group",
     "evaluating": "lr clip=0.001 init bias order activation insert=batch_norm insert=relu target=standardise "
-    "optimizer=default optimizer=no_decay mode=train norm=group schedule batch loss=negated",
+    "optimizer=default optimizer=no_decay mode=train norm=group schedule batch loss=negated width",
+    "bare": "lr clip=0.001 init optimizer=adam activation output=remove_softmax schedule=warmup batch",
+    "far": f"{USUAL} activation insert=batch_norm target=standardise optimizer=no_decay batch width",
 }
 """What must not be refused; all else must be, or show."""
 
@@ -249,9 +276,13 @@ def counts(facts):
 
 def moved(old, new, kind):
     """Whether the weights (or biases) moved, and more than the others: after a closure, both do."""
-    by = {key: abs(value / weights(old)[key] - 1) for key, value in weights(new).items() if weights(old)[key]}
+    by = {
+        key: abs(value / weights(old)[key] - 1)
+        for key, value in weights(new).items()
+        if weights(old)[key] > 0.01
+    }
     own = max(value for key, value in by.items() if key.endswith("bias") == (kind == "bias"))
-    other = max(value for key, value in by.items() if key.endswith("bias") != (kind == "bias"))
+    other = max((value for key, value in by.items() if key.endswith("bias") != (kind == "bias")), default=0.0)
     return own > 0.05 and own > other
 
 
@@ -259,6 +290,11 @@ def differing(old, new):
     """Numbers of the optimiser that differ."""
     names = {name for name in {*old, *new} if name.startswith("optimizer ")}
     return {name.removeprefix("optimizer ") for name in names if old.get(name) != new.get(name)}
+
+
+def centred(new):
+    """Whether the targets lie around 0; in a loss by hand they stay, and the loss is in their units."""
+    return abs(new["target.mean"]) < 0.3 and 0.5 < new["target.std"] < 1.5
 
 
 def scaled(old, new, largest):
@@ -277,12 +313,13 @@ SHOWN = {
     "insert=relu": lambda old, new: counts(new).count("ReLU") > counts(old).count("ReLU"),
     "loss=mean": lambda old, new: 8 * abs(new["loss.first"]) <= 1.001 * abs(old["loss.first"]),
     "loss=negated": lambda old, new: new["loss.first"] == pytest.approx(-old["loss.first"], rel=1e-3),
-    "target=standardise": lambda _, new: abs(new["target.mean"]) < 0.3 and 0.5 < new["target.std"] < 1.5,
+    "target=standardise": lambda old, new: centred(new) or new["loss.first"] < 1e-4 * old["loss.first"],
     "optimizer=default": lambda old, new: differing(old, new) <= {"eps", "momentum"} and differing(old, new),
     "optimizer=no_decay": lambda old, new: (
         (differing(old, new), new["optimizer weight_decay"]) == ({"weight_decay"}, 0)
     ),
-    "batch": lambda old, new: (old["held"] > 0, new["held"]) == (True, 0.0),
+    "width": lambda old, new: new["units"] > 1.4 * old["units"],
+    "batch": lambda old, new: new["held"] < 0.5 * old["held"],
     "mode": lambda old, new: new["normalised"] != old["normalised"],
     "norm": lambda _, new: (
         "GroupNorm" in counts(new) and not any(word.startswith("Batch") for word in counts(new))
@@ -326,7 +363,7 @@ def style(request, tmp_path_factory):
         watched = run_script(str(path))
         assert watched.error is None
         trace = watched.trainings[0].recording
-        plan = plan_of(trace.structure, trace.steps)
+        plan = plan_of(trace, by_hand=run(Task(str(path))).plan.by_hand)
         unchanged = run(Task(str(path), seed=1, plan=plan))
         assert unchanged.ending == "finished", unchanged.error
         yield request.param, str(path), plan, unchanged

@@ -206,7 +206,7 @@ def _judging(task: Task, seen: Watch) -> Task:
     return msgspec.structs.replace(
         task,
         training=seen.training.number,
-        plan=plan_of(trace.structure, trace.steps),
+        plan=plan_of(trace, by_hand=seen.row.plan.by_hand),
         alone=len(seen.row.trainings) == 1,
     )
 

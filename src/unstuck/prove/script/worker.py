@@ -185,7 +185,7 @@ class _Run:
             refusal=self._refusal(result),
             wrote=self.guard.wrote,
             facts={} if trace is None else facts(trace),
-            plan=Plan() if trace is None else plan_of(trace.structure, trace.steps),
+            plan=Plan() if trace is None else plan_of(trace, by_hand=self.door.calls == 0),
             trainings=tuple(map(self._training, result.trainings)) if self.task.recording else (),
             unseen=result.unseen,
             notes=result.notes,

@@ -16,6 +16,7 @@ from unstuck.prove.torch.outputs import Loss, Output, Target
 from unstuck.prove.torch.rates import Constant, Rate, WarmUp
 from unstuck.prove.torch.steps import Batch, Clip, ClipOff, ZeroGrad
 from unstuck.prove.torch.weights import Bias, Init, Members
+from unstuck.prove.torch.wider import Wider
 
 _BY_KIND: Final[dict[str, type[Intervention]]] = {
     "lr": Rate,
@@ -30,6 +31,7 @@ _BY_KIND: Final[dict[str, type[Intervention]]] = {
     "target": Target,
     "dropout": Dropout,
     "batch": Batch,
+    "width": Wider,
 }
 _BY_ID: Final[dict[str, type[Intervention]]] = {
     "optimizer=adam": Adam,
@@ -55,7 +57,6 @@ _NEVER: Final = {
     "layer=make_once": "which layers a program makes, and when, stands in its own text",
     "data=drop_nonfinite": "a sample cannot be left out once it is in a batch",
     "order=reshuffled": "another shuffle is the trial's own sham change",
-    "width": "the layers around a wider one would have to change with it; programs count on their sizes",
 }
 SEEDING: Final = "draws=independent"
 """The treatment that is carried out by the run's seeds, see `seeds.Seeding`."""

@@ -47,6 +47,7 @@ def _structure(trace: Recording) -> dict[str, Fact]:
         "loss": structure.loss,
         "reduction": reduction,
         "types": " ".join(node.type for node in structure.nodes),
+        "units": float(sum(node.units for node in structure.layers)),
         "dropout": max(dropped, default=None),
         "normalised": max((trace.last("act_std", name) or 0.0 for name in normalised), default=None),
     }

@@ -230,4 +230,4 @@ def _balanced(seen: list[tuple[Any, Any]]) -> float:
     hits: Any = sum(hits for hits, _ in alike)
     counts: Any = sum(counts for _, counts in alike)
     present = counts > 0
-    return float((hits[present] / counts[present]).double().mean()) if bool(present.any()) else 0.0
+    return float((hits[present].double() / counts[present]).mean()) if bool(present.any()) else 0.0

@@ -7,7 +7,7 @@ it calls `backward`: that number can be multiplied there.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -15,8 +15,12 @@ from typing import Any
 from unstuck.prove.torch.inputs import Extent
 from unstuck.prove.torch.intervention import Intervention
 from unstuck.prove.torch.losses import BOUNDARY, DISTANCES, SCORES, Given
+from unstuck.prove.torch.names import named
 from unstuck.prove.torch.outputs import AtTheLoss
 from unstuck.prove.torch.roots import summed
+
+_POWERS = {"MSELoss": 2, "L1Loss": 1}
+"""Losses of differences, and how they grow with these."""
 
 
 class AtTheRoot(Intervention):
@@ -102,18 +106,57 @@ class Mean(AtTheRoot):
         return 1 / terms if terms > 1 else 1.0
 
 
-class Standardised(AtTheLoss):
-    """`target=standardise`: targets of mean 0 and standard deviation 1, by the first 1024 samples.
+class Standardised(AtTheLoss, AtTheRoot):
+    r"""`target=standardise`: targets of mean 0 and standard deviation 1, by the first 1024 samples.
 
     Each column of a table has its own. The answers are judged in the units of the program's own targets.
+
+    The targets of a loss that is written by hand cannot be reached. There the answers p of the last layer
+    become s p + m, with the mean m and the standard deviation s of the targets in the watched run, and the
+    loss is divided by s^2 (squared differences) or s (absolute ones): the gradients are the same,
+
+    $$\frac{1}{s^2} (s p + m - t)^2 = \Bigl(p - \frac{t - m}{s}\Bigr)^2$$
     """
 
     remembers = False
+    nothing = (
+        "no loss of PyTorch for quantities is called, and no loss by hand of squared or absolute differences "
+        "from a last layer was seen"
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """No target seen."""
         super().__init__(*args, **kwargs)
         self._extents: dict[Any, Extent] = {}
+
+    def install(self, undo: ExitStack) -> None:
+        """At both places."""
+        AtTheLoss.install(self, undo)
+        AtTheRoot.install(self, undo)
+
+    def begin(self, models: Sequence[Any], optimizers: Sequence[Any]) -> None:
+        """Where the loss is written by hand: the last layer's answers."""
+        del optimizers
+        plan = self.plan
+        if not plan.by_hand or plan.target is None or plan.last or plan.loss not in _POWERS:
+            return
+        middle, spread = plan.target
+        if abs(middle) < 0.1 and abs(spread - 1) < 0.1:  # standardised already
+            return
+        for name, module in named(models):
+            if name == plan.answer and not vars(module).get("_unstuck_answers"):
+                vars(module)["_unstuck_answers"] = True
+                module.register_forward_hook(lambda _module, _args, output: output * spread + middle)
+                self._scaled = True
+                self.did(name)
+
+    _scaled = False
+
+    def multiple(self, root: Any) -> float:
+        """One over the targets' spread, to the loss's power."""
+        del root
+        spread = self.plan.target[1] if self.plan.target is not None else 1.0
+        return spread ** -_POWERS[self.plan.loss] if self._scaled else 1.0
 
     def change(self, given: Given) -> Given:
         """Other targets, where they are quantities."""

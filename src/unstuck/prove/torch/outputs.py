@@ -84,9 +84,12 @@ class Output(AtTheLoss):
     def _remove_softmax(self, given: Given) -> Given:
         import torch
 
+        scores, kind = scores_of(given.input)
+        if given.name == "nll_loss" and kind == "LogSoftmax":
+            inner, before = scores_of(scores)
+            return replace(given, input=inner.log_softmax(1)) if before == "Softmax" else given
         if given.name != "cross_entropy":
             return given
-        scores, kind = scores_of(given.input)
         if kind == "Softmax":
             return replace(given, input=scores)
         shares = given.input
@@ -140,9 +143,9 @@ class Loss(AtTheLoss):
         return self._bce_with_logits(given)
 
     def _cross_entropy(self, given: Given) -> Given:
-        scores, _ = scores_of(given.input)
+        scores, kind = scores_of(given.input)
         scores = given.input if scores is None else scores
-        if given.name == "cross_entropy":
+        if given.name == "cross_entropy" or (given.name == "nll_loss" and kind == "LogSoftmax"):
             self.refuse("it trains with cross entropy already")
             return given
         if given.name == "nll_loss":
@@ -205,6 +208,7 @@ def _remember(undo: ExitStack) -> None:
             replaced(undo, owner, name, _keeping(kind, getattr(owner, name)))
     for owner in (torch.nn.functional, torch, torch.Tensor):
         replaced(undo, owner, "softmax", _keeping("Softmax", owner.softmax))
+        replaced(undo, owner, "log_softmax", _keeping("LogSoftmax", owner.log_softmax))
     for name in RESHAPING:
         replaced(undo, torch.Tensor, name, _carrying(getattr(torch.Tensor, name)))
     for name in ("squeeze", "reshape", "flatten", "unsqueeze"):

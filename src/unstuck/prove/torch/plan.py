@@ -1,7 +1,11 @@
 """What the watched run showed of a network, as far as a treatment of its modules needs it."""
 
+import math
+
 import msgspec
 
+from unstuck.prove.torch.chain import Widths, widths
+from unstuck.trace.recording import Recording
 from unstuck.trace.structure import NORMALISING, PIECEWISE, SATURATING, Structure
 
 ACTIVATIONS = PIECEWISE | SATURATING
@@ -26,14 +30,24 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights is linear."""
     steps: int = 0
     """Optimiser steps that it made."""
+    weights: dict[str, tuple[int, ...]] = msgspec.field(default_factory=dict[str, tuple[int, ...]])
+    """Layers with weights, and the shape of these, units first."""
+    answer: str = ""
+    """The last layer with weights."""
+    loss: str = ""
+    target: tuple[float, float] | None = None
+    """Mean and standard deviation of its targets."""
+    widths: Widths = Widths(why_not="its layers are not known")
+    by_hand: bool = False
+    """Whether it calls no loss function of PyTorch."""
 
 
-def plan_of(structure: Structure, steps: int = 0) -> Plan:
+def plan_of(trace: Recording, *, by_hand: bool = False) -> Plan:
     """Read a plan off a network's structure.
 
     Args:
-        structure: of the watched run.
-        steps: that it made.
+        trace: of the watched run.
+        by_hand: whether it called no loss function of PyTorch.
 
     Returns:
         The plan; an empty one where the structure is not known.
@@ -42,9 +56,11 @@ def plan_of(structure: Structure, steps: int = 0) -> Plan:
         >>> from unstuck.trace.structure import Node
         >>> fc = Node("0", "Linear", ("input",), parameters={"weight": (4, 3)})
         >>> out = Node("2", "Linear", ("1",), parameters={"weight": (1, 4)})
-        >>> plan_of(Structure((fc, Node("1", "ReLU", ("0",)), out)))
-        Plan(hidden={'1': 'ReLU'}, last={}, before=('0',), linear=(), steps=0)
+        >>> plan = plan_of(Recording(Structure((fc, Node("1", "ReLU", ("0",)), out))))
+        >>> plan.hidden, plan.before, plan.answer
+        ({'1': 'ReLU'}, ('0',), '2')
     """
+    structure = trace.structure
     nodes = {node.name: node for node in structure.nodes}
     weighted = {node.name for node in structure.layers if node.type not in NORMALISING}
     feeding: dict[str, list[str]] = {}
@@ -72,7 +88,23 @@ def plan_of(structure: Structure, steps: int = 0) -> Plan:
         if source in weighted and nodes[source].type.startswith(("Linear", "Conv"))
     )
     last = {name: kind for name, kind in found.items() if name not in hidden}
-    return Plan(hidden, last, before, _linear(structure, weighted, feeding), steps)
+    mean, spread = trace.first("target.mean"), trace.first("target.std")
+    target = None
+    if mean is not None and spread is not None and math.isfinite(mean) and spread > 0:
+        target = mean, spread
+    return Plan(
+        hidden,
+        last,
+        before,
+        linear=_linear(structure, weighted, feeding),
+        steps=trace.steps,
+        weights={node.name: node.parameters["weight"] for node in structure.layers if node.name in weighted},
+        answer=structure.output.name if structure.output is not None else "",
+        loss=structure.loss or "",
+        target=target,
+        widths=widths(structure),
+        by_hand=by_hand,
+    )
 
 
 def _linear(structure: Structure, weighted: set[str], feeding: dict[str, list[str]]) -> tuple[str, ...]:

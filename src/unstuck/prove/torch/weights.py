@@ -4,20 +4,38 @@
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 
 from unstuck.prove.torch.intervention import Intervention
 from unstuck.prove.torch.names import named
-from unstuck.prove.torch.seeds import mixed
+from unstuck.prove.torch.plan import Plan
+from unstuck.prove.torch.seeds import mixed, replaced
+from unstuck.sources.script.models import loose
+from unstuck.sources.torch.modules import lies_turned
 from unstuck.trace.structure import NORMALISING
 
 _NO_DRAW = (*NORMALISING, "Embedding", "EmbeddingBag")
 
 
-def weighted(models: Sequence[Any]) -> Iterator[tuple[str, Any, str, Any]]:
-    """The weights of all layers: path of the layer, the layer, the weight's name, the weight.
+class Weight(NamedTuple):
+    """A weight of a layer, or one that stands alone and that an operation makes a layer of."""
 
-    Those of normalisations and embeddings are left out, and whatever has fewer than two axes.
+    layer: str
+    kind: str
+    name: str
+    module: Any
+    """That holds it."""
+    tensor: Any
+    turned: bool
+    """Whether it lies as (inputs, units), for `x @ w`."""
+
+
+def weighted(models: Sequence[Any], plan: Plan) -> Iterator[Weight]:
+    """The weights of all layers.
+
+    Those of normalisations and embeddings are left out, and whatever has fewer than two axes. A tensor of
+    another name is a weight where the watched run has shown it as one.
     """
     seen: set[int] = set()
     for path, module in named(models):
@@ -25,9 +43,15 @@ def weighted(models: Sequence[Any]) -> Iterator[tuple[str, Any, str, Any]]:
         for name, tensor in module._parameters.items():  # noqa: SLF001  (named_parameters has no place for the layer)
             if tensor is None or id(tensor) in seen:
                 continue
-            if tensor.dim() > 1 and "weight" in name and kind not in _NO_DRAW:
+            alone = f"{path}.{name}" if f"{path}.{name}" in plan.weights else name
+            shape = plan.weights.get(alone) if alone != name or path == kind else None
+            if tensor.dim() > 1 and (shape or "weight" in name) and kind not in _NO_DRAW:
                 seen.add(id(tensor))
-                yield path, module, name, tensor
+                reversed_ = shape is not None and tuple(tensor.shape) != tuple(shape)
+                turned = tensor.dim() == 2 and (reversed_ or lies_turned(module))
+                yield Weight(
+                    alone if shape else path, "Linear" if shape else kind, name, module, tensor, turned
+                )
 
 
 class Init(Intervention):
@@ -44,27 +68,48 @@ class Init(Intervention):
         super().__init__(*args, **kwargs)
         self._drawn: set[int] = set()
         self._kept: list[Any] = []  # ids are those of living tensors only
+        self._optimizers: list[Any] = []
+
+    def install(self, undo: ExitStack) -> None:
+        """Tensors that no module owns are found at the first backward pass: too late to draw them."""
+        from torch.optim.optimizer import Optimizer
+
+        if not any(name.startswith("parameter_") for name in self.plan.weights):
+            return
+        made = Optimizer.__init__
+
+        @functools.wraps(made)
+        def make(optimizer: Any, *args: Any, **kwargs: Any) -> None:
+            made(optimizer, *args, **kwargs)
+            self._optimizers.append(optimizer)
+            self.begin([loose(self._optimizers)], self._optimizers)
+
+        replaced(undo, Optimizer, "__init__", make)
 
     def begin(self, models: Sequence[Any], optimizers: Sequence[Any]) -> None:
         """Draw all weights that the treatment is about."""
         del optimizers
         target = self.treatment.target
-        found = [one for one in weighted(models) if target in {None, one[0], type(one[1]).__name__}]
+        everything = list(weighted(models, self.plan))
+        found = [one for one in everything if target in {None, one.layer, one.kind}]
         if not found and target is not None and not self._drawn:
-            known = dict.fromkeys([one[0] for one in weighted(models)])
+            known = dict.fromkeys([one.layer for one in everything])
             self.refuse(f"no layer or type of layer {target!r} has weights; there are {', '.join(known)}")
-        for path, module, name, tensor in found:
-            if id(tensor) not in self._drawn:
-                self._draw(path, module, name, tensor)
+        for one in found:
+            if id(one.tensor) not in self._drawn:
+                self._draw(one)
 
-    def _draw(self, path: str, module: Any, name: str, tensor: Any) -> None:
+    def _draw(self, one: Weight) -> None:
         import torch
 
+        path, tensor = one.layer, one.tensor
         before = tensor.detach().clone()
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.default_generator.manual_seed(mixed(("init", path, name), self.seed))
+            torch.default_generator.manual_seed(mixed(("init", path, one.name), self.seed))
             try:
-                drawn = _drawn(self.treatment.value, tensor.shape, module)
+                shape = (*reversed(tensor.shape),) if one.turned else tensor.shape
+                drawn = _drawn(self.treatment.value, shape, one.module)
+                drawn = drawn.t() if one.turned else drawn
             except (ValueError, RuntimeError, NotImplementedError) as error:
                 self.refuse(f"{path}: {error}")
                 return
