@@ -5,10 +5,11 @@ import pytest
 
 import other_images
 import other_networks
+import other_sequences
 import unstuck
 
-BUILDERS = (*other_networks.BUILDERS, *other_images.BUILDERS)
-PLANTED = (*other_networks.PLANTED, *other_images.PLANTED)
+BUILDERS = (*other_networks.BUILDERS, *other_sequences.BUILDERS, *other_images.BUILDERS)
+PLANTED = (*other_networks.PLANTED, *other_sequences.PLANTED, *other_images.PLANTED)
 NAMED = {
     ("flat_vector", "factor"),
     ("flat_vector", "sign"),
