@@ -34,7 +34,7 @@ def run_of(*, effect=0.0, chance=0.6, overfit=0.1, final=2.3):
 
 
 def test_nothing_to_learn():
-    assert told(no_signal(run_of(), BOUNDS)) == [("DAT008", "warning", None)]
+    assert told(no_signal(run_of(), BOUNDS)) == [("DAT008", "info", None)]
 
 
 def test_something_to_learn_or_another_fault():
@@ -73,5 +73,6 @@ def test_neighbours_see_a_ring_that_no_line_does():
     assert chance == pytest.approx(0.01)
 
 
-def test_few_samples_and_whole_numbers_measure_nothing():
+def test_images_and_few_samples_measure_nothing():
+    assert measured(torch.randn(300, 1, 4, 4), torch.arange(300) % 10) == (None, None)
     assert measured(torch.randn(199, 4), torch.zeros(199).long()) == (None, None)

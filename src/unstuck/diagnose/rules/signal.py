@@ -34,7 +34,7 @@ def no_signal(trace: Recording, bounds: Bounds) -> list[Finding]:
         Finding(
             code="DAT008",
             name="no-signal",
-            severity="warning",
+            severity="info",
             layer=None,
             step=0,
             confidence=0.5,

@@ -25,14 +25,15 @@ def signal(scene: Scene) -> Values:
     alone: dealing the targets out costs one product each. What counts is the cosine of S Y and Y (centred).
 
     Args:
-        scene: its batch; fewer than 200 samples measure nothing.
+        scene: its batch; fewer than 200 samples measure nothing, nor do images and sequences: to these
+            readers a shifted picture is another one.
     """
     args, named = scene.inputs
     given: Any = args[0] if len(args) == 1 and not named else None
     targets = scene.targets
     if not isinstance(given, torch.Tensor) or not isinstance(targets, torch.Tensor):
         return {}
-    if not given.is_floating_point() or given.dim() < 2 or not 1 <= targets.dim() <= 2:
+    if not given.is_floating_point() or given.dim() != 2 or not 1 <= targets.dim() <= 2:
         return {}
     count = min(len(given), _MOST)
     if len(given) != len(targets) or count < LEAST:
