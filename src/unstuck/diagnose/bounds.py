@@ -104,6 +104,8 @@ class DataBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     apart: float
     nameable: float
     permuted: float
+    chance: float
+    effect: float
     dropped: float
 
 

@@ -1,13 +1,14 @@
 """What several rules ask of a trace: which layers count, what was zero at the start, a typical value."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from unstuck.diagnose.finding import Evidence
-from unstuck.trace.recording import Recording
+from unstuck.trace.recording import Recording, Series
 from unstuck.trace.structure import NORMALISING, Node
 
 LOOKS_UP: Final = frozenset({"Embedding", "EmbeddingBag"})
@@ -110,3 +111,22 @@ def straight_way(trace: Recording, name: str, least: float) -> bool:
     """
     ratio, drift = typical(trace, "update_ratio", name), trace.last("drift", name) or 0.0
     return drift >= least * ratio * trace.steps > 0
+
+
+def by_step(
+    series: Sequence[Series], missing: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Several series beside each other: the steps of all, and a table (series, steps).
+
+    Args:
+        series: one at least.
+        missing: what stands where a series has no value at a step.
+    """
+    steps = series[0].steps
+    if all(np.array_equal(steps, one.steps) for one in series[1:]):
+        return steps, np.array([one.values for one in series])
+    steps = np.unique(np.concatenate([one.steps for one in series]))
+    table = np.full((len(series), steps.size), missing)
+    for row, one in zip(table, series, strict=True):
+        row[np.searchsorted(steps, one.steps)] = one.values
+    return steps, table

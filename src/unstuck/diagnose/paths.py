@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from unstuck.diagnose.measured import by_step
 from unstuck.trace.recording import Recording, Series
 from unstuck.trace.structure import Node
 
@@ -95,7 +96,5 @@ def total_gradient(trace: Recording, *, held_only: bool = False) -> Series:
     layers = [name for name in trace.layers("grad_norm") if name.removesuffix(".bias") not in lacked]
     if not layers:
         return Series(np.zeros(0, dtype=np.int64), np.zeros(0))
-    all_series = [trace.series("grad_norm", layer) for layer in layers]
-    steps, place = np.unique(np.concatenate([one.steps for one in all_series]), return_inverse=True)
-    squares = np.concatenate([one.values for one in all_series]) ** 2
-    return Series(steps, np.sqrt(np.bincount(place, weights=squares, minlength=steps.size)))
+    steps, table = by_step([trace.series("grad_norm", layer) for layer in layers], 0.0)
+    return Series(steps, np.sqrt((table**2).sum(axis=0)))

@@ -76,6 +76,13 @@ _ALL: Final = (
     Quantity("probe.overfit", "network", "loss after training on one batch / loss before it"),
     Quantity("probe.overfit_steps", "network", "number of updates that took"),
     Quantity("probe.permuted", "network", "fall of the loss with permuted targets / with the true ones"),
+    Quantity(
+        "probe.signal",
+        "network",
+        "cosine between left-out targets and what neighbours or a linear model say - the same if dealt out",
+    ),
+    Quantity("probe.signal_p", "network", "share of such dealings that are read as well as the true targets"),
+    Quantity("probe.signal_samples", "network", "samples that these saw"),
     Quantity("probe.duplicate", "network", "gradient norm with every sample twice / once (mean 1, sum 2)"),
     Quantity("probe.duplicate_loss", "network", "loss with every sample twice / once"),
     Quantity("probe.fresh_gradient", "network", "cosine between the gradient held and a new one, same batch"),

@@ -7,7 +7,7 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.measured import activation_place, weight_layers
+from unstuck.diagnose.measured import activation_place, by_step, weight_layers
 from unstuck.diagnose.outcome import outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -59,12 +59,14 @@ def unstable_start(trace: Recording, bounds: Bounds) -> list[Finding]:
     if trace.meta.examined or ended.word != "not learned" or ended.fraction < bounds.outcome.learned:
         return []
     start = max(_LEAST, round(bounds.steps.start * trace.steps))
-    loss, (early, late) = _rise(trace, start), _sizes(trace, start)
-    rises = loss is not None and loss.peak - loss.first >= bounds.steps.surely * loss.noise
+    loss = _rise(trace, start)
+    if loss is None or not loss.peak - loss.first >= bounds.steps.surely * loss.noise:
+        return []
+    early, late = _sizes(trace, start)
     # large steps later on, too: then it is the rate itself
     settles = early >= bounds.gradient.calm and late <= bounds.steps.settles * early
-    harm = _harm(trace, start, bounds) if rises and settles else None
-    if loss is None or harm is None:
+    harm = _harm(trace, start, bounds) if settles else None
+    if harm is None:
         return []
     return [
         Finding(
@@ -106,15 +108,16 @@ def _rise(trace: Recording, start: int) -> _Loss | None:
 def _sizes(trace: Recording, start: int) -> tuple[float, float]:
     """Steps beside the weights, median over layers: the largest of the first ones, and after the start."""
     series = [trace.series("update_ratio", node.name) for node in weight_layers(trace) if node.trainable]
-    by_step: dict[int, list[float]] = {}
-    for one in series:
-        for step, value in zip(one.steps.tolist(), one.values.tolist(), strict=True):
-            if math.isfinite(value):
-                by_step.setdefault(step, []).append(value)
-    usual = {step: float(np.median(values)) for step, values in by_step.items()}
-    early = [value for step, value in usual.items() if step < _FIRST]
-    late = [value for step, value in usual.items() if step > start]
-    return (max(early), max(late)) if early and late else (math.nan, math.nan)
+    if not series:
+        return math.nan, math.nan
+    steps, table = by_step(series, math.nan)
+    table[~np.isfinite(table)] = np.nan
+    table.sort(axis=0)  # NaN goes last
+    count = np.isfinite(table).sum(axis=0)
+    steps, known = steps[count > 0], np.flatnonzero(count)
+    usual = (table[(count[known] - 1) // 2, known] + table[count[known] // 2, known]) / 2
+    early, late = usual[steps < _FIRST], usual[steps > start]
+    return (float(early.max()), float(late.max())) if early.size and late.size else (math.nan, math.nan)
 
 
 def _harm(trace: Recording, start: int, bounds: Bounds) -> _Harm | None:

@@ -95,12 +95,15 @@ def _at_once(trace: Recording, bounds: Bounds) -> list[Finding]:
     """After a calm stretch with small steps one batch's gradient is orders of magnitude larger: a cliff."""
     total = total_gradient(trace)
     first = trace.first("loss")
-    for i in range(10, total.steps.size):
-        now, before = float(total.values[i]), total.values[:i]
-        if not math.isfinite(now):
-            break
-        if total.steps[i] - total.steps[i - 1] != 1 or not now >= bounds.gradient.jump * before[-1]:
+    values = total.values
+    finite = values.size if np.isfinite(values).all() else int(np.argmin(np.isfinite(values)))
+    leaps = (np.diff(total.steps) == 1) & (values[1:] >= bounds.gradient.jump * values[:-1])
+    for i in (np.flatnonzero(leaps) + 1).tolist():
+        if i < 10:
             continue
+        if i >= finite:
+            break
+        now, before = float(values[i]), values[:i]
         usual = float(np.median(before))
         if usual == 0 or now < bounds.gradient.spike * usual:
             continue

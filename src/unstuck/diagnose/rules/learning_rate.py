@@ -8,7 +8,7 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import names, output_layer, straight_way, typical, weight_layers
-from unstuck.diagnose.outcome import falls_short, outcome, stands_still
+from unstuck.diagnose.outcome import Outcome, falls_short, outcome, stands_still
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 
@@ -34,11 +34,13 @@ class _Probes(NamedTuple):
 def _probes(trace: Recording) -> list[_Probes]:
     """All probes, in the order of the steps at which they started."""
     found: list[_Probes] = []
-    for step in trace.series("probe.start").steps.tolist():
-        taken = [trace.at(f"probe.{name}", "", step) for name in ("start", "same", "low", "high")]
+    series = [trace.series(f"probe.{name}") for name in ("start", "same", "low", "high", "steps")]
+    *losses, lengths = (dict(zip(one.steps.tolist(), one.values.tolist(), strict=True)) for one in series)
+    for step in losses[0]:
+        taken = [values.get(step) for values in losses]
         known = [value if math.isfinite(value) else math.inf for value in taken if value is not None]
         if len(known) == len(taken) and known[0] < math.inf:
-            steps = trace.at("probe.steps", "", step) or 0.0
+            steps = lengths.get(step, 0.0)
             found.append(_Probes(*known, steps=int(steps) if math.isfinite(steps) else 0, at=step))
     return found
 
@@ -63,9 +65,9 @@ def _probes(trace: Recording) -> list[_Probes]:
 )
 def learning_rate_too_high(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Training rises, jumps about or blows up, and does better at a tenth of the learning rate."""
-    probes = _probes(trace)
+    probes, ended = _probes(trace), outcome(trace, bounds.outcome)
     for probe in probes:
-        found = _too_high_by_probe(trace, probe, bounds)
+        found = _too_high_by_probe(ended, probe, bounds)
         if found:
             return found
     found = _blew_up(trace, bounds) or ([] if probes else _leaps(trace, bounds))
@@ -74,8 +76,7 @@ def learning_rate_too_high(trace: Recording, bounds: Bounds) -> list[Finding]:
     return found
 
 
-def _too_high_by_probe(trace: Recording, probe: _Probes, bounds: Bounds) -> list[Finding]:
-    ended = outcome(trace, bounds.outcome)
+def _too_high_by_probe(ended: Outcome, probe: _Probes, bounds: Bounds) -> list[Finding]:
     # near a minimum a tenth of any rate has less noise: that is what schedules are for, and no fault
     if ended.word == "learned" and not ended.fraction > bounds.outcome.well_learned:
         return []

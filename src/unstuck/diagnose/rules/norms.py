@@ -41,13 +41,16 @@ def tiny_batch_norm(trace: Recording, bounds: Bounds) -> list[Finding]:
 def _tiny(trace: Recording, bounds: Bounds, layers: tuple[str, ...]) -> list[Finding]:
     """Few numbers for each mean, the means scattered, and a training that falls short."""
     limit = bounds.norm
-    few = [layer for layer in layers if typical(trace, "norm_values", layer) <= limit.values]
-    scattered = [layer for layer in few if _scatter(trace, layer) >= limit.scatter]
-    ended = outcome(trace, bounds.outcome)
-    if not scattered or not falls_short(ended, bounds.outcome):
+    if not falls_short(outcome(trace, bounds.outcome), bounds.outcome):
         return []
-    first = max(scattered, key=lambda layer: _scatter(trace, layer))
-    values, gap = typical(trace, "norm_values", first), _scatter(trace, first)
+    few = [layer for layer in layers if typical(trace, "norm_values", layer) <= limit.values]
+    scatter = {layer: _scatter(trace, layer) for layer in few}
+    first = max(
+        (layer for layer in few if scatter[layer] >= limit.scatter), key=scatter.__getitem__, default=""
+    )
+    if not first:
+        return []
+    values, gap = typical(trace, "norm_values", first), scatter[first]
     return [
         Finding(
             code="NRM002",

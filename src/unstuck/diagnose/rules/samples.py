@@ -94,7 +94,7 @@ def _jumps(means: Series, variance: float) -> float:
     "misaligned-labels",
     severity="error",
     needs=("probe.permuted",),
-    explains=_NOTHING,
+    explains={**_NOTHING, "DAT008": "any"},
     from_step_0=False,
 )
 def misaligned_labels(trace: Recording, bounds: Bounds) -> list[Finding]:

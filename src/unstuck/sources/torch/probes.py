@@ -10,6 +10,7 @@ import torch
 from unstuck.sources.torch.copy import untouched
 from unstuck.sources.torch.scene import NotMeasured, Scene, arguments
 from unstuck.sources.torch.sharpness import sharpness
+from unstuck.sources.torch.signal import signal
 from unstuck.trace.measure import Values, ratio
 from unstuck.trace.recording import Recording
 
@@ -249,6 +250,7 @@ PROBES: Final[dict[str, Probe]] = {
     "rates": rates,
     "overfit": overfit,
     "permuted": permuted,
+    "signal": signal,
     "duplicate": duplicate,
     "fresh_gradient": fresh_gradient,
     "mixing": mixing,
