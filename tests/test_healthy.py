@@ -7,7 +7,7 @@ pytest.importorskip("torch")
 from healthy_trainings import HEALTHY
 from unstuck.diagnose.bounds import load_bounds
 
-UNDETERMINED = {"one_sample_at_a_time", "black_borders_and_a_loss_of_their_own"}
+UNDETERMINED = {"one_sample_at_a_time"}
 
 
 @pytest.mark.parametrize("name", sorted(HEALTHY))
