@@ -146,4 +146,4 @@ def test_a_report_tells_it_all():
         "x": "consequence",
     }  # fmt: skip
     assert "wrong because of it: b1, x" in str(report)
-    assert "dz = da * a * (1 - a)" in str(report)
+    assert "dz = da * (1 - a ** 2)" in str(report)  # of the activation that is there

@@ -422,9 +422,9 @@ def test_lanes_fill_a_vector(dtype):
 def test_only_what_a_network_needs_is_compiled(tmp_path):
     """A linear network compiles no convolution, no pooling and no other optimiser than its own."""
     code = (
-        "from unstuck import nn; import numpy as np; x = np.ones((8, 3), np.float32);"
-        "nn.fit(nn.Sequential(nn.Linear(3, 20)).init(0), (x, np.ones((8, 20))), loss=nn.MSELoss(),"
-        " optimizer=nn.Adam(0.1), batch_size=8, epochs=2)"
+        "from unstuck import nn; import numpy as np; x = np.ones((32, 3), np.float32);"
+        "nn.fit(nn.Sequential(nn.Linear(3, 20)).init(0), (x, np.ones((32, 20))), loss=nn.MSELoss(),"
+        " optimizer=nn.Adam(0.1), batch_size=16, epochs=2)"
     )
     environment = os.environ | {"UNSTUCK_CACHE_DIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=300)

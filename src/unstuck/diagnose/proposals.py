@@ -226,7 +226,6 @@ _FIXED: Final = {
     "NRM002": [Treatment("norm", "group")],
     "NRM003": [Treatment("mode", "train")],
     "NRM004": [Treatment("lr", factor=0.1)],
-    "ARC001": [Treatment("width", factor=2.0)],
     "LRN004": [Treatment("schedule", "constant")],
     "LRN010": [Treatment("optimizer", "no_decay")],
     "LRN011": [Treatment("optimizer", "default")],

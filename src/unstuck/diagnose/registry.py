@@ -164,7 +164,7 @@ def chosen(select: Sequence[str] = (), ignore: Sequence[str] = ()) -> list[Rule]
 
     Example:
         >>> [rule.code for rule in chosen(select=["DAT"], ignore=["DAT004", "unshuffled"])]
-        ['DAT001', 'DAT002', 'DAT003']
+        ['DAT001', 'DAT002', 'DAT003', 'DAT005', 'DAT007', 'DAT008']
     """
 
     def matches(known: Rule, prefix: str) -> bool:

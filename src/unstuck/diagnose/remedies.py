@@ -162,6 +162,10 @@ _EXAMPLES: Final = (
         "width*2",
     ),
     "batch*4",
+    "memory=500",
+    "masked",
+    "epochs*4",
+    "grow=split",
 )
 """Of treatments with a number, a law or an activation, one each."""
 _SIGN: Final = re.compile(r"([a-z_]+)([*=])(.*)")

@@ -19,7 +19,7 @@ _STEEPEST = {"Sigmoid": 0.25, "Tanh": 1.0}
     "vanishing-gradient",
     severity="error",
     needs=("grad_norm",),
-    explains={"INI003": "any", "ACT005": "any", "OUT010": "any", "LRN002": "any"},
+    explains={"INI003": "any", "ACT005": "any", "OUT004": "any", "OUT010": "any", "LRN002": "any"},
 )
 def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
     """The gradient falls geometrically towards the input, so that early layers hardly move."""

@@ -86,7 +86,7 @@ def nameable(apart: float, share: float) -> float:
 
     Example:
         >>> round(nameable(0.99, 0.05), 2), round(nameable(0.8, 0.05), 2)
-        (0.74, 0.03)
+        (0.77, 0.03)
 
     References:
         D. Green, J. Swets (1966), "Signal detection theory and psychophysics".
