@@ -222,3 +222,17 @@ def test_a_script_that_writes_to_a_fixed_place_is_refused_and_the_place_untouche
     assert "fixed place" in done.stderr
     assert str(place) in done.stderr
     assert not place.exists()
+
+
+def test_the_projects_settings_hold_for_what_proposes_treatments(folder):
+    name = written(folder, STUCK)
+    written(folder, '[tool.unstuck]\nselect = ["INI"]\n', "pyproject.toml")
+    done = unstuck(folder, "--format", "json", name, "3.0")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert {finding["code"][:3] for finding in told["findings"]} <= {"INI"}
+    assert told["trial"] is None
+    written(folder, '[tool.unstuck]\nselect = ["NONE"]\n', "pyproject.toml")
+    wrong = unstuck(folder, name, "3.0")
+    assert (wrong.returncode, len(wrong.stderr.strip().splitlines())) == (2, 1)
+    assert "tool.unstuck" in wrong.stderr

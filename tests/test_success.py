@@ -56,6 +56,22 @@ def test_a_program_that_learns_must_learn_clearly_better():
     assert not below_zero.met(Row(loss=-2.3))
 
 
+def test_every_class_counts_the_same_where_some_are_rare():
+    success = default_success(
+        rows(0.3, 0.3, 0.3, accuracy=0.95, balanced=0.5), alters_loss=True, by_class=True
+    )
+    assert not success.met(Row(loss=0.3, accuracy=0.99, balanced=0.5))
+    assert success.met(Row(loss=0.6, accuracy=0.8, balanced=0.7))
+    assert "each class alike" in success.because
+
+
+def test_a_loss_whose_sign_is_in_question_must_come_nearer_to_0():
+    success = default_success(rows(-9.0, -8.0, -9.0), alters_loss=True, alters_sign=True)
+    assert not success.met(Row(loss=-50.0, start=-1.5))
+    assert success.met(Row(loss=0.1, start=1.5))
+    assert "nearer to 0" in str(success)
+
+
 def test_answers_are_judged_where_the_loss_means_something_else():
     success = default_success(rows(1.6, 1.7, 1.8, accuracy=0.9), alters_loss=True)
     assert success.quantities == {"accuracy"}

@@ -3,6 +3,7 @@
 import ast
 import difflib
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from unstuck.diagnose.remedies import Treatment
@@ -44,24 +45,124 @@ def _changed(text: str, treatment: Treatment) -> str:
     """The text with one treatment; the same text where it is not clear how."""
     tree = ast.parse(text)
     made = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _is_optimizer(node.func)]
-    match treatment.kind:
-        case "lr":
-            return _rate(text, made, treatment.factor)
-        case "zero_grad":
-            return _before(text, tree, "backward", f"{_optimizer(tree, made)}.zero_grad()")
-        case "clip":
+    optimizer = _optimizer(tree, made)
+    match treatment.kind, treatment.value:
+        case "lr", _:
+            text = _rate(text, made, treatment.factor)
+        case "zero_grad", _:
+            text = _before(text, tree, "backward", f"{optimizer}.zero_grad()")
+        case "clip", "":
             held = _held(text, made)
             call = f"torch.nn.utils.clip_grad_norm_({held}, {treatment.factor:g})"
-            return _before(text, tree, "step", call, owner=_optimizer(tree, made)) if held else text
-        case "activation" if treatment.target is None:
-            return re.sub(r"\bnn\.(ReLU|Sigmoid|Tanh|ELU|GELU|SiLU)\(\)", f"nn.{treatment.value}()", text)
+            text = _before(text, tree, "step", call, owner=optimizer) if held else text
+        case "clip", "off":
+            text = _without(text, tree, ("clip_grad_norm_", "clip_grad_value_"))
+        case "optimizer", "no_decay" if len(made) == 1:
+            text = _argument(text, made, "weight_decay", "0")
+        case "schedule", "constant":
+            text = _without(text, tree, ("step",), owners=_schedulers(tree))
+        case "dropout", share:
+            text = _argument(text, _calls(tree, _DROPPING), "p", share, above=float(share))
+        case "loss", "mean":
+            text = _argument(text, _calls(tree, _LOSSES), "reduction", '"mean"', only="sum")
+        case "activation", new if treatment.target is None:
+            text = re.sub(r"\bnn\.(ReLU|Sigmoid|Tanh|ELU|GELU|SiLU)\(\)", f"nn.{new}()", text)
         case _:
-            return text
+            pass
+    return text
 
 
 def _is_optimizer(function: ast.expr) -> bool:
-    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    return name in {"SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "NAdam", "RAdam", "Adamax"}
+    return _name(function) in {
+        "SGD",
+        "Adam",
+        "AdamW",
+        "RMSprop",
+        "Adagrad",
+        "Adadelta",
+        "NAdam",
+        "RAdam",
+        "Adamax",
+    }
+
+
+_DROPPING = frozenset({"Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout"})
+_LOSSES = frozenset(
+    {
+        *("CrossEntropyLoss", "NLLLoss", "MSELoss", "L1Loss", "BCELoss", "BCEWithLogitsLoss"),
+        *("cross_entropy", "nll_loss", "mse_loss", "l1_loss", "binary_cross_entropy"),
+    }
+)
+
+
+def _calls(tree: ast.Module, names: Collection[str]) -> list[ast.Call]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _name(node.func) in names]
+
+
+def _name(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def _argument(
+    text: str, calls: list[ast.Call], name: str, new: str, *, above: float | None = None, only: str = ""
+) -> str:
+    """Give an argument of some calls another value, where they have it; the first one may have no name.
+
+    Args:
+        text: of the file.
+        calls: in it.
+        name: of the argument.
+        new: its value, as it is written.
+        above: only numbers above this are changed, and the first argument counts without its name.
+        only: only this text is changed.
+    """
+    given: list[ast.expr] = []
+    for call in calls:
+        given += [one.value for one in call.keywords if one.arg == name]
+        given += call.args[:1] if above is not None else []
+    if above is not None:
+        numbers = [one for one in given if isinstance(one, ast.Constant) and isinstance(one.value, float)]
+        given = [one for one in numbers if isinstance(one.value, float) and one.value > above]
+    if only:
+        given = [one for one in given if isinstance(one, ast.Constant) and one.value == only]
+    for one in sorted(given, key=lambda one: (one.lineno, one.col_offset), reverse=True):
+        text = _replaced(text, one, new)
+    return text
+
+
+def _schedulers(tree: ast.Module) -> frozenset[str]:
+    """What is made of `lr_scheduler.ANYTHING(...)`, by its names."""
+    return frozenset(
+        ast.unparse(node.targets[0])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Call)
+        and "lr_scheduler" in ast.unparse(node.value.func)
+    )
+
+
+def _without(
+    text: str, tree: ast.Module, methods: Collection[str], owners: Collection[str] | None = None
+) -> str:
+    """Leave out the only statement that calls one of some functions; nothing where it is not alone."""
+    found = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Call)
+        and _name(node.value.func) in methods
+        and (owners is None or ast.unparse(getattr(node.value.func, "value", node.value.func)) in owners)
+    ]
+    bodies = [getattr(node, "body", None) for node in ast.walk(tree)]
+    alone = any(isinstance(body, list) and len(body) == 1 and body[0] in found for body in bodies)
+    if len(found) != 1 or alone or found[0].end_lineno is None:
+        return text
+    lines = text.splitlines(keepends=True)
+    first, last = found[0].lineno - 1, found[0].end_lineno
+    own = "".join(lines[first:last]).strip()
+    if own != (ast.get_source_segment(text, found[0]) or ""):  # something else stands in its lines
+        return text
+    return "".join(lines[:first] + lines[last:])
 
 
 def _rate(text: str, made: list[ast.Call], factor: float) -> str:
