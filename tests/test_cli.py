@@ -414,3 +414,19 @@ def test_without_colour_and_with_few_characters_it_still_prints(well, sick):
     assert max(len(line.rstrip()) for line in result.stdout.splitlines()) <= 80
     assert "zero-weights in fc1" in result.stdout
     assert program("diagnose", well, PYTHONIOENCODING="ascii").returncode == 0
+
+
+def test_no_command_needs_pytorch_to_start():
+    """The core installs without PyTorch: only what treats or watches it imports it, and then when it does."""
+    program = """
+import importlib, pkgutil, sys
+sys.modules["torch"] = None
+import unstuck
+names = [found.name for found in pkgutil.iter_modules(unstuck.__path__) if found.name.startswith("cli")]
+for name in (*names, "cases.registry", "prove", "gradcheck", "grow", "study", "report.treatments_text"):
+    importlib.import_module(f"unstuck.{name}")
+print(len(names))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 6

@@ -3,10 +3,12 @@
 """The number that `backward` is called on: is it a sum, and of which differences?"""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unstuck.sources.torch.handwritten import Difference, difference
 from unstuck.sources.torch.ops import LOSSES, kind, shape
+
+if TYPE_CHECKING:
+    from unstuck.sources.torch.handwritten import Difference
 
 NEAR = 8
 """So many operations with one operand may lie between that number and the loss."""
@@ -26,7 +28,7 @@ def summed(fn: Any) -> int:
         (12, 1)
     """
     for one in _chain(fn):
-        found = difference(one)
+        found = _difference(one)
         if found is not None:
             count = 1 if found.numbers is None else found.numbers.numel()
             plain = found.reduction == "sum" and not found.factors
@@ -44,10 +46,16 @@ def squared_error(root: Any) -> Any:
         root: the number that `backward` is called on.
     """
     for one in _chain(root.grad_fn):
-        found: Difference | None = difference(one)
+        found = _difference(one)
         if found is not None and found.numbers is not None:
             return (found.numbers.detach() ** 2).mean(), found.numbers.numel()
     return None
+
+
+def _difference(fn: Any) -> "Difference | None":
+    from unstuck.sources.torch.handwritten import difference  # imports PyTorch, which the program has by then
+
+    return difference(fn)
 
 
 def _chain(fn: Any) -> list[Any]:

@@ -12,7 +12,6 @@ from unstuck.prove.torch.names import named
 from unstuck.prove.torch.plan import Plan
 from unstuck.prove.torch.seeds import mixed, replaced
 from unstuck.sources.script.models import loose
-from unstuck.sources.torch.modules import lies_turned
 from unstuck.trace.structure import NORMALISING
 
 _NO_DRAW = (*NORMALISING, "Embedding", "EmbeddingBag")
@@ -37,6 +36,8 @@ def weighted(models: Sequence[Any], plan: Plan) -> Iterator[Weight]:
     Those of normalisations and embeddings are left out, and whatever has fewer than two axes. A tensor of
     another name is a weight where the watched run has shown it as one.
     """
+    from unstuck.sources.torch.modules import lies_turned  # imports PyTorch, which the program has by then
+
     seen: set[int] = set()
     for path, module in named(models):
         kind = type(module).__name__
