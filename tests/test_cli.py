@@ -420,11 +420,11 @@ def test_no_command_needs_pytorch_to_start():
     """The core installs without PyTorch: only what treats or watches it imports it, and then when it does."""
     program = """
 import importlib, pkgutil, sys
-sys.modules["torch"] = None
 import unstuck
 names = [found.name for found in pkgutil.iter_modules(unstuck.__path__) if found.name.startswith("cli")]
 for name in (*names, "cases.registry", "prove", "gradcheck", "grow", "study", "report.treatments_text"):
     importlib.import_module(f"unstuck.{name}")
+    assert "torch" not in sys.modules, name
 print(len(names))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
