@@ -39,7 +39,7 @@ class Rates(NamedTuple):
 
 
 def rates(code: str, found: Sequence[Case]) -> Rates:
-    """What one rule did; one that is silent in all plain runs is judged only where it says that it checked."""
+    """What one rule did; one silent in all plain runs is judged only where it says that it checked."""
     plain = any(code in case.alarms for case in found)
     judged = [
         case for case in found if case.label.truth != "neither" and (plain or code not in case.unchecked)
