@@ -22,13 +22,12 @@ PEERS = Path(__file__).with_name("peers.md")
 """What other packages say of the scripts; `peers.py` writes it."""
 SEEN, HELD, PROGRAMS = "generated, first half", "generated, second half", "programs"
 FIRST, MENDED, SCRIPTS = "scripts, first try", "scripts, mended", "scripts, held back"
-AREA = """Own faults: trainings harmed by a fault that this rule names rightly. The area is that under the
-ROC curve of the rule's confidence, own faults against all other trainings: the chance that it is surer of
-one with the fault than of one without. Seen: the first half of the generated trainings, and the programs;
-others: the second half, and the scripts that were held back."""
-CONFUSED = (
-    "Rows: the family of the fault that was put in; columns: the family of the finding that stands first."
-)
+AREA = """Own faults: trainings harmed by a fault that this rule should name first of all. The area is that
+under the ROC curve of the rule's confidence, own faults against all other trainings: the chance that it is
+surer of one with the fault than of one without. Seen: the first half of the generated trainings, the programs
+and the scripts that were mended with; others: the second half, and the scripts that were held back."""
+CONFUSED = """Rows: the family of the fault that was put in; columns: the family of the finding that stands
+first. Healthy ones are also those with a fault that does no harm; to name that is no false alarm."""
 TWO = """Generated trainings with two faults of different kinds, each of which does harm alone."""
 UNSEEN = ("permuted labels", "same batch for ever", "softmax over the batch")
 """Faults that no measurement of a plain run shows; they need `--probe`, or are no fault of the training."""
@@ -70,8 +69,10 @@ python benchmarks/calibration/measure.py --trainings 315 --out generated
 python benchmarks/calibration/transfer.py --seeds 4 --faults 4 --out programs
 python benchmarks/calibration/transfer.py --seeds 13 --faults 0 --out programs
 python benchmarks/calibration/unseen.py --out scripts --seeds 2 --faults 5    (the seven into mended)
+python benchmarks/calibration/pairs.py --pairs 60 --out pairs
+python benchmarks/calibration/peers.py generated programs scripts
 python benchmarks/calibration/accuracy.py --generated generated --programs programs \\
-    --mended mended --scripts scripts
+    --mended mended --scripts scripts --pairs pairs
 ```"""
 
 

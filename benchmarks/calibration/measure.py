@@ -30,6 +30,8 @@ class Case:
     """Code and severity of the roots, in order."""
     confidences: tuple[float, ...]
     """Of errors and warnings, in order."""
+    unchecked: tuple[str, ...] = ()
+    """Rules that could not judge it."""
 
     @property
     def alarms(self) -> list[str]:
@@ -56,6 +58,7 @@ def judged(label: Label, recordings: list[Recording]) -> Case:
         diagnosis.status,
         tuple((finding.code, finding.severity) for finding in diagnosis.findings),
         tuple(one.confidence for one in diagnosis.findings if one.severity != "info"),
+        tuple(skipped.code for skipped in diagnosis.not_checked),
     )
 
 

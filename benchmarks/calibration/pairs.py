@@ -16,6 +16,8 @@ from measure import Case, judged, share
 
 UNSEEN = frozenset({"permuted labels", "same batch for ever", "softmax over the batch"})
 """Faults that no measurement of a plain run shows: left out."""
+RATES = frozenset({"rate too high", "rate too low"})
+"""Two that take each other back."""
 BOTH = "both"
 
 
@@ -86,7 +88,7 @@ def pairs(out: Path) -> list[Pair]:
     found: list[Pair] = []
     told = [json.loads((path.parent / "pair.json").read_text()) for path in sorted(out.glob(f"*/*/{LABEL}"))]
     for (label, recordings), pair in zip(load(out), told, strict=True):
-        if label.truth == "harmed":
+        if label.truth == "harmed" and not set(pair["names"]) <= RATES:
             codes = tuple(tuple(one) for one in pair["codes"])
             found.append(Pair(tuple(pair["names"]), codes, judged(label, recordings)))
     return found

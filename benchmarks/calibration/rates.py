@@ -28,7 +28,7 @@ class Rates(NamedTuple):
     """Counts of one rule."""
 
     harmed: int
-    """Trainings harmed by a fault that this rule names rightly."""
+    """Trainings harmed by a fault that it, before all other rules, should name; those that it could judge."""
     named: int
     first: int
     healthy: int
@@ -39,9 +39,12 @@ class Rates(NamedTuple):
 
 
 def rates(code: str, found: Sequence[Case]) -> Rates:
-    """What one rule did on all trainings."""
-    judged = [case for case in found if case.label.truth != "neither"]
-    own = [case for case in judged if case.label.truth == "harmed" and code in case.label.codes]
+    """What one rule did; one silent in all plain runs is judged only where it says that it checked."""
+    plain = any(code in case.alarms for case in found)
+    judged = [
+        case for case in found if case.label.truth != "neither" and (plain or code not in case.unchecked)
+    ]
+    own = [case for case in judged if case.label.truth == "harmed" and case.label.codes[0] == code]
     healthy = [case for case in judged if case.label.truth == "healthy"]
     others = [case for case in judged if code not in case.label.codes]
     return Rates(
@@ -117,6 +120,11 @@ def confusion(found: Sequence[Case]) -> list[str]:
 def sentence(code: str, found: Sequence[Case]) -> str:
     """What a rule's page says of its error rates."""
     one = rates(code, found)
+    if not one.healthy:
+        return (
+            "Of 0 healthy trainings with what it needs nothing can be said yet: how often the rules are "
+            "right (`docs/accuracy.md`)."
+        )
     most = wilson(one.false, one.healthy).high
     alarms = f"Of {one.healthy} healthy trainings it alarms on {one.false or 'none'}"
     words = f"{alarms} (at most {most:.1%}, 95 % sure). "
