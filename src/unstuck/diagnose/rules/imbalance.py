@@ -7,6 +7,7 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
+from unstuck.diagnose.measured import by_step
 from unstuck.diagnose.outcome import outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -100,13 +101,14 @@ def nameable(apart: float, share: float) -> float:
 
 def _late(trace: Recording, enough: int) -> tuple[float, float, float]:
     """Of the last batches that hold enough rare samples: how many, share that is named, how far apart."""
-    counts = trace.series("minority.samples")
-    seen = np.cumsum(counts.values[::-1])[::-1]
-    late = (counts.steps >= _AFTER * trace.steps) & (seen - counts.values < enough)
-    weights = counts.values[late]
+    series = [trace.series(f"minority.{name}") for name in ("samples", "recall", "apart")]
+    steps, table = by_step(series, math.nan)  # one may be missing where another was measured
+    whole = np.isfinite(table).all(axis=0) & (table[0] > 0)
+    steps, (counts, recall, apart) = steps[whole], table[:, whole]
+    seen = np.cumsum(counts[::-1])[::-1]
+    late = (steps >= _AFTER * trace.steps) & (seen - counts < enough)
+    weights = counts[late]
     if not weights.size:
         return 0.0, math.nan, math.nan
-    recall = trace.series("minority.recall").values[late]
-    apart = trace.series("minority.apart").values[late]
-    named, area = np.average(recall, weights=weights), np.average(apart, weights=weights)
-    return float(weights.sum()), float(named), float(area)
+    named, area = (float(np.average(values[late], weights=weights)) for values in (recall, apart))
+    return float(weights.sum()), named, area
