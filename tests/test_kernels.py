@@ -442,3 +442,26 @@ def test_damaged_code_on_disk_is_compiled_again(tmp_path):
     engine = native.loaded(path, lambda: tile._text("tile", 4))
     assert engine.get_function_address("tile") > 0
     assert path.read_bytes() != b"no object file"
+
+
+def test_nothing_is_compiled_the_second_time(tmp_path):
+    """What one process compiled, operations made for a formula included, another one finds on disk."""
+    code = """
+from numba.core.ccallback import CFunc
+compile, made = CFunc._compile_uncached, []
+CFunc._compile_uncached = lambda self: (made.append(self.__name__), compile(self))[1]
+import numpy as np
+from unstuck import nn
+x, y = np.ones((32, 1, 4, 4), np.float32), np.zeros((32, 16))
+net = nn.Sequential(nn.Sigmoid(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 16)).init(0)
+nn.fit(net, (x, y), loss=nn.MSELoss(), optimizer=nn.SGD(0.1), batch_size=16, epochs=1)
+print(*sorted(made))
+"""
+    environment = os.environ | {"UNSTUCK_CACHE_DIR": str(tmp_path)}
+    run = [sys.executable, "-c", code]
+    first, second = (
+        subprocess.run(run, env=environment, check=True, timeout=300, capture_output=True, text=True).stdout
+        for _ in range(2)
+    )
+    assert {"forward_logistic", "loss_square", "pool_quarters", "update_descend"} <= set(first.split())
+    assert second == "\n"

@@ -105,3 +105,10 @@ class _CompileResult(caching.CompileResultCacheImpl):
 
 class _PrivateCache(caching.FunctionCache):
     _impl_class = _CompileResult
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+        """Types and processor: a function's name stands in the file's, and its source in the folder's stamp.
+
+        Numba's own key holds what a closure holds, too, and a kernel is another one in every process.
+        """
+        return sig, codegen.magic_tuple()

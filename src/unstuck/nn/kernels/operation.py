@@ -2,8 +2,8 @@
 # Numba and llvmlite ship no types; everything that touches them is unknown to the type checker.
 """Kernels that the interpreter calls by their addresses, each compiled when a program first needs it.
 
-A network needs a dozen of them, the library has sixty: what is not used is never compiled, a new kernel costs
-nothing to those who do not use it, and several can be compiled at the same time (`build.py`).
+A network needs a dozen of them, the library has sixty: what is not used is never compiled, and a new kernel
+costs nothing to those who do not use it.
 """
 
 import threading
@@ -21,9 +21,6 @@ KINDS = {4: types.float32, 8: types.float64}
 """Numba's type of numbers of so many bytes."""
 _FAR = 1 << 40
 
-OPERATIONS = dict[str, "Operation"]()
-"""All operations by their names."""
-
 
 class Operation:
     """A kernel for each number type, compiled on first use and kept on disk."""
@@ -37,37 +34,21 @@ class Operation:
                 program's type, i pointer to whole numbers, f pointer to float64, I whole number, F float64,
                 v nothing.
         """
-        self.name: str = function.__name__
-        self.shape = shape
+        self._shape = shape
         self._function = function
         self._compiled = dict[int, Any]()
         self._lock = threading.Lock()
-        OPERATIONS[self.name] = self
 
     def address(self, itemsize: int) -> int:
         """Where the machine code for numbers of so many bytes stands; compiles it if need be."""
         with self._lock:
             if itemsize not in self._compiled:
-                made = self._prepared(itemsize)
+                made: Any = CFunc(self._function, _signature(self._shape, itemsize), {}, dict(COMMON))
+                if cache_folder() is not None:
+                    made._cache = private_cache(self._function)
                 made.compile()
                 self._compiled[itemsize] = made
             return int(self._compiled[itemsize].address)
-
-    def ready(self, itemsize: int) -> bool:
-        """Whether it is compiled, in this process or on disk."""
-        if itemsize in self._compiled:
-            return True
-        if cache_folder() is None:
-            return False
-        made = self._prepared(itemsize)
-        key = made._cache._index_key(made._sig, made._targetdescr.target_context.codegen())
-        return key in made._cache._cache_file._load_index()
-
-    def _prepared(self, itemsize: int) -> Any:
-        made: Any = CFunc(self._function, _signature(self.shape, itemsize), {}, dict(COMMON))
-        if cache_folder() is not None:
-            made._cache = private_cache(self._function)
-        return made
 
 
 def operation(shape: str) -> Any:

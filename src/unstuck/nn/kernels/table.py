@@ -72,7 +72,6 @@ PLAIN: Final = 0
 LOGARITHM: Final = 1
 
 # kinds of losses
-NO_LOSS: Final = -1
 SQUARED: Final = 0
 CROSS_ENTROPY: Final = 1
 BINARY: Final = 2

@@ -170,19 +170,3 @@ def walk(
     builder.cbranch(builder.icmp_signed("!=", less, INT(0)), loop, done)
     builder.position_at_end(done)
     return after
-
-
-def count(builder: Any, length: Any, body: Callable[[Any], None]) -> None:
-    """Emit a loop that counts from 0; the length must be at least 1."""
-    before = builder.block
-    loop = builder.append_basic_block("count")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    index = builder.phi(INT)
-    index.add_incoming(INT(0), before)
-    body(index)
-    more = builder.add(index, INT(1))
-    index.add_incoming(more, builder.block)
-    done = builder.append_basic_block("counted")
-    builder.cbranch(builder.icmp_signed("<", more, length), loop, done)
-    builder.position_at_end(done)
