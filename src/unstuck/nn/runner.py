@@ -326,7 +326,7 @@ class Runner:
         def run(memory: Array, order: NDArray[np.int64]) -> int:
             return int(
                 machine.execute(
-                    *(told.copy(), numbers, rates, np.uint64(seed), segments.reshape(-1), params, state),
+                    *(told.copy(), numbers, rates, segments.reshape(-1), params, state),
                     *(self._parts, memory, code.numbers, program.constants, code.addresses, code.places),
                     *(program.stages, places),
                     *(samples.inputs, samples.targets, order, losses, exported, shared, part_losses),

@@ -14,6 +14,8 @@ next stage begins.
 
 import math
 
+import numpy as np
+
 from unstuck.nn.kernels.elementwise import memory_lanes
 from unstuck.nn.kernels.jit import entry, inlined
 from unstuck.nn.kernels.job import (
@@ -27,6 +29,7 @@ from unstuck.nn.kernels.job import (
     LOSS,
     PARTS,
     RULE,
+    SEED,
     SHUFFLE,
     SIZE,
     STAGES,
@@ -46,6 +49,18 @@ from unstuck.nn.kernels.vectors import flush_denormals, restore_denormals
 # fields of a stage
 FIRST_ROW, END_ROW, JOIN_ROW = range(3)
 """Rows that each chunk runs, and the row that then joins the chunks, or -1."""
+
+
+@inlined
+def run_row(row, begin, job, params, gradients, memory, table, constants, addresses, starts, order):
+    """Run one row of the table on the chunk, or the chunks, whose memory begins at `begin`."""
+    call_row(
+        addresses[row],
+        (
+            *(params, 0, gradients, 0, memory, begin, table, starts[row]),
+            *(constants[row, 0], constants[row, 1], job, 0, order, 0),
+        ),
+    )
 
 
 @inlined
@@ -90,12 +105,8 @@ def sweep(
                     if job[LOSS] != 0:
                         gather(own, places[1], targets, order, chunk, valid, lanes)
                 for row in range(stages[stage, FIRST_ROW], stages[stage, END_ROW]):
-                    call_row(
-                        addresses[row],
-                        (
-                            *(params, 0, gradients, 0, memory, begin, table, starts[row]),
-                            *(constants[row, 0], constants[row, 1], job, 0, order, 0),
-                        ),
+                    run_row(
+                        row, begin, job, params, gradients, memory, table, constants, addresses, starts, order
                     )
                 if stage == job[FORWARD_STAGES] - 1:
                     if job[LOSS] != 0:
@@ -104,13 +115,7 @@ def sweep(
                         scatter(memory[begin : begin + job[SIZE]], places[2], out, chunk, valid)
             row = stages[stage, JOIN_ROW]
             if row >= 0:
-                call_row(
-                    addresses[row],
-                    (
-                        *(params, 0, gradients, 0, memory, 0, table, starts[row]),
-                        *(constants[row, 0], constants[row, 1], job, 0, order, 0),
-                    ),
-                )
+                run_row(row, 0, job, params, gradients, memory, table, constants, addresses, starts, order)
     return total
 
 
@@ -119,7 +124,6 @@ def execute(
     job,
     numbers,
     rates,
-    seed,
     segments,
     params,
     state,
@@ -173,7 +177,7 @@ def execute(
         job[STEP] = step
         epoch = step // steps_per_epoch
         if training and job[SHUFFLE] and epoch != shuffled:
-            shuffle(order, seed, epoch)
+            shuffle(order, np.uint64(job[SEED]), epoch)
             shuffled = epoch
         first = (step - epoch * steps_per_epoch) * batch
         count = min(batch, samples - first)
