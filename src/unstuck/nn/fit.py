@@ -66,6 +66,7 @@ def fit(
     seeds: Sequence[int] | None = None,
     vary: Mapping[str, Sequence[Any]] | None = None,
     record: bool = False,
+    every: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -84,10 +85,13 @@ def fit(
         seeds: one member for each: always initialised, each from its own seed.
         vary: with `seeds`: what else differs between members, such as {"lr": [0.1, 0.3, ...]}, a value for
             each seed; keys: lr, momentum, weight_decay, init.
-        record: measure on the way (one network): `result.recording.diagnose()` names what went wrong.
+        record: measure on the way (one network): `result.recording.diagnose()` names what went wrong. Layers
+            are measured at some steps: the first four, then five for every factor of ten.
+        every: with `record`, layers are also measured at steps whose number this divides, inside the
+            training's own pass, on the step's own batch: outputs' means, spread, zeros and slopes, and the
+            norms of weights, gradients and updates.
         threads: members trained at a time, or threads that share the batches of a single network where
-        those are
-            large enough; default: one for each processor (that is idle). Never changes a result.
+            those are large enough; default: one for each processor (that is idle). Never changes a result.
         progress: called with the share that is done.
         **options: `init`, `shuffle`, `loss_scale`, `frozen`, `success`, `lr_schedule`, `clip_norm`,
             `clip_value` of `Training`.
@@ -117,10 +121,12 @@ def fit(
         whole("threads", threads, 1)
     training = Training(net, data, loss, optimizer, batch_size, epochs, **options)
     if seeds is not None:
-        return training.run(seed, seeds=seeds, vary=vary, record=record, threads=threads, progress=progress)
+        return training.run(
+            seed, seeds=seeds, vary=vary, record=record, every=every, threads=threads, progress=progress
+        )
     if not net.initialised or options.get("init") is not None:
         net.init(0 if seed is None else seed, options.get("init"), training.dtype.type, data=training.inputs)
-    result: FitResult = training.run(seed, record=record, threads=threads, progress=progress)
+    result: FitResult = training.run(seed, record=record, every=every, threads=threads, progress=progress)
     net.load(result.net.state, result.net.dtype.type)
     return FitResult(
         net, result.loss, result.final_loss, result.accuracy, result.outcome, result.epochs, result.recording

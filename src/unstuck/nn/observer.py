@@ -35,7 +35,7 @@ class Observer(Runner):
         """Numbers of each output of one sample."""
         self.units = np.array([buffer.channels for buffer in self.program.outputs.values()])
         rows = [
-            (*buffer.place, _kind(training.network.layers[name].type))
+            (*buffer.place, output_kind(training.network.layers[name].type))
             for name, buffer in self.program.outputs.items()
         ]
         self._plan = np.array(rows, dtype=np.int64).reshape(-1, 8)
@@ -61,7 +61,8 @@ class Observer(Runner):
         return out.reshape(count, *self.program.shapes[name])
 
 
-def _kind(layer_type: str) -> int:
+def output_kind(layer_type: str) -> int:
+    """What else than means is measured of a layer's output, see `kernels.statistics`."""
     from unstuck.nn.kernels import statistics
 
     if layer_type in PIECEWISE:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from unstuck.nn.layout import Layout, aligned
 from unstuck.nn.losses import Loss
 from unstuck.nn.optimisers import Optimizer
 from unstuck.nn.program import Buffer, Program
+
+if TYPE_CHECKING:
+    from unstuck.nn.watch import Watch
 
 Array = NDArray[np.floating]
 
@@ -52,6 +56,9 @@ class Schedule:
 
 class Runner:
     """The memory for one program. Not to be used by two threads at once; it may itself use several."""
+
+    watches = True
+    """Whether steps can be watched from inside (`nn.watch`)."""
 
     def __init__(self, program: Program, layout: Layout, dtype: np.dtype[np.floating]) -> None:
         self.program = program
@@ -140,6 +147,7 @@ class Runner:
         first: int,
         rates: NDArray[np.float64],
         threads: int = 1,
+        watch: "Watch | None" = None,
     ) -> NDArray[np.float64]:
         """Run one step for each of `rates`, from step `first` on; changes `params` and `state` in place.
 
@@ -153,6 +161,7 @@ class Runner:
             first: number of the first step.
             rates: the learning rate of each step.
             threads: how many may share a batch, if it is worth it. Changes no number.
+            watch: what watches the steps and keeps what it finds; changes no number.
 
         Returns:
             Mean loss of each step's batch before its update; fewer than asked for when a loss was not finite,
@@ -160,7 +169,7 @@ class Runner:
         """
         order = np.arange(samples.count)
         return self.train_in_order(
-            order, params, state, samples, loss, schedule, seed, first, rates, threads=threads
+            order, params, state, samples, loss, schedule, seed, first, rates, threads=threads, watch=watch
         )
 
     def train_in_order(
@@ -176,6 +185,7 @@ class Runner:
         rates: NDArray[np.float64],
         *,
         threads: int = 1,
+        watch: "Watch | None" = None,
     ) -> NDArray[np.float64]:
         """As `train`, with an epoch made of the samples whose numbers are in `order`, some perhaps twice.
 
@@ -207,6 +217,7 @@ class Runner:
             order,
             losses,
             threads=min(threads, parts) if rates.size >= WORTH_THREADS else 1,
+            watch=watch,
         )
         per_epoch = -(-order.size // schedule.batch_size)
         place = np.arange(first, first + made) % per_epoch
@@ -286,6 +297,7 @@ class Runner:
         threads: int = 1,
         *,
         whole: bool = False,
+        watch: "Watch | None" = None,
     ) -> int:
         program = self.program
         outputs = math.prod(program.scores.lengths)
@@ -319,7 +331,12 @@ class Runner:
         shared = np.zeros(share.SHARED, dtype=np.int64)
         shared[share.STEPS] = told[job.LAST_STEP] - told[job.FIRST_STEP]
         part_losses = np.zeros(int(told[job.PARTS]))
-        exported = np.zeros(0, dtype=self.dtype) if out is None else out.reshape(-1)
+        nothing = np.zeros(0, dtype=self.dtype)
+        exported = nothing if out is None else out.reshape(-1)
+        watching = (np.zeros(4, dtype=np.int64), nothing, nothing, nothing, np.zeros((0, 0)))
+        if watch is not None:
+            told[job.LOOK : job.WEIGH + 1] = watch.addresses
+            watching = watch.prepare(int(told[job.FIRST_STEP]), int(told[job.LAST_STEP]), part_losses.size)
 
         code = program.code(size, training=training)
 
@@ -330,6 +347,7 @@ class Runner:
                     *(self._parts, memory, code.numbers, program.constants, code.addresses, code.places),
                     *(program.stages, places),
                     *(samples.inputs, samples.targets, order, losses, exported, shared, part_losses),
+                    *watching,
                 )
             )
 

@@ -1,7 +1,7 @@
 """One network in training: its weights, its place in the schedule, and what it can be asked on the way."""
 
 import threading
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from unstuck.nn.pace import Pace
 from unstuck.nn.runner import WORTH_THREADS, Runner, Samples
 from unstuck.nn.training import Progress, Training
 from unstuck.trace.baseline import accuracy, class_labels
+
+if TYPE_CHECKING:
+    from unstuck.nn.watch import Watch
 
 Outcome = Literal["success", "diverged", "dead", "stuck"]
 Array = NDArray[np.floating]
@@ -98,15 +101,19 @@ class Session:
         while self.step < to_step and not self.diverged:
             self.advance_slice(to_step)
 
-    def advance_slice(self, to_step: int) -> None:
-        """Train towards the given step for some tenths of a second, one step at least."""
+    def advance_slice(self, to_step: int, watch: "Watch | None" = None) -> None:
+        """Train towards the given step for some tenths of a second, one step at least.
+
+        `watch`: what watches the steps, if the runner can be watched; what it finds is to be read after each
+        slice.
+        """
         if self.diverged or to_step <= self.step:
             return
         least = WORTH_THREADS if self.threads > 1 else 1  # threads hear Ctrl-C by themselves
         end = min(to_step, self.step + max(least, self._pace.steps))
-        self._pace.take(lambda: self._train(end))
+        self._pace.take(lambda: self._train(end, watch))
 
-    def _train(self, to_step: int) -> int:
+    def _train(self, to_step: int, watch: "Watch | None") -> int:
         """Train up to before the given step in one go; how many steps were made."""
         losses = self.runner.train(
             self.params,
@@ -118,6 +125,7 @@ class Session:
             self.step,
             self.training.rates(self.step, to_step),
             self.threads,
+            watch,
         )
         self.diverged = losses.size > 0 and not np.isfinite(losses[-1])
         self.losses += losses.tolist()

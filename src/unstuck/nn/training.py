@@ -221,10 +221,20 @@ class Training:
         seeds: Sequence[int] | None = None,
         vary: Mapping[str, Sequence[Any]] | None = None,
         record: bool = False,
+        every: int | None = None,
         threads: int | None = None,
         progress: Progress | None = None,
     ) -> Any:
         """Train one network (`seed`) or one for each of `seeds`, which may differ in more (`vary`).
+
+        Args:
+            seed: of the network.
+            seeds: of the networks of an ensemble.
+            vary: see `fit.run_ensemble`.
+            record: whether the training is measured on the way, see `fit`.
+            every: with `record`, steps whose number this divides are measured, too.
+            threads: see `fit`.
+            progress: called with the share that is done.
 
         Returns:
             A `fit.FitResult` for one network, an `ensemble.EnsembleResult` for several.
@@ -234,6 +244,11 @@ class Training:
         """
         from unstuck.nn.fit import run_ensemble, run_single
 
+        if every is not None:
+            whole("every", every, 1)
+            if not record:
+                msg = "run: every needs record=True"
+                raise UnstuckError(msg)
         if seeds is not None:
             if record or seed is not None:
                 msg = "run: give either seed (which may be recorded) or seeds, not both"
@@ -243,5 +258,6 @@ class Training:
             msg = "run: vary needs seeds, one for each member"
             raise UnstuckError(msg)
         if record:
-            return wiring.call("record_training", self, 0 if seed is None else seed, progress=progress)
+            seed = 0 if seed is None else seed
+            return wiring.call("record_training", self, seed, progress=progress, every=every)
         return run_single(self, 0 if seed is None else seed, progress, threads)

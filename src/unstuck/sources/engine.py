@@ -13,6 +13,7 @@ from unstuck.nn.training import Progress, Training
 from unstuck.sources.allocation import Allocation, allocate
 from unstuck.sources.engine_layers import Layers
 from unstuck.sources.engine_norms import Norms
+from unstuck.sources.engine_steps import Steps
 from unstuck.trace.baseline import class_labels
 from unstuck.trace.meta import Meta
 from unstuck.trace.meter import Meter
@@ -28,8 +29,11 @@ LOOKED_AT = 128
 SNAPSHOTS = 64
 """Points of the path along which the change of the loss is allocated, at most."""
 SNAPSHOT_BYTES = 64 << 20
-PROBE_STEPS = 150
-"""Updates of each learning-rate probe, at most."""
+PROBE_STEPS, LEAST_PROBE_STEPS = 150, 50
+"""Updates of each learning-rate probe: the most, and the least for a large network."""
+ONCE_SHARE, ONCE_WORK = 0.02, 1e10
+"""What the allocation, and the probes, may cost: this share of the training, or so many multiplications (some
+tenths of a second) where that is more. A network that is large for its training is looked at less closely."""
 TORCHS = 1e-6
 """What PyTorch adds to a norm before it divides by it to clip, and so the engine does."""
 LEAST_CHANGE = 2e-3
@@ -49,11 +53,12 @@ def record_training(
     """
     session = start(training, seed)
     last = session.last_step
-    watch = _Watch(session)
+    watch = _Watch(session, every)
     tell = progress or _nobody
-    apart = max(1, -(-last // SNAPSHOTS), -(-last * session.params.nbytes // SNAPSHOT_BYTES))
+    pieces = min(SNAPSHOTS, max(4, int(watch.samples_once / watch.allocated.count) // 2))
+    apart = max(1, -(-last // pieces), -(-last * session.params.nbytes // SNAPSHOT_BYTES))
     looks = set(measured_steps(last))
-    measured = looks if every is None else looks | set(range(0, last, every))
+    measured = looks if every is None or watch.steps is not None else looks | set(range(0, last, every))
     path = [session.params.copy()]
     between = TEST_EVERY * training.steps_per_epoch
     tests = set[int]() if training.success is None else {*range(between, last, between), last}
@@ -66,7 +71,7 @@ def record_training(
         else:
             stop = stops[bisect_right(stops, session.step)]
             while session.step < stop and not session.diverged:
-                session.advance_slice(stop)
+                watch.advance_slice(stop)
                 tell(0.8 * session.step / last)
         if session.step % apart == 0 or session.step == last:
             path.append(session.params.copy())
@@ -97,7 +102,7 @@ def _goal(training: Training) -> str | None:
 class _Watch:
     """Measures a session."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, every: int | None) -> None:
         self.session = session
         training = session.training
         self.labels = class_labels(training.targets)
@@ -117,13 +122,37 @@ class _Watch:
             ),
         )
         self.meter = Meter(self.recording, same_samples=True)
-        self.measured = list[int]()
+        self.measured = set[int]()
         spots = random.uniform(0, random.DATA, np.arange(training.samples.count))
         self.chosen = np.argsort(spots, kind="stable")[:WATCHED]
         self.sample = training.samples.take(self.chosen)
         few = training.samples.take(self.chosen[:LOOKED_AT])
+        self.samples_once = max(
+            ONCE_SHARE * session.last_step * training.batch, ONCE_WORK / max(training.program.work, 1)
+        )
+        """So many samples may be run forward and back for what is done once."""
+        many = self.samples_once > 2 * SNAPSHOTS * WATCHED
+        self.allocated = self.sample if many else few
+        """Those on which the change of the loss is divided."""
         self.layers = Layers(self.recording, training, few, session.params)
         self.norms = Norms(self.recording, training)
+        self.steps = Steps(self.recording, session, every) if every and session.runner.watches else None
+        """What watches the steps from inside, if they can be."""
+
+    def advance_slice(self, to_step: int) -> None:
+        """Train on for some tenths of a second."""
+        if self.steps is None:
+            self.session.advance_slice(to_step)
+            return
+        self.steps.advance_slice(to_step)
+        if self.steps.full:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write down what was found of layers: last what was found of every step, which replaces the rest."""
+        self.layers.flush()
+        if self.steps is not None:
+            self.measured.update(self.steps.flush().tolist())
 
     def look(self) -> None:
         """Measure what the network as a whole does on the watched samples, at the step that comes next."""
@@ -144,11 +173,12 @@ class _Watch:
         session, step = self.session, self.session.step
         before = session.params.copy()
         self.layers.outputs(step, before, close=close)
-        session.advance(step + 1)
+        while session.step <= step and not session.diverged:
+            self.advance_slice(step + 1)
         self.layers.weights(step, before, session.params, session.runner.gradients, close=close)
         self.norms.step(step, before, session.params)
         self.recording.add(step, "", "clip_ratio", self._clipped(session.runner.gradients))
-        self.measured.append(step)
+        self.measured.add(step)
 
     def _clipped(self, gradients: Array) -> float | None:
         """Norm of the trained gradients as the optimiser took them / before they were clipped."""
@@ -169,9 +199,9 @@ class _Watch:
         session, recording = self.session, self.recording
         last = session.step
         self.layers.outputs(last, session.params, close=True)
-        self.layers.flush()
-        rates = session.training.rates(0, session.last_step)
-        recording.add_columns(self.measured, "", {"lr": rates[self.measured]})
+        self.flush()
+        rates, measured = session.training.rates(0, session.last_step), sorted(self.measured)
+        recording.add_columns(measured, "", {"lr": rates[measured]})
         for step, loss in enumerate(session.losses[-1:], last - 1):
             recording.add_columns(range(step), "", {"loss": np.array(session.losses[:-1])})
             recording.add(step, "", "loss", loss)  # may be NaN, which stays
@@ -190,7 +220,7 @@ class _Watch:
         runner, loss = session.runner, session.training.loss
 
         def at(point: Array) -> tuple[float, Array]:
-            return runner.gradient(point, self.sample, loss), runner.gradients.copy()
+            return runner.gradient(point, self.allocated, loss), runner.gradients.copy()
 
         tensors = {
             spec.name: slice(layout.offsets[spec.name], layout.offsets[spec.name] + layout.padded(spec))
@@ -218,7 +248,8 @@ class _Watch:
     def _probe(self, step: int, origin: Session) -> None:
         """Go on from some weights, on copies, with the same batches at three learning rates."""
         session, training = self.session, self.session.training
-        steps = min(PROBE_STEPS, session.last_step)
+        within = int(self.samples_once / (6 * training.batch))  # twice three rates
+        steps = min(max(within, LEAST_PROBE_STEPS), PROBE_STEPS, session.last_step)
         values = {"probe.steps": float(steps)}
         for name, factor in (("start", 0.0), ("same", 1.0), ("low", 0.1), ("high", 10.0)):
             twin = origin.fork(replace(training.optimizer, lr=training.optimizer.lr * factor))

@@ -169,21 +169,31 @@ class Layers:
     def _flush_weights(self) -> None:
         steps = [step for step, _ in self._weights]
         sums = np.array([found for _, found in self._weights]).transpose(1, 2, 0)
-        with np.errstate(all="ignore"):
-            for i, spec in enumerate(self._layout.specs):
-                weight, grad, update, drift = np.sqrt(sums[i, :4])
-                size, start = self._tensors[i, 1], self._norms[spec.name]
-                columns = {
-                    "weight_norm": weight,
-                    "nonfinite": np.zeros(len(steps)),
-                    "grad_norm": grad,
-                    "zero_grad": 1 - sums[i, 5] / size,
-                    "update_norm": update,
-                    "update_ratio": update / weight,
-                    "drift_norm": drift,
-                    "drift": drift / start if start else np.full(len(steps), np.nan),
-                }
-                self._recording.add_columns(steps, row_name(spec.name), columns)
+        for i, spec in enumerate(self._layout.specs):
+            columns = tensor_columns(sums[i], int(self._tensors[i, 1]), self._norms[spec.name])
+            self._recording.add_columns(steps, row_name(spec.name), columns)
+
+
+def tensor_columns(sums: Doubles, size: int, start: float | None) -> dict[str, Doubles]:
+    """Quantities of a tensor from its sums.
+
+    Args:
+        sums: (6, steps), see `kernels.statistics`.
+        size: numbers of the tensor.
+        start: its norm before the first step.
+    """
+    weight, grad, update, drift = np.sqrt(sums[:4])
+    with np.errstate(all="ignore"):
+        return {
+            "weight_norm": weight,
+            "nonfinite": np.zeros(weight.size),
+            "grad_norm": grad,
+            "zero_grad": 1 - sums[5] / size,
+            "update_norm": update,
+            "update_ratio": update / weight,
+            "drift_norm": drift,
+            "drift": drift / start if start else np.full(weight.size, np.nan),
+        }
 
 
 def _doubtful(squares: Doubles) -> NDArray[np.intp]:

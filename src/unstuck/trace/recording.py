@@ -87,22 +87,26 @@ class Recording:
             self.steps = max(self.steps, step + 1)
 
     def add_columns(
-        self, steps: Sequence[int], layer: str, columns: Mapping[str, npt.NDArray[np.float64]]
+        self,
+        steps: Sequence[int] | npt.NDArray[np.int64],
+        layer: str,
+        columns: Mapping[str, npt.NDArray[np.float64]],
     ) -> None:
         """Adds rows of several steps.
 
         Args:
             steps: (N,), rising.
             layer: whose they are.
-            columns: by quantity, (N,); NaN is undefined.
+            columns: by quantity, (N,); NaN is undefined. Kept, not copied: nobody may change them.
 
         Raises:
             UnstuckError: for an unknown quantity.
         """
-        numbers = np.array(steps, dtype=np.int64)
+        numbers, none = np.array(steps, dtype=np.int64), np.zeros(len(steps), dtype=np.bool_)
         for quantity, values in columns.items():
-            self._table.column(quantity, layer).extend(numbers, values, np.isnan(values))
-        self.steps = max([self.steps, *(step + 1 for step in steps[-1:])])
+            null = np.isnan(values)
+            self._table.column(quantity, layer).extend(numbers, values, null if null.any() else none)
+        self.steps = max([self.steps, *(numbers[-1:] + 1).tolist()])
 
     def step(
         self,

@@ -34,18 +34,22 @@ class Rows(NamedTuple):
 class Column:
     """What was measured of one quantity of one layer, in the order in which it arrived."""
 
-    __slots__ = ("_read", "null", "steps", "values")
+    __slots__ = ("_blocks", "_read", "null", "steps", "values")
 
     def __init__(self) -> None:
         """An empty column."""
         self.steps = array("q")
         self.values = array("d")
         self.null = bytearray()
+        self._blocks: list[tuple[Steps, Doubles, npt.NDArray[np.bool_]]] = []
+        """Rows that came last and are not yet taken into the three arrays."""
         self._read: tuple[Steps, Doubles, npt.NDArray[np.bool_], Series] | None = None
 
     def add(self, step: int, value: float | None) -> None:
         """Appends a row; a second value for the step that came last replaces the first."""
         self._read = None
+        if self._blocks:
+            self.settle()
         steps = self.steps
         if steps and steps[-1] == step:
             del steps[-1], self.values[-1], self.null[-1]
@@ -54,15 +58,23 @@ class Column:
         self.null.append(value is None)
 
     def extend(self, steps: Steps, values: Doubles, null: npt.NDArray[np.bool_]) -> None:
-        """Appends many rows."""
+        """Appends many rows; the arrays are kept, and copied only when somebody reads."""
         self._read = None
-        self.steps.frombytes(steps.astype(np.int64).tobytes())
-        self.values.frombytes(np.where(null, 0.0, values).astype(np.float64).tobytes())
-        self.null.extend(null.astype(np.uint8).tobytes())
+        self._blocks.append((steps, values, null))
+
+    def settle(self) -> None:
+        """Takes all rows into `steps`, `values` and `null`."""
+        for steps, values, null in self._blocks:
+            numbers = np.where(null, 0.0, values) if null.any() else values
+            self.steps.frombytes(np.ascontiguousarray(steps, dtype=np.int64).view(np.uint8).data)
+            self.values.frombytes(np.ascontiguousarray(numbers, dtype=np.float64).view(np.uint8).data)
+            self.null.extend(np.ascontiguousarray(null).view(np.uint8).data)
+        self._blocks.clear()
 
     def read(self) -> tuple[Steps, Doubles, npt.NDArray[np.bool_], Series]:
         """Rows by step, the last of each step; and those that are not null. Computed once, then kept."""
         if self._read is None:
+            self.settle()
             # copies: an array whose memory is shared with NumPy could not grow any more
             steps = np.array(self.steps, dtype=np.int64)
             values = np.array(self.values, dtype=np.float64)
@@ -134,6 +146,7 @@ class Table:
         """(quantity, layer, column) of all columns, as they are."""
         for quantity, layers in self._columns.items():
             for layer, column in layers.items():
+                column.settle()
                 yield quantity, layer, column
 
     def rows(self) -> Iterator[Rows]:

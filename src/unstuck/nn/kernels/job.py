@@ -43,14 +43,26 @@ PARTS: Final = 18
 """Parts of a batch, each with gradients of its own."""
 SEED: Final = 19
 """The member's, as the bits of an unsigned number."""
-STEP: Final = 20
-FIRST: Final = 21
+LOOK: Final = 20
+"""Address of what watches the outputs of a chunk (see `watching.py`), or 0 if nothing is watched."""
+CLOSE: Final = 21
+"""Of what closes the outputs of a batch."""
+OPEN: Final = 22
+"""Of what keeps parameters before their update."""
+WEIGH: Final = 23
+"""Of what weighs parameters after it."""
+STEP: Final = 24
+FIRST: Final = 25
 """The chunk's first sample, as its place in the order."""
-VALID: Final = 22
+VALID: Final = 26
 """Samples in the chunk."""
-COUNT: Final = 23
+COUNT: Final = 27
 """Samples of the chunks that are in memory together."""
-FIELDS: Final = 24
+PART: Final = 28
+"""The part of a batch that is run."""
+LOOKED_AT: Final = 29
+"""Which chunks are looked at: even ones (0), odd ones (1), by their place in the order; or none (-1)."""
+FIELDS: Final = 30
 
 EVALUATE: Final = 0
 ACCUMULATE: Final = 1

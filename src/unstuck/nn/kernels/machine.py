@@ -20,13 +20,18 @@ from unstuck.nn.kernels.elementwise import memory_lanes
 from unstuck.nn.kernels.jit import entry, inlined
 from unstuck.nn.kernels.job import (
     BATCH,
+    CLOSE,
     COUNT,
     DIVISOR,
     EVALUATE,
     FIRST,
     FIRST_STEP,
     FORWARD_STAGES,
+    LOOK,
+    LOOKED_AT,
     LOSS,
+    OPEN,
+    PART,
     PARTS,
     RULE,
     SEED,
@@ -37,6 +42,7 @@ from unstuck.nn.kernels.job import (
     TASK,
     TRAIN,
     VALID,
+    WEIGH,
     WHOLE,
 )
 from unstuck.nn.kernels.operations import call_loss, call_row, call_update
@@ -45,6 +51,18 @@ from unstuck.nn.kernels.share import STEPS, STOP, finish, look, take
 from unstuck.nn.kernels.shuffle import shuffle
 from unstuck.nn.kernels.update import CLIP_NORM, SCALE, add_parts
 from unstuck.nn.kernels.vectors import flush_denormals, restore_denormals
+from unstuck.nn.kernels.watching import (
+    BLOCK,
+    EVERY,
+    OUTPUTS,
+    SUMS,
+    TURNS,
+    UNITS,
+    call_close,
+    call_look,
+    call_open,
+    call_weigh,
+)
 
 # fields of a stage
 FIRST_ROW, END_ROW, JOIN_ROW = range(3)
@@ -82,11 +100,15 @@ def sweep(
     first,
     count,
     out,
+    plan,
+    sums,
+    centres,
 ):
     """Forward, loss and (unless the task is EVALUATE) backward over `count` samples; the sum of their losses.
 
     `places`: (3, 7) of the input, the target and the exported output buffer (see `samples`); `out` receives
-    the exported outputs of sample `first + i` in row `first + i`, unless it is empty.
+    the exported outputs of sample `first + i` in row `first + i`, unless it is empty. `plan`, `sums` and
+    `centres`: see `watching.py`.
     """
     lanes = memory_lanes(memory)
     together = count if job[WHOLE] else lanes
@@ -109,6 +131,9 @@ def sweep(
                         row, begin, job, params, gradients, memory, table, constants, addresses, starts, order
                     )
                 if stage == job[FORWARD_STAGES] - 1:
+                    if job[LOOKED_AT] == chunk // lanes % 2:
+                        place = job[PART] * (plan[UNITS] + SUMS * plan[OUTPUTS]) * lanes
+                        call_look(job[LOOK], (memory, begin, plan, 0, sums, place, centres, 0, valid))
                     if job[LOSS] != 0:
                         total += call_loss(job[LOSS], (memory, begin, job, 0, valid, scale))
                     if out.size > 0:
@@ -142,6 +167,11 @@ def execute(
     out,
     shared,
     part_losses,
+    plan,
+    held,
+    sums,
+    centres,
+    found,
 ):
     """Evaluate, accumulate a gradient, or train from step FIRST_STEP to before LAST_STEP.
 
@@ -155,6 +185,9 @@ def execute(
     one after another) and its own loss (in `part_losses`), and they are added in their order. Several
     threads may call this function with the same arguments except for `job`, `memory` and `order`, which are
     their own, and share the parts and the update (see `share.py`); that changes no bit.
+
+    Unless job[LOOK] is 0, every so many steps (as `plan` says) are watched: what is found of each is written
+    into a row of `found` (see `watching.py`, also for `held`, `sums` and `centres`).
     """
     denormals = flush_denormals()
     training = job[TASK] == TRAIN
@@ -164,8 +197,10 @@ def execute(
     shuffled = -1
     size, lanes = params.size, memory_lanes(memory)
     parts, tensors = job[PARTS], segments.size // 3
-    # a bound on the norm of all gradients needs all of them
-    updates = 0 if not training else 1 if numbers[CLIP_NORM] < math.inf else parts
+    # a bound on the norm of all gradients needs all of them, and so does what is found of them
+    watching, width = job[LOOK] != 0, (plan[UNITS] + SUMS * plan[OUTPUTS]) * memory_lanes(memory)
+    clipping = numbers[CLIP_NORM] < math.inf
+    updates = 0 if not training else 1 if clipping or watching else parts
     length = (size // lanes + max(updates, 1) - 1) // max(updates, 1) * lanes
     while True:
         task = take(shared, parts, updates)
@@ -181,7 +216,14 @@ def execute(
             shuffled = epoch
         first = (step - epoch * steps_per_epoch) * batch
         count = min(batch, samples - first)
+        seen = watching and step % plan[EVERY] == 0
+        job[PART], job[LOOKED_AT] = part, -1
+        if seen:  # a batch of one chunk always, of more every other one in turn
+            job[LOOKED_AT] = (first // lanes + (step if count > lanes else 0)) % 2
         if part < parts:
+            if seen:
+                for i in range(part * width, (part + 1) * width):
+                    sums[i] = 0.0
             own = gradients[part * size : (part + 1) * size]
             if job[TASK] != EVALUATE:
                 for s in range(0, 3 * tensors, 3):
@@ -207,6 +249,9 @@ def execute(
                 first + skipped,
                 min(count, chunks * (part + 1) // parts * lanes) - skipped,
                 out,
+                plan,
+                sums,
+                centres,
             )
             if not training:
                 losses[done] = part_losses[0]
@@ -221,13 +266,36 @@ def execute(
                 begin, end = (part - parts) * length, min((part - parts + 1) * length, size)
                 if parts > 1:
                     add_parts(gradients, size, parts, begin, end)
-                call_update(
-                    job[RULE],
-                    (
-                        *(params, 0, state, 0, gradients, 0, size, segments, 0, tensors, numbers, 0),
-                        *(rates[done], step, begin, end),
-                    ),
-                )
+                stretch = max(end - begin, 1)
+                row, turn = 0, 0
+                if seen:
+                    seen_before = (job[FIRST_STEP] - 1) // plan[EVERY] + 1
+                    row = (step // plan[EVERY] - seen_before) * found.shape[1]
+                    turn = step // plan[EVERY] % TURNS
+                    call_close(
+                        job[CLOSE], (plan, 0, sums, 0, centres, 0, parts, turn, found.reshape(-1), row)
+                    )
+                    if not clipping:
+                        stretch = BLOCK
+                for start in range(begin, end, stretch):
+                    stop = min(start + stretch, end)
+                    if seen:
+                        call_open(job[OPEN], (params, 0, held, 0, size, start, stop))
+                    call_update(
+                        job[RULE],
+                        (
+                            *(params, 0, state, 0, gradients, 0, size, segments, 0, tensors, numbers, 0),
+                            *(rates[done], step, start, stop),
+                        ),
+                    )
+                    if seen:
+                        call_weigh(
+                            job[WEIGH],
+                            (
+                                *(params, 0, gradients, 0, held, 0, size, plan, 0, turn, start, stop),
+                                *(found.reshape(-1), row),
+                            ),
+                        )
         finish(shared)
     restore_denormals(denormals)
     return look(shared, STEPS)

@@ -7,9 +7,12 @@ Of one number of an output (a unit at a position), over N samples, with x_0 the 
     m = sum (x - x_0) / N        mean = x_0 + m        variance = sum (x - x_0)**2 / N - m**2
 
 Differences to the first sample are exactly 0 where an output is constant, and lose little where it is not.
-A vector adds up at most some dozens of numbers in each lane before it goes into a float64. Nothing is scaled:
-sums of squares that overflow or vanish are seen by whoever reads them.
+A vector adds up at most some hundred numbers in each lane before it goes into a float64. Where a sum of
+a tensor's squares may have overflowed or vanished, it is made again of float64 squares; those of outputs are
+not: whoever reads them sees it.
 """
+
+import numpy as np
 
 from unstuck.nn.kernels.elementwise import memory_lanes
 from unstuck.nn.kernels.jit import entry, kernel
@@ -22,6 +25,7 @@ from unstuck.nn.kernels.vectors import (
     less_or_greater,
     load,
     negative,
+    put,
     select,
     splat,
 )
@@ -42,7 +46,9 @@ products with the gradient before; of gradients that are not 0."""
 
 LEVEL = 0.05
 """A slope below this share of the largest is flat."""
-_RUN = 32
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Sums of squares outside of these are made again of float64 squares (float32 ends near 1e-38 and 1e38)."""
+_RUN = 128
 """Vectors that are added up before their sum goes into a float64."""
 
 
@@ -120,6 +126,102 @@ def reduce_outputs(memory, plan, size, samples, found):
                 sums[DEAD] += 1.0
 
 
+@kernel
+def double(array, i):
+    """A number as a float64 (Numba's `float` leaves a float32 as it is)."""
+    return np.float64(at(array, i))
+
+
+@kernel
+def step_sums(before, before_at, after, gradients, begin, end, found, place):
+    """Add the sums of what one update did to a tensor, or a part of one, to `found` from `place` on.
+
+    Args:
+        before: the parameters before it; the number i of `after` is there the number `before_at` + i.
+        before_at: see there.
+        after: the parameters after it.
+        gradients: that it followed.
+        begin: first number.
+        end: behind the last number.
+        found: float64, receives all sums but DRIFTS and ALONG.
+        place: where the tensor's begin.
+    """
+    lanes, zero, one = memory_lanes(after), splat(after, 0.0), splat(after, 1.0)
+    squares, slopes, moves, filled = 0.0, 0.0, 0.0, 0.0
+    whole = begin + (end - begin) // lanes * lanes
+    for run in range(begin, whole, _RUN * lanes):
+        weights, grads, updates, some = zero, zero, zero, zero
+        for i in range(run, min(run + _RUN * lanes, whole), lanes):
+            w, g = load(before, before_at + i), load(gradients, i)
+            update = load(after, i) - w
+            weights, grads, updates = fma(w, w, weights), fma(g, g, grads), fma(update, update, updates)
+            some = select(less_or_greater(g, zero), some + one, some)
+        squares += float(lane_sum(weights))
+        slopes += float(lane_sum(grads))
+        moves += float(lane_sum(updates))
+        filled += float(lane_sum(some))
+    for i in range(whole, end):
+        w, g = double(before, before_at + i), double(gradients, i)
+        squares += w * w
+        slopes += g * g
+        moves += (double(after, i) - w) ** 2
+        filled += 1.0 if g < 0.0 or g > 0.0 else 0.0
+    if _doubtful(squares, 0.0) or _doubtful(slopes, filled) or _doubtful(moves, 0.0):
+        squares, slopes, moves = 0.0, 0.0, 0.0
+        for i in range(begin, end):
+            w, g = double(before, before_at + i), double(gradients, i)
+            squares += w * w
+            slopes += g * g
+            moves += (double(after, i) - w) ** 2
+    put(found, place + WEIGHTS, at(found, place + WEIGHTS) + squares)
+    put(found, place + GRADIENTS, at(found, place + GRADIENTS) + slopes)
+    put(found, place + UPDATES, at(found, place + UPDATES) + moves)
+    put(found, place + FILLED_GRADIENTS, at(found, place + FILLED_GRADIENTS) + filled)
+
+
+@kernel
+def _doubtful(total, filled):
+    """Whether a sum of squares may have vanished or overflowed; it is 0 if no number is known not to be."""
+    return not total < LARGEST or (total < SMALLEST and (total > 0.0 or filled > 0.0))
+
+
+@kernel
+def path_sums(start, after, gradients, earlier, earlier_at, begin, end, found, place):
+    """Add DRIFTS and ALONG of a tensor, or a part of one, to `found` from `place` on.
+
+    Args:
+        start: the parameters before the first step.
+        after: the parameters now.
+        gradients: of this step.
+        earlier: of the step before; the number i of `gradients` is there the number `earlier_at` + i.
+        earlier_at: see there.
+        begin: first number.
+        end: behind the last number.
+        found: float64, receives the sums.
+        place: where the tensor's begin.
+    """
+    lanes, zero = memory_lanes(after), splat(after, 0.0)
+    ways, products = 0.0, 0.0
+    whole = begin + (end - begin) // lanes * lanes
+    for run in range(begin, whole, _RUN * lanes):
+        drifts, along = zero, zero
+        for i in range(run, min(run + _RUN * lanes, whole), lanes):
+            drift = load(after, i) - load(start, i)
+            drifts = fma(drift, drift, drifts)
+            along = fma(load(gradients, i), load(earlier, earlier_at + i), along)
+        ways += float(lane_sum(drifts))
+        products += float(lane_sum(along))
+    for i in range(whole, end):
+        ways += (double(after, i) - double(start, i)) ** 2
+        products += double(gradients, i) * double(earlier, earlier_at + i)
+    if _doubtful(ways, 0.0):
+        ways = 0.0
+        for i in range(begin, end):
+            ways += (double(after, i) - double(start, i)) ** 2
+    put(found, place + DRIFTS, at(found, place + DRIFTS) + ways)
+    put(found, place + ALONG, at(found, place + ALONG) + products)
+
+
 @entry
 def reduce_weights(start, before, after, gradients, earlier, tensors, found):
     """Reduce the tensors of one step.
@@ -134,28 +236,10 @@ def reduce_weights(start, before, after, gradients, earlier, tensors, found):
         tensors: (tensors, 2) where each begins and how many numbers it has.
         found: (tensors, 6), receives the sums.
     """
-    lanes = memory_lanes(before)
-    zero, one = splat(before, 0.0), splat(before, 1.0)
+    sums = found.reshape(-1)
     for row in range(tensors.shape[0]):
-        sums = found[row]
-        sums[:] = 0.0
         begin, end = tensors[row, 0], tensors[row, 0] + tensors[row, 1]
-        for run in range(begin, end, _RUN * lanes):
-            weights, slopes, updates, drifts, along, filled = zero, zero, zero, zero, zero, zero
-            for i in range(run, min(run + _RUN * lanes, end), lanes):
-                w, g, old = load(before, i), load(gradients, i), load(earlier, i)
-                update, drift = load(after, i) - w, load(after, i) - load(start, i)
-                if end - i < lanes:  # behind the tensor
-                    some = less(lane_numbers(before), splat(before, float(end - i)))
-                    w, g, old = select(some, w, zero), select(some, g, zero), select(some, old, zero)
-                    update, drift = select(some, update, zero), select(some, drift, zero)
-                weights, slopes = fma(w, w, weights), fma(g, g, slopes)
-                updates, drifts = fma(update, update, updates), fma(drift, drift, drifts)
-                along = fma(g, old, along)
-                filled = filled + select(less_or_greater(g, zero), one, zero)
-            sums[WEIGHTS] += float(lane_sum(weights))
-            sums[GRADIENTS] += float(lane_sum(slopes))
-            sums[UPDATES] += float(lane_sum(updates))
-            sums[DRIFTS] += float(lane_sum(drifts))
-            sums[ALONG] += float(lane_sum(along))
-            sums[FILLED_GRADIENTS] += float(lane_sum(filled))
+        place = row * found.shape[1]
+        found[row] = 0.0
+        step_sums(before, 0, after, gradients, begin, end, sums, place)
+        path_sums(start, after, gradients, earlier, 0, begin, end, sums, place)

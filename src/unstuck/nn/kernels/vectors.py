@@ -397,6 +397,19 @@ def lane_sum(typingctx, x):
 
 
 @intrinsic
+def lane_sums_at(typingctx, array, index):
+    """The vector whose lane i is the sum over the lanes of the i-th vector that stands from a place on."""
+    vector = VECTORS[array.dtype]
+
+    def emit(context, builder, signature, args):
+        places = [builder.add(args[1], INT(i * vector.width)) for i in range(vector.width)]
+        pointers = [address(context, builder, signature.args[0], args[0], place) for place in places]
+        return lane_sums(builder, [load_vector(builder, vector.llvm, pointer) for pointer in pointers])
+
+    return vector(array, types.int64), emit
+
+
+@intrinsic
 def flush_denormals(typingctx):
     """Set flush-to-zero for this thread and return the state before (x86; elsewhere nothing happens)."""
 

@@ -1,6 +1,7 @@
 """Runs members of one training through its machine code: a queue of them, or one step by step."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from unstuck.nn.runner import Array, Runner, Samples, Schedule
 from unstuck.nn.session import TEST_EVERY
 from unstuck.nn.training import Training
 from unstuck.trace.baseline import BINARY, class_labels
+
+if TYPE_CHECKING:
+    from unstuck.nn.watch import Watch
 
 SLICE = 256
 """Steps between two looks at the losses: a block's losses of so many stay in the first cache."""
@@ -160,6 +164,8 @@ def train_members(
 class MemberRunner(Runner):
     """A `Runner` whose training steps are those of the members' code: the bits of a member of an ensemble."""
 
+    watches = False
+
     def __init__(self, training: Training, design: Design) -> None:
         super().__init__(training.program, training.layout, training.dtype)
         self._design = widened(design, lanes(training.dtype.itemsize), 1)
@@ -176,8 +182,9 @@ class MemberRunner(Runner):
         first: int,
         rates: NDArray[np.float64],
         threads: int = 1,
+        watch: "Watch | None" = None,
     ) -> NDArray[np.float64]:
-        """As `Runner.train`; a single step leaves its gradient in `self.gradients`, as there."""
+        """As `Runner.train`, but not to be watched; a single step leaves its gradient in `self.gradients`."""
         design = self._design
         epoch, place = divmod(first, design.steps_per_epoch)
         if rates.size == 1:
