@@ -52,7 +52,7 @@ class Watch:
     centres: Array = field(init=False)
     """Of every unit of every output its mean at the watched step before."""
     _first: int = field(default=0, init=False)
-    _found: Doubles = field(init=False)
+    _found: Doubles = field(default_factory=lambda: np.empty((0, 0)), init=False)
 
     def __post_init__(self) -> None:
         training, layout = self.training, self.training.layout
@@ -92,7 +92,9 @@ class Watch:
         units, outputs, tensors = self.plan[[watching.UNITS, watching.OUTPUTS, watching.TENSORS]].tolist()
         sums = aligned(parts * (units + watching.SUMS * outputs) * lanes, self.training.dtype)
         self._first = first
-        self._found = np.full((len(self._steps(last)), watching.FOUND * (outputs + tensors)), np.nan)
+        steps, width = len(self._steps(last)), watching.FOUND * (outputs + tensors)
+        if self._found.size < steps * width:
+            self._found = np.empty((steps, width))
         return self.plan, self.held, sums, self.centres, self._found
 
     def read(self, last: int) -> Watched:

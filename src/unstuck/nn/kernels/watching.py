@@ -13,6 +13,8 @@ Sums of one unit are of distances to its mean at the watched step before: number
 from 0 keep their variance.
 """
 
+import math
+
 from unstuck.nn.kernels.elementwise import memory_lanes
 from unstuck.nn.kernels.jit import inlined, kernel
 from unstuck.nn.kernels.operation import caller, flat, operation
@@ -209,8 +211,8 @@ def close_outputs(plan, sums, centres, parts, turn, found):
     _close_outputs(plan, sums, centres, parts, found)
     for tensor in range(at(plan, TENSORS)):
         for field in range(FOUND):
-            if turn == 0 or (field != DRIFTS and field != ALONG):
-                put(found, (at(plan, OUTPUTS) + tensor) * FOUND + field, 0.0)
+            told = turn == 0 or (field != DRIFTS and field != ALONG)
+            put(found, (at(plan, OUTPUTS) + tensor) * FOUND + field, 0.0 if told else math.nan)
 
 
 @operation(_OPEN)
