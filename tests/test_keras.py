@@ -88,6 +88,33 @@ def test_keras_fit(keras: Any) -> None:
     assert recording.last("accuracy") > 0.8
 
 
+@pytest.mark.parametrize("loss", ["binary_crossentropy", "mse", "own function", "own class"])
+def test_keras_brings_predictions_and_targets_to_one_rank(keras: Any, loss: str) -> None:
+    """Targets (N,) against predictions (N, 1) are no table, unless a loss class of one's own makes one."""
+    from unstuck.sources.keras.recorder import record_keras
+
+    inputs, labels = (tensor.numpy() for tensor in digits())
+
+    def square(wanted: Any, given: Any) -> Any:
+        return keras.ops.mean(keras.ops.square(wanted - given), axis=-1)
+
+    class Table(keras.losses.Loss):
+        def call(self, wanted: Any, given: Any) -> Any:
+            return square(keras.ops.cast(wanted, "float32"), given)
+
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(16, activation="relu"), keras.layers.Dense(1, activation="sigmoid")]
+    model = keras.Sequential(layers)
+    model.compile(
+        optimizer=keras.optimizers.Adam(0.01),
+        loss={"own function": square, "own class": Table()}.get(loss, loss),
+    )
+    with record_keras(model) as run:
+        model.fit(inputs, (labels > 4).astype("float32"), epochs=6, batch_size=32, verbose=0)
+    codes = [finding.code for finding in run.diagnose().findings]
+    assert codes[:1] == (["OUT006"] if loss == "own class" else [])
+
+
 def test_keras_convolutions_with_normalisation(keras: Any) -> None:
     layers = keras.layers
     inputs, labels = (tensor.numpy() for tensor in digits(images=True))

@@ -6,6 +6,7 @@ import pytest
 from traces import facts, linear, op, recorded, told
 from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import diagnose
+from unstuck.diagnose.outcome import outcome
 from unstuck.diagnose.registry import NotChecked
 from unstuck.diagnose.rules.direction import flipped_sign, unscaled_target
 from unstuck.trace.recording import Meta, Recording
@@ -92,6 +93,9 @@ def test_targets_in_reach():
     assert unscaled_target(aimed(300.0, 2.0, reach=200.0), BOUNDS) == []
     assert unscaled_target(aimed(300.0, 2.0, start=3.0, final=0.3), BOUNDS) == []  # learned all the same
     assert unscaled_target(aimed(300.0, 2.0, loss="CrossEntropyLoss"), BOUNDS) == []
+    soon = aimed(300.0, 2.0, start=4.0, final=3.0)  # noise of three quarters, and no way to go
+    assert outcome(soon, BOUNDS.outcome).word == "learned"
+    assert unscaled_target(soon, BOUNDS) == []
     assert unscaled_target(aimed(math.nan, math.nan), BOUNDS) == []
     with pytest.raises(NotChecked, match="which loss"):
         unscaled_target(aimed(300.0, 2.0, loss=""), BOUNDS)

@@ -66,6 +66,7 @@ class OutputBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels_seen: int
     leaves: float
     far: float
+    late: float
     mixed: float
     summed: float
     weak: float

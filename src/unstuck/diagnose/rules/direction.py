@@ -8,7 +8,7 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import output_layer, typical
-from unstuck.diagnose.outcome import constant_loss, falls_short, outcome, part_loss
+from unstuck.diagnose.outcome import constant_loss, falls_short, learning_curve, outcome, part_loss
 from unstuck.diagnose.paths import classes, loss_name
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -136,8 +136,11 @@ def unscaled_target(trace: Recording, bounds: Bounds) -> list[Finding]:
     loss = loss_name(trace)
     if not loss:
         raise NotChecked("it is not known which loss was used")
-    if loss not in _DISTANCES or not falls_short(outcome(trace, bounds.outcome), bounds.outcome):
+    ended = outcome(trace, bounds.outcome)
+    if loss not in _DISTANCES or not falls_short(ended, bounds.outcome):
         return []
+    if ended.word == "learned" and not _on_the_way(trace, bounds.output.late):
+        return []  # it was there in good time: what is left is noise, or has other causes
     mean, spread = typical(trace, "target.mean"), typical(trace, "target.std")
     reach = max(abs(trace.first("output.min") or 0.0), abs(trace.first("output.max") or 0.0), 1.0)
     size = math.hypot(mean, spread)
@@ -178,3 +181,9 @@ def unscaled_target(trace: Recording, bounds: Bounds) -> list[Finding]:
             ),
         )
     ]
+
+
+def _on_the_way(trace: Recording, late: float) -> bool:
+    """Whether the loss stood above that of the best constant answer for this part of the training."""
+    curve = learning_curve(trace)
+    return float(np.mean(curve.values > constant_loss(trace))) > late

@@ -12,21 +12,38 @@ Given = Mapping[str, Any]
 """Arguments of `compute_loss` by their names."""
 
 
-def loss_facts(given: Given, source: str) -> LossFacts:
+def loss_facts(given: Given, source: str, loss: Any) -> LossFacts:
     """Shapes and types of what is compared.
 
     Args:
         given: what the loss was given.
         source: name of the operation that made the outputs.
+        loss: the model's own, as it was compiled with it.
     """
     target, output = given.get("y"), given.get("y_pred")
+    shapes = tuple(tuple(getattr(value, "shape", ())) for value in (output, target))
+    of_output, of_target = _same_rank(*shapes) if _aligns(loss) else shapes
     return LossFacts(
         input=source,
-        input_shape=tuple(getattr(output, "shape", ())),
-        target_shape=tuple(getattr(target, "shape", ())),
+        input_shape=of_output,
+        target_shape=of_target,
         target_dtype=str(getattr(target, "dtype", "")).removeprefix("torch."),
         reduction="mean",
     )
+
+
+def _aligns(loss: Any) -> bool:
+    """Whether Keras brings predictions and targets to one rank; only a class with its own `call` may not."""
+    return loss is None or isinstance(loss, str) or not hasattr(loss, "reduction") or hasattr(loss, "fn")
+
+
+def _same_rank(output: tuple[int, ...], target: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes as Keras compares them: a last axis of length one goes, or comes, where only one side has it."""
+    if len(output) == len(target) + 1 and output[-1] == 1:
+        return (output, (*target, 1)) if len(target) == 1 else (output[:-1], target)
+    if len(target) == len(output) + 1 and target[-1] == 1:
+        return ((*output, 1), target) if len(output) == 1 else (output, target[:-1])
+    return output, target
 
 
 def batch(given: Given, loss: str | None) -> dict[str, Array | None]:

@@ -304,7 +304,8 @@ class KerasRecorder:
         held = frozenset(id(one) for one in variables)
         last = self._calls[-1].layer if self._calls else None
         loss = loss_name(getattr(self._model, "loss", None), None if last is None else activation_type(last))
-        facts = loss_facts(given, _result(self._calls[-1]) if self._calls else "")
+        source = _result(self._calls[-1]) if self._calls else ""
+        facts = loss_facts(given, source, getattr(self._model, "loss", None))
         made = structure(self._calls, self._weights, held, loss, facts, self._locations)
         meta.loss, meta.optimizer = loss, type(self._optimizer).__name__
         meta.optimizer_options = dict(options(self._optimizer))
