@@ -15,6 +15,8 @@ class OutcomeBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exploded: float
     few_steps: int
     stays: float
+    failed: bool = False
+    """No bound: another finding has shown already that nothing is learned, whatever the loss says."""
 
 
 class UnitBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,6 +85,7 @@ class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     still: float
     straight: float
     straight_still: float
+    sensitive: float
     lazy: float
 
 
@@ -123,6 +126,9 @@ class StepBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     surely: float
     start: float
     settles: float
+    halvings: float
+    halved: float
+    decay: float
 
 
 class DeadBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,6 +14,38 @@ from unstuck.trace.structure import NORMALISING, Node
 LOOKS_UP: Final = frozenset({"Embedding", "EmbeddingBag"})
 """Layers whose weight is a table of rows, chosen by whole numbers."""
 
+ANY_TRAINING: Final = (
+    "OUT",
+    "LRN",
+    "GRD",
+    "ACT",
+    "INI",
+    "NRM",
+    "ARC",
+    "DAT003",
+    "DAT005",
+    "DAT006",
+    "DAT007",
+)
+"""Beginnings of the codes of all causes that leave a program's inputs as they are."""
+AFTER_THE_START: Final = (
+    "LRN",
+    "GRD005",
+    "GRD006",
+    "GRD007",
+    "OUT002",
+    "OUT003",
+    "OUT004",
+    "OUT006",
+    "OUT007",
+    "OUT008",
+    "OUT009",
+    "DAT006",
+    "DAT007",
+    "NRM001",
+)
+"""... of all that cannot change what the layers pass on before the first update."""
+
 
 def weight_layers(trace: Recording) -> list[Node]:
     """Layers that multiply their input by a matrix or kernel, from input to output.

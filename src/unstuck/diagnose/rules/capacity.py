@@ -120,5 +120,6 @@ def dropout_too_strong(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "LRN007 noisy-gradient: batches too small give noise as well; here most of it is dropout's."
             ),
             location=node.location,
+            apart=("",),  # so it was built
         )
     ]

@@ -42,6 +42,12 @@ def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
         return []  # it healed, or did no harm
     if moves > bounds.gradient.moves:
         return []  # small for its size perhaps, but the first layer does move
+    # inputs of any size stop the gradient at the first layer only
+    behind = (
+        len(norms) > 3
+        and norms[1] <= bounds.gradient.total * norms[-1]
+        and per_layer(norms[-1], norms[1], len(norms) - 1) <= bounds.gradient.factor
+    )
     evidence = [
         Evidence("grad_norm", norms[0], "<=", bounds.gradient.total * norms[-1], first.name),
         Evidence("grad_norm", norms[-1], layer=last.name),
@@ -68,6 +74,7 @@ def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "GRD003 no-gradient is exactly 0, this one is not."
             ),
             location=first.location,
+            apart=("DAT001",) if behind else (),
         )
     ]
 

@@ -5,6 +5,7 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
 from unstuck.diagnose.measured import (
+    AFTER_THE_START,
     activation_place,
     is_zero,
     names,
@@ -112,6 +113,7 @@ def _zero_series(trace: Recording, series: list[Node], bounds: Bounds) -> Findin
             "here it is 0 for as many steps as zero layers follow."
         ),
         location=first.location,
+        apart=("LRN",) if held else (),  # no update made them so
     )
 
 
@@ -333,5 +335,6 @@ def signal_shrinks(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "at any learning rate; it was measured before the first update."
             ),
             location=node.location,
+            apart=AFTER_THE_START,
         )
     ]

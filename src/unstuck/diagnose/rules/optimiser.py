@@ -14,6 +14,8 @@ from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node
 
+BUT_REMADE: Final = ("INI", "GRD", "ACT", "OUT", "LRN", "DAT", "NRM", "ARC001", "ARC002")
+"""All causes but a layer that is made anew in each pass: that one's parameters no optimiser can hold."""
 _SCALES: Final = frozenset(
     {
         "BatchNorm1d",
@@ -153,6 +155,7 @@ def unoptimised_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "were. LRN006 frozen-parameters: those ask for no gradient, these get one."
             ),
             location=first.location,
+            apart=BUT_REMADE,  # what an optimiser holds, the program says
         )
     ]
 
@@ -160,7 +163,8 @@ def unoptimised_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
 def _has_gradient(trace: Recording, node: Node) -> bool:
     """Whether one was seen, or nothing was measured that speaks against it; and it stood still."""
     gradient, way = trace.series("grad_norm", node.name).values, trace.series("drift_norm", node.name).values
-    seen = not trace.has("grad_norm", node.name) or bool((gradient > 0).any())
+    # one that is not a number is a gradient, too
+    seen = not trace.has("grad_norm", node.name) or bool((gradient != 0).any())
     return seen and not bool((way > 0).any())
 
 
