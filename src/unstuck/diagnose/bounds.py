@@ -131,6 +131,21 @@ class StepBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decay: float
 
 
+class NoiseBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the choice of samples decides where a step goes, and what that costs."""
+
+    excess: float
+    cosine: float
+    share: float
+
+
+class WidthBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a layer is too narrow for what has to pass it."""
+
+    held: float
+    used: float
+
+
 class DeadBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many dead units a failing training may blame."""
 
@@ -187,6 +202,8 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rate: RateBounds
     data: DataBounds
     steps: StepBounds
+    noise: NoiseBounds
+    width: WidthBounds
     dead: DeadBounds
     lottery: LotteryBounds
     growth: GrowthBounds

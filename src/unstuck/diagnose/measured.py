@@ -162,3 +162,12 @@ def by_step(
     for row, one in zip(table, series, strict=True):
         row[np.searchsorted(steps, one.steps)] = one.values
     return steps, table
+
+
+def line(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Slope of the straight line through points, and its standard error."""
+    centred = x - x.mean()
+    spread = float((centred**2).sum())
+    slope = float((centred * y).sum()) / spread
+    rest = y - y.mean() - slope * centred
+    return slope, math.sqrt(float((rest**2).sum()) / max(x.size - 2, 1) / spread)

@@ -32,6 +32,8 @@ def _first_layers(trace: Recording) -> list[Node]:
     severity="error",
     needs=("data.mean", "data.std", "act_rms"),
     explains={
+        "ARC001": "any",
+        "LRN007": "any",
         "ACT002": "any",
         "ACT001": "any",
         "LRN001": "any",
@@ -133,6 +135,7 @@ def _varies_as_little(trace: Recording, node: Node, bounds: Bounds) -> bool:
     severity="error",
     needs=("act_variation",),
     explains={
+        "ARC001": "any",
         "ACT001": "any",
         "ACT002": "any",
         "ACT005": "any",
@@ -260,6 +263,8 @@ def _all_one_number(trace: Recording) -> Finding:
     "non-finite-data",
     severity="error",
     explains={
+        "ARC001": "any",
+        "LRN007": "any",
         "ACT002": "any",
         "GRD004": "any",
         "LRN001": "any",

@@ -27,6 +27,7 @@ _TOO_FEW = (
     severity="error",
     needs=("never_active",),
     explains={
+        "ARC001": "any",
         "ACT001": "after",
         "ACT005": "from",
         "GRD001": "up to",

@@ -26,6 +26,7 @@ _DISTANCES: Final = frozenset({"MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"}
     severity="error",
     needs=("loss",),
     explains={
+        "LRN007": "any",
         "LRN001": "any",
         "LRN002": "any",
         "GRD002": "any",
@@ -158,6 +159,7 @@ def _gets_worse(trace: Recording) -> bool:
     severity="warning",
     needs=("target.mean", "target.std", "output.min", "output.max"),
     explains={
+        "LRN007": "any",
         "OUT010": "any",
         "LRN001": "any",
         "LRN002": "any",

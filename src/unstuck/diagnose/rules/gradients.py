@@ -19,7 +19,14 @@ _STEEPEST = {"Sigmoid": 0.25, "Tanh": 1.0}
     "vanishing-gradient",
     severity="error",
     needs=("grad_norm",),
-    explains={"INI003": "any", "ACT005": "any", "OUT004": "any", "OUT010": "any", "LRN002": "any"},
+    explains={
+        "ARC001": "any",
+        "INI003": "any",
+        "ACT005": "any",
+        "OUT004": "any",
+        "OUT010": "any",
+        "LRN002": "any",
+    },
 )
 def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
     """The gradient falls geometrically towards the input, so that early layers hardly move."""
@@ -100,7 +107,7 @@ def _share(trace: Recording, layers: list[Node]) -> str:
     "no-gradient",
     severity="error",
     needs=("grad_norm",),
-    explains={"OUT010": "any"},
+    explains={"ARC001": "any", "OUT010": "any"},
     preview=False,
 )
 def no_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:

@@ -26,6 +26,7 @@ from unstuck.trace.structure import Node
     severity="error",
     needs=("weight_norm", "distinct_units"),
     explains={
+        "ARC001": "any",
         "ACT001": "from",
         "GRD003": "any",
         "GRD001": "up to",
@@ -156,6 +157,7 @@ def _single_zero(trace: Recording, node: Node) -> Finding:
     severity="error",
     needs=("distinct_units", "unit_spread"),
     explains={
+        "ARC001": "any",
         "ACT001": "from",
         "INI002": "after",
         "ACT003": "same",
@@ -287,7 +289,7 @@ def _tiled(trace: Recording, node: Node, different: int) -> Finding | None:
     "signal-shrinks",
     severity="warning",
     needs=("act_std",),
-    explains={"ACT005": "any", "OUT010": "any"},
+    explains={"ARC001": "any", "ACT005": "any", "OUT010": "any"},
 )
 def signal_shrinks(trace: Recording, bounds: Bounds) -> list[Finding]:
     """What the activations tell about the input falls geometrically from layer to layer."""

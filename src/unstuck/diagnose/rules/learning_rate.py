@@ -61,6 +61,7 @@ def _probes(trace: Recording) -> list[_Probes]:
         "OUT010": "any",
         "OUT004": "any",
         "LRN003": "any",
+        "LRN007": "any",
     },
     from_step_0=False,
     preview=False,

@@ -38,6 +38,7 @@ _SCALES: Final = frozenset(
     severity="error",
     needs=("grad_uncleared",),
     explains={
+        "LRN007": "any",
         "ACT002": "any",
         "LRN001": "any",
         "GRD002": "any",
@@ -184,7 +185,7 @@ def _on_purpose(wanting: list[Node], owners: list[Node]) -> bool:
     return beginning or (end and count >= 2)
 
 
-@rule("LRN006", "frozen-parameters", severity="warning", explains={"OUT010": "any"})
+@rule("LRN006", "frozen-parameters", severity="warning", explains={"ARC001": "any", "OUT010": "any"})
 def frozen_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Layers are frozen; a fault only where what is left to train does not learn."""
     layers = [node for node in weight_layers(trace) if node.connected]
@@ -240,7 +241,15 @@ def frozen_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
     "remade-layer",
     severity="error",
     needs=("remade",),
-    explains={"LRN005": "any", "GRD003": "same", "INI002": "same", "LRN002": "any", "OUT010": "any"},
+    explains={
+        "ARC001": "any",
+        "LRN007": "any",
+        "LRN005": "any",
+        "GRD003": "same",
+        "INI002": "same",
+        "LRN002": "any",
+        "OUT010": "any",
+    },
     from_step_0=False,
     preview=False,
 )

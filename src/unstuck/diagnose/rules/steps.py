@@ -8,7 +8,7 @@ import numpy as np
 from unstuck.diagnose import reach
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.measured import names, typical
+from unstuck.diagnose.measured import line, names, typical
 from unstuck.diagnose.outcome import falls_short, learning_curve, outcome, stands_still, unproven
 from unstuck.diagnose.registry import NotChecked, Where, rule
 from unstuck.trace.recording import Recording
@@ -210,7 +210,14 @@ def _decays(trace: Recording, decay: float, halved: float) -> Finding:
     "odd-optimizer",
     severity="warning",
     needs=("update_norm", "lr"),
-    explains={"OUT010": "any", "LRN002": "any", "LRN001": "any", "ACT002": "any", "GRD002": "any"},
+    explains={
+        "LRN007": "any",
+        "OUT010": "any",
+        "LRN002": "any",
+        "LRN001": "any",
+        "ACT002": "any",
+        "GRD002": "any",
+    },
     from_step_0=False,
     preview=False,
 )
@@ -291,7 +298,7 @@ def stopped_early(trace: Recording, bounds: Bounds) -> list[Finding]:
     steps, values = curve.steps[late].astype(float), curve.values[late]
     if steps.size < 4 or not np.isfinite(values).all():
         return []
-    slope, error = _slope(steps, values)
+    slope, error = line(steps, values)
     gain = -slope * (steps[-1] - steps[0])
     if not -slope > bounds.steps.surely * error or gain < bounds.rate.gain * abs(ended.final):
         return []
@@ -314,15 +321,6 @@ def stopped_early(trace: Recording, bounds: Bounds) -> list[Finding]:
             rival="LRN002 learning-rate-too-low: then ten times the rate falls several times as fast.",
         )
     ]
-
-
-def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Of the straight line through points, and its standard error."""
-    centred = x - x.mean()
-    spread = float((centred**2).sum())
-    slope = float((centred * y).sum()) / spread
-    rest = y - y.mean() - slope * centred
-    return slope, math.sqrt(float((rest**2).sum()) / max(x.size - 2, 1) / spread)
 
 
 @rule("LRN012", "few-updates", severity="info", needs=("loss",), explains=_FAILS, from_step_0=False)
