@@ -52,7 +52,8 @@ def flipped_sign(trace: Recording, bounds: Bounds) -> list[Finding]:
     if loss not in _NEVER_NEGATIVE | {"NLLLoss"} or outcome(trace, bounds.outcome).word == "learned":
         return []
     output = output_layer(trace)
-    if output is None or not output.trainable or output.optimised is False:
+    remade = output is not None and trace.last("remade", output.name) == 1
+    if output is None or not output.trainable or (output.optimised is False and not remade):
         return []  # somebody else's network judges: what is trained may well be meant to make its loss worse
     if loss == "BCEWithLogitsLoss" and not _within(trace, 0.0, 1.0):
         return []

@@ -49,9 +49,10 @@ def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
         return []  # it healed, or did no harm
     if moves > bounds.gradient.moves:
         return []  # small for its size perhaps, but the first layer does move
-    # inputs of any size stop the gradient at the first layer only
+    # inputs of any size fill up the first layer only, and stop the gradient there
     behind = (
         len(norms) > 3
+        and not _full(trace, layers[1:], bounds)
         and norms[1] <= bounds.gradient.total * norms[-1]
         and per_layer(norms[-1], norms[1], len(norms) - 1) <= bounds.gradient.factor
     )
@@ -81,9 +82,16 @@ def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "GRD003 no-gradient is exactly 0, this one is not."
             ),
             location=first.location,
-            apart=("DAT001",) if behind else (),
+            apart=("DAT001", "ACT003") if behind else (),
         )
     ]
+
+
+def _full(trace: Recording, layers: list[Node], bounds: Bounds) -> bool:
+    """Whether the activation of any of these layers stands at its ends at the start."""
+    found = [trace.structure.activation(node.name) for node in layers]
+    shares = [trace.first("saturated", node.name) or 0.0 for node in found if node is not None]
+    return max(shares, default=0.0) >= bounds.signal.saturated
 
 
 def _share(trace: Recording, layers: list[Node]) -> str:

@@ -42,7 +42,8 @@ def clipping_always_on(trace: Recording, bounds: Bounds) -> list[Finding]:
         (typical(trace, "update_ratio", node.name) for node in reach.trained(trace)), default=math.nan
     )
     pushed = reach.pushed(trace)
-    moved = min(moved, pushed) if math.isfinite(pushed) else moved  # decay may move the weights all the same
+    # decay may move the weights all the same
+    moved = min((one for one in (moved, pushed) if math.isfinite(one)), default=math.nan)
     # so little that nobody can have got anywhere with it, whatever the gradient was
     nowhere = pushed * trace.steps <= bounds.rate.straight_still
     # once the weights are gone by decay the gradient, too, is too small to be clipped
