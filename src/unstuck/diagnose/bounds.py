@@ -129,6 +129,7 @@ class StepBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     halvings: float
     halved: float
     decay: float
+    outweighs: float
 
 
 class NoiseBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

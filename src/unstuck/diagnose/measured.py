@@ -28,6 +28,8 @@ ANY_TRAINING: Final = (
     "DAT007",
 )
 """Beginnings of the codes of all causes that leave a program's inputs as they are."""
+BUT_REMADE: Final = ("INI", "GRD", "ACT", "OUT", "LRN", "DAT", "NRM", "ARC001", "ARC002")
+"""All causes but a layer that is made anew in each pass: that one's parameters no optimiser can hold."""
 AFTER_THE_START: Final = (
     "LRN",
     "GRD005",

@@ -85,6 +85,23 @@ def pushed(trace: Recording) -> float:
     )
 
 
+def outweighed(trace: Recording) -> float:
+    r"""How much larger the decay's part of the first step is than the gradient's: $\lambda |W| / |g|$.
+
+    Where the optimiser adds the two (SGD, Adam). The smallest of all layers; NaN where it keeps them apart.
+    """
+    options = trace.meta.optimizer_options
+    if trace.meta.optimizer == "AdamW" or options.get("decoupled_weight_decay") == 1:
+        return math.nan
+    parts: list[float] = []
+    for node in trained(trace):
+        norm, gradient = trace.first("weight_norm", node.name), trace.first("grad_norm", node.name)
+        if not norm or not gradient or not math.isfinite(gradient):
+            return math.nan  # without a gradient anything is larger
+        parts.append(options.get("weight_decay", 0.0) * norm / gradient)
+    return min(parts, default=math.nan)
+
+
 def halved(trace: Recording) -> float:
     r"""Steps in which weight decay alone halves the weights; NaN if unknown.
 

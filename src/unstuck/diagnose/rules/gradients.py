@@ -1,10 +1,20 @@
 """Rules on the gradient: lost on the way back, or never there."""
 
+import msgspec
 import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
-from unstuck.diagnose.measured import is_zero, multiplying, names, per_layer, position, typical, weight_layers
+from unstuck.diagnose.measured import (
+    BUT_REMADE,
+    is_zero,
+    multiplying,
+    names,
+    per_layer,
+    position,
+    typical,
+    weight_layers,
+)
 from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -141,7 +151,10 @@ def no_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
             sure = 0.97 if trace.steps > 1 else 0.9
             # features may have been left as they are on purpose, if the rest learns from them
             harm: Severity = "warning" if not node.connected and ended.word == "learned" else "error"
-            findings.append(_zero_gradient(trace, node, harm, step=since, summary=summary, confidence=sure))
+            found = _zero_gradient(trace, node, harm, step=since, summary=summary, confidence=sure)
+            # none at all, in every step: the program cuts the path, and no fault of the training does
+            apart = BUT_REMADE if missing and not node.connected else ()
+            findings.append(msgspec.structs.replace(found, apart=apart))
             continue
         behind = [zero for zero in zeros if position(trace, zero.name) >= position(trace, node.name)]
         if series.values.size and series.values[0] == 0 and behind:

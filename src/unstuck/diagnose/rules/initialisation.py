@@ -114,7 +114,7 @@ def _zero_series(trace: Recording, series: list[Node], bounds: Bounds) -> Findin
             "here it is 0 for as many steps as zero layers follow."
         ),
         location=first.location,
-        apart=("LRN",) if held else (),  # no update made them so
+        apart=AFTER_THE_START if held else (),  # no update made them so
     )
 
 

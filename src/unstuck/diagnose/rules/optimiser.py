@@ -7,15 +7,13 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
-from unstuck.diagnose.measured import names, weight_layers
+from unstuck.diagnose.measured import BUT_REMADE, names, weight_layers
 from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.paths import total_gradient
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node
 
-BUT_REMADE: Final = ("INI", "GRD", "ACT", "OUT", "LRN", "DAT", "NRM", "ARC001", "ARC002")
-"""All causes but a layer that is made anew in each pass: that one's parameters no optimiser can hold."""
 _SCALES: Final = frozenset(
     {
         "BatchNorm1d",

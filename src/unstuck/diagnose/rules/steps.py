@@ -118,6 +118,7 @@ def schedule_ends_early(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "LRN002 learning-rate-too-low: there it is low from the start; here the schedule took it "
                 "away."
             ),
+            apart=("",),  # the schedule is the program's own
         )
     ]
 
@@ -162,7 +163,8 @@ def decay_dominates(trace: Recording, bounds: Bounds) -> list[Finding]:
     usual = float(np.median(list(left.values())))
     # where nobody can say whether it learned, it takes more to call it a fault
     limit = bounds.steps.shrunk / (1 if falls_short(ended, bounds.outcome) else 3)
-    if usual > limit or max(left.values()) >= 1:
+    outweighs = decay >= bounds.steps.decay and reach.outweighed(trace) >= bounds.steps.outweighs
+    if (usual > limit and not (outweighs and falls_short(ended, bounds.outcome))) or max(left.values()) >= 1:
         return []
     least = min(left, key=lambda name: left[name])
     return [
@@ -177,9 +179,9 @@ def decay_dominates(trace: Recording, bounds: Bounds) -> list[Finding]:
                 f"The weights shrank to {usual:.1g} of what they were ({least} to {left[least]:.1g}) under a "
                 f"weight decay of {decay:g}, and the training did not get far. A usual decay is 1e-4 to 1e-2."
             ),
-            evidence=(Evidence("weight_norm", usual, "<=", limit),),
+            evidence=(Evidence("weight_norm", usual, "<=", 1.0 if usual > limit else limit),),
             rival="LRN001 learning-rate-too-high: large steps make weights larger; here all of them shrink.",
-            apart=("",) if alone else (),
+            apart=("",) if alone or outweighs else (),
         )
     ]
 
