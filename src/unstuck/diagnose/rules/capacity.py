@@ -15,7 +15,10 @@ _PASSES = frozenset({"Identity", "Dropout", "Flatten", "AvgPool2d", "AdaptiveAvg
 
 
 @rule(
-    "ACT004", "linear-stack", severity="warning", explains={"ARC001": "any", "OUT010": "any", "LRN002": "any"}
+    "ACT004",
+    "linear-stack",
+    severity="warning",
+    explains={"ARC001": "any", "LRN007": "any", "OUT010": "any", "LRN002": "any"},
 )
 def linear_stack(trace: Recording, bounds: Bounds) -> list[Finding]:
     """No operation of the network is non-linear: all layers together can do what one layer can."""
