@@ -99,6 +99,40 @@ def test_a_network_that_cannot_hold_the_batch_is_not_overfitted():
     assert value("overfit", "probe.overfit", dense()) < 0.1
 
 
+def test_what_can_be_learned_at_some_rate_is_told_from_what_cannot():
+    x, y = batch()
+    sound = nn.CrossEntropyLoss()(dense()(x), y).item()
+    assert value("capacity", "probe.capacity", dense(), lr=1e-9) < 0.1 * sound  # its own rate does not matter
+    assert value("overfit", "probe.overfit", dense(), lr=1e-9) > 0.99
+    narrow = nn.Sequential(nn.Linear(8, 1), nn.ReLU(), nn.Linear(1, 4))
+    nn.init.constant_(narrow[0].bias, -100.0)  # dead
+    assert value("capacity", "probe.capacity", narrow) > 0.8
+
+
+def test_trying_other_rates_leaves_weights_optimiser_and_random_numbers_as_they_were():
+    model, (x, y) = dense(nn.BatchNorm1d(16), nn.Dropout(0.5)), batch()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    CE(model(x), y).backward()
+    optimizer.step()
+    before = [one.clone() for one in model.state_dict().values()], torch.get_rng_state()
+    told = Recording()
+    run_probes(model, CE, x, y, optimizer, told, 0, probes={"capacity": PROBES["capacity"]})
+    assert told.first("probe.capacity") is not None
+    assert all(torch.equal(one, was) for one, was in zip(model.state_dict().values(), before[0], strict=True))
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert all(group["lr"] == 0.1 for group in optimizer.param_groups)
+
+
+def test_halves_of_a_batch_agree_on_a_clear_direction_only():
+    x, y = batch(128)
+    shuffled = torch.randint(4, (128,), generator=torch.Generator().manual_seed(7))
+    assert value("noise", "probe.noise", dense(), data=(x, y)) < 0.3
+    assert value("noise", "probe.noise", dense(), data=(x[:4], shuffled[:4])) > 0.3
+    double = torch.cat([x[:8], x[:8]]), torch.cat([y[:8], y[:8]])
+    assert value("noise", "probe.noise", dense(), data=double) == pytest.approx(0, abs=1e-9)
+    assert "single sample" in probe("noise", dense(), data=(x[:1], y[:1]))[1][0]
+
+
 def test_labels_that_do_not_belong_to_the_inputs_are_learned_like_permuted_ones():
     x, y = batch(128)
     shuffled = y[torch.randperm(128, generator=torch.Generator().manual_seed(5))]
@@ -228,7 +262,7 @@ def test_with_a_closure_alone_only_the_batch_itself_is_measured():
     skipped = run_probes(model, None, x, y, optimizer, recording, 0, closure=lambda: CE(model(x), y))
     assert recording.first("probe.same") < recording.first("probe.start")
     assert recording.has("probe.sharpness")
-    assert [words.split("'")[1] for words in skipped] == ["permuted", "duplicate", "fresh_gradient"]
+    assert [words.split("'")[1] for words in skipped] == ["permuted", "duplicate", "noise", "fresh_gradient"]
     assert "as it is" in skipped[0]
 
 

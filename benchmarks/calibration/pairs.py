@@ -1,6 +1,7 @@
 """Two faults at once: are both named? Each of the two does harm alone, or the pair is left out.
 
 python benchmarks/calibration/pairs.py --pairs 120 --out DIR     train (or go on), diagnose, tell
+... --first 1000    other trainings: number 1000 is the first
 """
 
 import argparse
@@ -36,7 +37,7 @@ class Pair:
         return first, second
 
 
-def make(count: int, out: Path) -> None:
+def make(count: int, out: Path, first: int = 0) -> None:
     """Train until so many pairs are there, one after another; goes on where it stopped."""
     import torch
     from faults import FAULTS
@@ -45,7 +46,7 @@ def make(count: int, out: Path) -> None:
 
     torch.set_num_threads(1)
     usable = [fault for fault in FAULTS if fault.name not in UNSEEN]
-    for number in range(count):
+    for number in range(first, first + count):
         folder = out / f"{number:05d}"
         if (folder / "done").exists():
             continue
@@ -116,10 +117,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--list", action="store_true")
     given = parser.parse_args()
-    make(given.pairs, given.out)
+    make(given.pairs, given.out, given.first)
     found = pairs(given.out)
     print("\n".join(table(found)))
     for pair in found if given.list else ():

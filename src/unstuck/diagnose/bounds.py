@@ -15,6 +15,8 @@ class OutcomeBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exploded: float
     few_steps: int
     stays: float
+    failed: bool = False
+    """No bound: another finding has shown already that nothing is learned, whatever the loss says."""
 
 
 class UnitBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +86,7 @@ class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     still: float
     straight: float
     straight_still: float
+    sensitive: float
     lazy: float
 
 
@@ -124,6 +127,25 @@ class StepBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     surely: float
     start: float
     settles: float
+    halvings: float
+    halved: float
+    decay: float
+    outweighs: float
+
+
+class NoiseBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the choice of samples decides where a step goes, and what that costs."""
+
+    excess: float
+    cosine: float
+    share: float
+
+
+class WidthBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a layer is too narrow for what has to pass it."""
+
+    held: float
+    used: float
 
 
 class DeadBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -182,6 +204,8 @@ class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rate: RateBounds
     data: DataBounds
     steps: StepBounds
+    noise: NoiseBounds
+    width: WidthBounds
     dead: DeadBounds
     lottery: LotteryBounds
     growth: GrowthBounds

@@ -1,6 +1,6 @@
 """Which finding explains which: chains are folded to their roots, roots are ranked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -25,7 +25,8 @@ def explains(cause: Finding, effect: Finding, trace: Recording) -> bool:
     """Whether one finding is a direct consequence of another.
 
     The cause's rule must list the effect's code, and the effect must lie where that rule says. What is merely
-    worth knowing explains nothing that does harm.
+    worth knowing explains nothing that does harm. Two faults may be there at once: what a finding rests on
+    may be such that the other one cannot have produced it.
 
     Args:
         cause: the finding that may be the reason.
@@ -36,7 +37,7 @@ def explains(cause: Finding, effect: Finding, trace: Recording) -> bool:
         True if so; a finding does not explain itself.
     """
     where = RULES[cause.code].explains.get(effect.code) if cause.code in RULES else None
-    if where is None or cause == effect:
+    if where is None or cause == effect or effect.stands_apart(cause.code):
         return False
     if where == "lasting" and effect.severity == "info":
         return False
@@ -45,7 +46,9 @@ def explains(cause: Finding, effect: Finding, trace: Recording) -> bool:
     return _HOLDS[where](position(trace, cause.layer), position(trace, effect.layer))
 
 
-def fold(findings: Sequence[Finding], trace: Recording) -> tuple[Finding, ...]:
+def fold(
+    findings: Sequence[Finding], trace: Recording, later: Collection[Finding] = ()
+) -> tuple[Finding, ...]:
     """Root causes with their consequences under them, most likely first.
 
     A chain (zero weights, hence no gradient, hence a constant answer) is folded to its root; what several
@@ -55,6 +58,7 @@ def fold(findings: Sequence[Finding], trace: Recording) -> tuple[Finding, ...]:
     Args:
         findings: what the rules returned, in any order.
         trace: where they were found.
+        later: those of them that were seen only because others are there; of one severity they stand last.
 
     Returns:
         The roots; every other finding is among their consequences.
@@ -68,6 +72,7 @@ def fold(findings: Sequence[Finding], trace: Recording) -> tuple[Finding, ...]:
         roots,
         key=lambda i: (
             SEVERITIES.index(findings[i].severity),
+            findings[i] in later,
             # the same fault in further layers is no further thing explained
             -sum(findings[j].code != findings[i].code for j in reach[i]),
             -findings[i].confidence,

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
 
 from unstuck import wiring
+from unstuck.diagnose.applied import Skipped, applied, beside
 from unstuck.diagnose.attribution import Passage, passages
 from unstuck.diagnose.bounds import Bounds, load_bounds
 from unstuck.diagnose.causes import fold
@@ -18,7 +18,7 @@ from unstuck.diagnose.lottery import lottery_of
 from unstuck.diagnose.measured import typical
 from unstuck.diagnose.outcome import Outcome, outcome
 from unstuck.diagnose.proposals import propose
-from unstuck.diagnose.registry import NotChecked, chosen
+from unstuck.diagnose.registry import chosen
 from unstuck.gradcheck.report import Report
 from unstuck.study.statistics import Count
 from unstuck.trace.recording import Recording
@@ -43,14 +43,6 @@ class LayerRow:
     """Median over the measured steps of |update| / |W|."""
     loss_share: float | None
     """Part of the change of the training loss; the parts of all rows sum to 1."""
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A rule that could not judge, and why: what was not measured is never silent health."""
-
-    code: str
-    because: str
 
 
 @dataclass(frozen=True)
@@ -201,28 +193,14 @@ def diagnose(
         UnstuckError: for a prefix that matches no rule.
     """
     limits = bounds or load_bounds()
-    found: list[Finding] = []
-    skipped: list[Skipped] = []
-    for rule in chosen(select, ignore):
-        if not rule.concerns(recording):
-            continue
-        missing = rule.missing(recording)
-        if missing:
-            skipped.append(Skipped(rule.code, missing))
-            continue
-        try:
-            with np.errstate(all="ignore"):  # what was measured may be anything
-                found.extend(rule.check(recording, limits))
-        except NotChecked as reason:
-            skipped.append(Skipped(rule.code, reason.because))
-        except Exception as error:
-            if not SURVIVES:
-                raise
-            kind = f"{type(error).__name__}: {error}"
-            skipped.append(Skipped(rule.code, f"of a mistake in the rule itself ({kind}); please report it"))
+    rules = chosen(select, ignore)
+    found, skipped = applied(rules, recording, limits, survive=SURVIVES)
+    later = beside(found, recording, rules, limits, survive=SURVIVES)
+    replaced = {finding.code for finding in later}
+    found = [one for one in found if one.code not in replaced] + later
     roots = tuple(
         msgspec.structs.replace(finding, treatments=propose(finding, recording))
-        for finding in fold(found, recording)
+        for finding in fold(found, recording, later)
     )
     return Diagnosis(
         findings=roots,

@@ -74,8 +74,15 @@ class Finding(msgspec.Struct, frozen=True):
     location: Location | None = None
     consequences: tuple[Consequence, ...] = ()
     treatments: tuple[TreatmentRef, ...] = ()
+    apart: tuple[str, ...] = ()
+    """Beginnings of the codes of causes that cannot have produced this evidence ("": none can): an option of
+    the program, what was there before the first step. It is not folded under these."""
     demoted: str = ""
     """Why this is no longer listed as a root cause (its own trial changed nothing), else ''."""
+
+    def stands_apart(self, cause: str) -> bool:
+        """Whether a cause of this code cannot have produced the evidence."""
+        return any(cause.startswith(beginning) for beginning in self.apart)
 
     @property
     def url(self) -> str:

@@ -14,6 +14,40 @@ from unstuck.trace.structure import NORMALISING, Node
 LOOKS_UP: Final = frozenset({"Embedding", "EmbeddingBag"})
 """Layers whose weight is a table of rows, chosen by whole numbers."""
 
+ANY_TRAINING: Final = (
+    "OUT",
+    "LRN",
+    "GRD",
+    "ACT",
+    "INI",
+    "NRM",
+    "ARC",
+    "DAT003",
+    "DAT005",
+    "DAT006",
+    "DAT007",
+)
+"""Beginnings of the codes of all causes that leave a program's inputs as they are."""
+BUT_REMADE: Final = ("INI", "GRD", "ACT", "OUT", "LRN", "DAT", "NRM", "ARC001", "ARC002")
+"""All causes but a layer that is made anew in each pass: that one's parameters no optimiser can hold."""
+AFTER_THE_START: Final = (
+    "LRN",
+    "GRD005",
+    "GRD006",
+    "GRD007",
+    "OUT002",
+    "OUT003",
+    "OUT004",
+    "OUT006",
+    "OUT007",
+    "OUT008",
+    "OUT009",
+    "DAT006",
+    "DAT007",
+    "NRM001",
+)
+"""... of all that cannot change what the layers pass on before the first update."""
+
 
 def weight_layers(trace: Recording) -> list[Node]:
     """Layers that multiply their input by a matrix or kernel, from input to output.
@@ -130,3 +164,12 @@ def by_step(
     for row, one in zip(table, series, strict=True):
         row[np.searchsorted(steps, one.steps)] = one.values
     return steps, table
+
+
+def line(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Slope of the straight line through points, and its standard error."""
+    centred = x - x.mean()
+    spread = float((centred**2).sum())
+    slope = float((centred * y).sum()) / spread
+    rest = y - y.mean() - slope * centred
+    return slope, math.sqrt(float((rest**2).sum()) / max(x.size - 2, 1) / spread)

@@ -85,8 +85,10 @@ def falls_short(ended: Outcome, bounds: OutcomeBounds) -> bool:
     )
 
 
-def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Word, str]:  # noqa: PLR0911  (one return for each way to end)
+def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Word, str]:  # noqa: C901, PLR0911  (one return for each way to end)
     final, baseline = ended.final, ended.baseline
+    if bounds.failed and not _diverged(trace, ended, bounds):
+        return "not learned", "another fault keeps it from learning"
     met = _goal_met(trace)
     compared = f"the loss ended at {final:.3g}, the best constant prediction has {baseline:.3g}"
     if _diverged(trace, ended, bounds):

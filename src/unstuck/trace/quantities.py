@@ -75,6 +75,8 @@ _ALL: Final = (
     Quantity("probe.high", "network", "full_loss after the probe at ten times it"),
     Quantity("probe.overfit", "network", "loss after training on one batch / loss before it"),
     Quantity("probe.overfit_steps", "network", "number of updates that took"),
+    Quantity("probe.capacity", "network", "least loss on one batch after Adam at several rates"),
+    Quantity("probe.noise", "network", "|difference of the gradients of a batch's halves|^2 / |their sum|^2"),
     Quantity("probe.permuted", "network", "fall of the loss with permuted targets / with the true ones"),
     Quantity(
         "probe.signal",

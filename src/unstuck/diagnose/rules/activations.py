@@ -16,7 +16,14 @@ from unstuck.trace.structure import SATURATING
     "saturated-units",
     severity="warning",
     needs=("saturated", "slope"),
-    explains={"ACT003": "after", "ACT005": "from", "GRD001": "up to", "INI003": "any", "OUT010": "any"},
+    explains={
+        "ARC001": "any",
+        "ACT003": "after",
+        "ACT005": "from",
+        "GRD001": "up to",
+        "INI003": "any",
+        "OUT010": "any",
+    },
 )
 def saturated_units(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Hidden sigmoid or tanh units stand at their ends on most inputs, where their slope is nearly zero."""
@@ -74,7 +81,7 @@ def saturated_units(trace: Recording, bounds: Bounds) -> list[Finding]:
     "collapsed-representation",
     severity="error",
     needs=("act_variation",),
-    explains={"GRD003": "lasting", "OUT010": "any"},
+    explains={"ARC001": "any", "GRD003": "lasting", "OUT010": "any"},
 )
 def collapsed_representation(trace: Recording, bounds: Bounds) -> list[Finding]:
     """A layer's output is the same for every input, so that nothing after it can tell inputs apart."""

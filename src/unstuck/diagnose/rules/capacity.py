@@ -14,7 +14,12 @@ _LINEAR = frozenset({"Linear", "Conv1d", "Conv2d", "Conv3d"})
 _PASSES = frozenset({"Identity", "Dropout", "Flatten", "AvgPool2d", "AdaptiveAvgPool2d", "flatten", "view"})
 
 
-@rule("ACT004", "linear-stack", severity="warning", explains={"OUT010": "any", "LRN002": "any"})
+@rule(
+    "ACT004",
+    "linear-stack",
+    severity="warning",
+    explains={"ARC001": "any", "LRN007": "any", "OUT010": "any", "LRN002": "any"},
+)
 def linear_stack(trace: Recording, bounds: Bounds) -> list[Finding]:
     """No operation of the network is non-linear: all layers together can do what one layer can."""
     layers = weight_layers(trace)
@@ -83,7 +88,14 @@ def _stack(trace: Recording, layers: list[Node]) -> list[Node]:
     "NRM001",
     "dropout-too-strong",
     severity="warning",
-    explains={"OUT010": "any", "LRN001": "any", "LRN002": "any", "DAT004": "any"},
+    explains={
+        "ARC001": "any",
+        "LRN007": "any",
+        "OUT010": "any",
+        "LRN001": "any",
+        "LRN002": "any",
+        "DAT004": "any",
+    },
     preview=False,
 )
 def dropout_too_strong(trace: Recording, bounds: Bounds) -> list[Finding]:
@@ -120,5 +132,6 @@ def dropout_too_strong(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "LRN007 noisy-gradient: batches too small give noise as well; here most of it is dropout's."
             ),
             location=node.location,
+            apart=("",),  # so it was built
         )
     ]

@@ -6,7 +6,7 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.measured import LOOKS_UP, activation_place, names, weight_layers
+from unstuck.diagnose.measured import ANY_TRAINING, LOOKS_UP, activation_place, names, weight_layers
 from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -32,6 +32,8 @@ def _first_layers(trace: Recording) -> list[Node]:
     severity="error",
     needs=("data.mean", "data.std", "act_rms"),
     explains={
+        "ARC001": "any",
+        "LRN007": "any",
         "ACT002": "any",
         "ACT001": "any",
         "LRN001": "any",
@@ -104,6 +106,7 @@ def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "only pass on the size of the inputs."
             ),
             location=node.location,
+            apart=ANY_TRAINING,
         )
     ]
 
@@ -132,6 +135,7 @@ def _varies_as_little(trace: Recording, node: Node, bounds: Bounds) -> bool:
     severity="error",
     needs=("act_variation",),
     explains={
+        "ARC001": "any",
         "ACT001": "any",
         "ACT002": "any",
         "ACT005": "any",
@@ -194,6 +198,7 @@ def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "the very first sum is constant although its weights are not 0."
             ),
             location=first[0].location,
+            apart=ANY_TRAINING,
         )
     ]
 
@@ -228,6 +233,7 @@ def _all_copies(trace: Recording) -> Finding:
             "equal before the first layer."
         ),
         location=first[0].location if first else None,
+        apart=ANY_TRAINING,
     )
 
 
@@ -248,6 +254,7 @@ def _all_one_number(trace: Recording) -> Finding:
         summary=f"All inputs of the first batch are {mean:.3g}: no sample can be told from another.",
         evidence=(Evidence("data.std", 0.0, "=", 0.0),),
         rival="ACT005 collapsed-representation: there the inputs differ and a layer loses that.",
+        apart=ANY_TRAINING,
     )
 
 
@@ -256,6 +263,8 @@ def _all_one_number(trace: Recording) -> Finding:
     "non-finite-data",
     severity="error",
     explains={
+        "ARC001": "any",
+        "LRN007": "any",
         "ACT002": "any",
         "GRD004": "any",
         "LRN001": "any",

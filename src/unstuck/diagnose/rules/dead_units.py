@@ -13,6 +13,8 @@ from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node
 
+_TOGETHER = 0.9
+"""|mean| / root mean square from which on numbers are about equal."""
 _TOO_FEW = (
     "too few samples were seen to tell dead units from units that these did not reach: "
     "it takes 64 samples and three measured steps"
@@ -25,6 +27,7 @@ _TOO_FEW = (
     severity="error",
     needs=("never_active",),
     explains={
+        "ARC001": "any",
         "ACT001": "after",
         "ACT005": "from",
         "GRD001": "up to",
@@ -68,6 +71,7 @@ def born_dead_units(trace: Recording, bounds: Bounds) -> list[Finding]:
                     "at 0 is usual, these units are 0 on every sample."
                 ),
                 location=node.location,
+                apart=("INI",) if _held_down(trace, node) else (),
             )
         )
     return findings
@@ -134,6 +138,12 @@ def killed_units(trace: Recording, bounds: Bounds) -> list[Finding]:
             )
         )
     return findings
+
+
+def _held_down(trace: Recording, node: Node) -> bool:
+    """Whether all units start about equally far below 0: their biases do that, whatever the weights are."""
+    mean, size = trace.first("act_mean", node.name), trace.first("act_rms", node.name)
+    return mean is not None and size is not None and mean < 0 and -mean >= _TOGETHER * size
 
 
 def _followed(trace: Recording) -> list[tuple[Node, str]]:

@@ -26,6 +26,7 @@ _DISTANCES: Final = frozenset({"MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"}
     severity="error",
     needs=("loss",),
     explains={
+        "LRN007": "any",
         "LRN001": "any",
         "LRN002": "any",
         "GRD002": "any",
@@ -46,27 +47,34 @@ def flipped_sign(trace: Recording, bounds: Bounds) -> list[Finding]:
         raise NotChecked("it is not known which loss was used")
     losses = trace.series("loss").values
     finite = losses[np.isfinite(losses)]
-    if finite.size < 3:
+    if finite.size < 3 and not (finite.size and _minus_one(trace)):
         raise NotChecked("it needs three finite losses at least")
-    if loss not in _NEVER_NEGATIVE or outcome(trace, bounds.outcome).word == "learned":
+    if loss not in _NEVER_NEGATIVE | {"NLLLoss"} or outcome(trace, bounds.outcome).word == "learned":
         return []
     output = output_layer(trace)
-    if output is None or not output.trainable or output.optimised is False:
+    remade = output is not None and trace.last("remade", output.name) == 1
+    if output is None or not output.trainable or (output.optimised is False and not remade):
         return []  # somebody else's network judges: what is trained may well be meant to make its loss worse
     if loss == "BCEWithLogitsLoss" and not _within(trace, 0.0, 1.0):
         return []
+    if loss == "NLLLoss" and not (bounds.outcome.failed and _minus_one(trace)):
+        return []  # of raw scores it may be negative; where that is known (OUT003), the factor tells
     rises = trace.meta.optimizer_options.get("maximize") == 1 and finite[-1] > max(finite[0], 0.0)
     negative = _negated(trace) and bool((finite < 0).all()) and finite[-1] < finite[0]
     # with terms that are not known beside it, only a fall without an end is sure
     endless = part_loss(trace) < 0 and finite[-1] < -bounds.outcome.exploded * max(abs(finite[0]), 1e-12)
     negative = negative or endless
-    if not (rises or negative) or not _gets_worse(trace):
+    driven = (rises or negative) and _gets_worse(trace)
+    if not driven and not _no_better(trace, finite, bounds):
         return []
     how = (
         f"The optimiser maximises: {loss} rises from {finite[0]:.3g} to {finite[-1]:.3g}."
-        if rises
+        if rises and driven
         else f"{loss} cannot be negative, but the backward pass began with {finite[0]:.3g} and falls to "
         f"{finite[-1]:.3g}: its sign was flipped, and the answers get worse with every step."
+        if driven
+        else f"{loss} cannot be negative, but every backward pass began with a negative number "
+        f"({finite[-1]:.3g} at the end): its sign was flipped. Something else keeps it from getting far."
     )
     return [
         Finding(
@@ -75,15 +83,47 @@ def flipped_sign(trace: Recording, bounds: Bounds) -> list[Finding]:
             severity="error",
             layer=None,
             step=0,
-            confidence=0.95,
+            confidence=0.95 if driven else 0.85,
             summary=f"{how} Minimise the loss as it is.",
             evidence=(Evidence("loss", float(finite[-1]), ">" if rises else "<", 0.0),),
             rival=(
                 "LRN001 learning-rate-too-high: then a smaller rate helps; here it only goes wrong more "
                 "slowly."
             ),
+            apart=("",),  # no other fault makes such a loss negative
         )
     ]
+
+
+def _no_better(trace: Recording, losses: np.ndarray, bounds: Bounds) -> bool:
+    """Whether this loss alone was negated, and its size stays at that of the best constant answer or above.
+
+    Where another fault keeps the weights where they are, it does not get worse either.
+    """
+    if not _minus_one(trace) or trace.steps < bounds.outcome.few_steps:
+        return False
+    if trace.has("accuracy") and not _gets_worse(trace):
+        return False
+    best = float(np.median(trace.series("baseline_loss").values))
+    tail = losses[-max(1, losses.size // 10) :]
+    return float(np.mean(tail)) <= bounds.outcome.learned * best
+
+
+def _minus_one(trace: Recording) -> bool:
+    """Whether the backward passes began with this loss alone, times -1 and nothing else.
+
+    A constant answer's loss, times the factor that was used, is known of a program's own losses. A reward, or
+    a weight that changes, gives it another size than the loss can have.
+    """
+    best, targets = trace.series("baseline_loss").values, trace.series("target.std").values
+    if trace.meta.kind != "torch" or not best.size or not bool((best < 0).all()):
+        return False
+    if loss_name(trace) in _DISTANCES:
+        usual = float(np.median(targets)) if targets.size else math.nan
+        limit = 2 * max(usual, usual**2)
+    else:
+        limit = 1.1 * math.log(max(classes(trace), 2))
+    return -float(best.min()) <= limit
 
 
 def _negated(trace: Recording) -> bool:
@@ -120,6 +160,7 @@ def _gets_worse(trace: Recording) -> bool:
     severity="warning",
     needs=("target.mean", "target.std", "output.min", "output.max"),
     explains={
+        "LRN007": "any",
         "OUT010": "any",
         "LRN001": "any",
         "LRN002": "any",

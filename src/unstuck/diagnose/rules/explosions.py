@@ -34,6 +34,7 @@ _BIRTHS = {
     severity="error",
     needs=("grad_norm", "loss"),
     explains={
+        "LRN007": "any",
         "ACT002": "any",
         "LRN001": "any",
         "GRD004": "any",

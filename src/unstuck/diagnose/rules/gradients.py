@@ -1,10 +1,20 @@
 """Rules on the gradient: lost on the way back, or never there."""
 
+import msgspec
 import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
-from unstuck.diagnose.measured import is_zero, multiplying, names, per_layer, position, typical, weight_layers
+from unstuck.diagnose.measured import (
+    BUT_REMADE,
+    is_zero,
+    multiplying,
+    names,
+    per_layer,
+    position,
+    typical,
+    weight_layers,
+)
 from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -19,7 +29,14 @@ _STEEPEST = {"Sigmoid": 0.25, "Tanh": 1.0}
     "vanishing-gradient",
     severity="error",
     needs=("grad_norm",),
-    explains={"INI003": "any", "ACT005": "any", "OUT004": "any", "OUT010": "any", "LRN002": "any"},
+    explains={
+        "ARC001": "any",
+        "INI003": "any",
+        "ACT005": "any",
+        "OUT004": "any",
+        "OUT010": "any",
+        "LRN002": "any",
+    },
 )
 def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
     """The gradient falls geometrically towards the input, so that early layers hardly move."""
@@ -42,6 +59,13 @@ def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
         return []  # it healed, or did no harm
     if moves > bounds.gradient.moves:
         return []  # small for its size perhaps, but the first layer does move
+    # inputs of any size fill up the first layer only, and stop the gradient there
+    behind = (
+        len(norms) > 3
+        and not _full(trace, layers[1:], bounds)
+        and norms[1] <= bounds.gradient.total * norms[-1]
+        and per_layer(norms[-1], norms[1], len(norms) - 1) <= bounds.gradient.factor
+    )
     evidence = [
         Evidence("grad_norm", norms[0], "<=", bounds.gradient.total * norms[-1], first.name),
         Evidence("grad_norm", norms[-1], layer=last.name),
@@ -68,8 +92,16 @@ def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "GRD003 no-gradient is exactly 0, this one is not."
             ),
             location=first.location,
+            apart=("DAT001", "ACT003") if behind else (),
         )
     ]
+
+
+def _full(trace: Recording, layers: list[Node], bounds: Bounds) -> bool:
+    """Whether the activation of any of these layers stands at its ends at the start."""
+    found = [trace.structure.activation(node.name) for node in layers]
+    shares = [trace.first("saturated", node.name) or 0.0 for node in found if node is not None]
+    return max(shares, default=0.0) >= bounds.signal.saturated
 
 
 def _share(trace: Recording, layers: list[Node]) -> str:
@@ -93,7 +125,7 @@ def _share(trace: Recording, layers: list[Node]) -> str:
     "no-gradient",
     severity="error",
     needs=("grad_norm",),
-    explains={"OUT010": "any"},
+    explains={"ARC001": "any", "OUT010": "any"},
     preview=False,
 )
 def no_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
@@ -119,7 +151,10 @@ def no_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
             sure = 0.97 if trace.steps > 1 else 0.9
             # features may have been left as they are on purpose, if the rest learns from them
             harm: Severity = "warning" if not node.connected and ended.word == "learned" else "error"
-            findings.append(_zero_gradient(trace, node, harm, step=since, summary=summary, confidence=sure))
+            found = _zero_gradient(trace, node, harm, step=since, summary=summary, confidence=sure)
+            # none at all, in every step: the program cuts the path, and no fault of the training does
+            apart = BUT_REMADE if missing and not node.connected else ()
+            findings.append(msgspec.structs.replace(found, apart=apart))
             continue
         behind = [zero for zero in zeros if position(trace, zero.name) >= position(trace, node.name)]
         if series.values.size and series.values[0] == 0 and behind:

@@ -5,6 +5,7 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
 from unstuck.diagnose.measured import (
+    AFTER_THE_START,
     activation_place,
     is_zero,
     names,
@@ -25,6 +26,7 @@ from unstuck.trace.structure import Node
     severity="error",
     needs=("weight_norm", "distinct_units"),
     explains={
+        "ARC001": "any",
         "ACT001": "from",
         "GRD003": "any",
         "GRD001": "up to",
@@ -112,6 +114,7 @@ def _zero_series(trace: Recording, series: list[Node], bounds: Bounds) -> Findin
             "here it is 0 for as many steps as zero layers follow."
         ),
         location=first.location,
+        apart=AFTER_THE_START if held else (),  # no update made them so
     )
 
 
@@ -154,6 +157,7 @@ def _single_zero(trace: Recording, node: Node) -> Finding:
     severity="error",
     needs=("distinct_units", "unit_spread"),
     explains={
+        "ARC001": "any",
         "ACT001": "from",
         "INI002": "after",
         "ACT003": "same",
@@ -285,7 +289,7 @@ def _tiled(trace: Recording, node: Node, different: int) -> Finding | None:
     "signal-shrinks",
     severity="warning",
     needs=("act_std",),
-    explains={"ACT005": "any", "OUT010": "any"},
+    explains={"ARC001": "any", "ACT005": "any", "OUT010": "any"},
 )
 def signal_shrinks(trace: Recording, bounds: Bounds) -> list[Finding]:
     """What the activations tell about the input falls geometrically from layer to layer."""
@@ -333,5 +337,6 @@ def signal_shrinks(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "at any learning rate; it was measured before the first update."
             ),
             location=node.location,
+            apart=AFTER_THE_START,
         )
     ]

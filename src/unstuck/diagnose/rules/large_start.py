@@ -19,6 +19,7 @@ from unstuck.trace.structure import NORMALISING, Node
     severity="warning",
     needs=("weight_norm", "loss"),
     explains={
+        "LRN007": "any",
         "ACT001": "any",
         "ACT002": "any",
         "ACT003": "any",

@@ -3,8 +3,10 @@
 import math
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
+from unstuck.diagnose import reach
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import names, output_layer, straight_way, typical, weight_layers
@@ -59,6 +61,7 @@ def _probes(trace: Recording) -> list[_Probes]:
         "OUT010": "any",
         "OUT004": "any",
         "LRN003": "any",
+        "LRN007": "any",
     },
     from_step_0=False,
     preview=False,
@@ -73,7 +76,25 @@ def learning_rate_too_high(trace: Recording, bounds: Bounds) -> list[Finding]:
     found = _blew_up(trace, bounds) or ([] if probes else _leaps(trace, bounds))
     if not found and not probes:
         raise NotChecked(_PROBES)
-    return found
+    return [msgspec.structs.replace(one, apart=_not_of(trace, one, bounds)) for one in found]
+
+
+def _not_of(trace: Recording, found: Finding, bounds: Bounds) -> tuple[str, ...]:
+    """Causes that cannot have made the steps too large, where the rate alone did."""
+    rate, layers = trace.first("lr"), reach.trained(trace)
+    if trace.meta.optimizer in reach.BY_RATE and rate and layers:
+        sizes = [
+            rate * math.sqrt(math.prod(node.parameters["weight"])) / max(math.sqrt(node.units), 1.0)
+            for node in layers
+        ]
+        if float(np.median(sizes)) >= bounds.rate.leap:
+            return ("",)  # this optimiser's steps are of the rate's size, whatever the gradient is
+    first = [trace.at("update_ratio", node.name, 0) or 0.0 for node in layers]
+    if found.step <= 1 or (
+        trace.meta.optimizer == "SGD" and first and float(np.median(first)) >= bounds.rate.leap
+    ):
+        return ("GRD005", "OUT009")  # no gradient was left over before the first, nor does its sign matter
+    return ()
 
 
 def _too_high_by_probe(ended: Outcome, probe: _Probes, bounds: Bounds) -> list[Finding]:
@@ -276,6 +297,9 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
     if trace.steps < 5 * bounds.outcome.few_steps:
         raise NotChecked(_PROBES)
     unknown = stands_still(trace, ended, bounds.rate.gain)
+    failed = unknown or ended.word in {"diverged", "not learned"}
+    if failed and reach.by_rate(trace) <= bounds.rate.straight_still:
+        return [_out_of_reach(trace, ended)]
     if ended.word == "diverged" or not (unknown or falls_short(ended, bounds.outcome)):
         return []
     trained = [node for node in weight_layers(trace) if node.trainable and node.optimised is not False]
@@ -309,8 +333,42 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "GRD001 vanishing-gradient: then the last layers move and the first do not; here none does. "
                 "Probes at ten times the rate would make it sure."
             ),
+            apart=("",) if _rate_alone(trace, bounds) else (),
         )
     ]
+
+
+def _rate_alone(trace: Recording, bounds: Bounds) -> bool:
+    """Whether the steps are small by the rate alone: sound gradients reach the optimiser and do not help."""
+    ratio = typical(trace, "clip_ratio")
+    clipped = math.isfinite(ratio) and ratio < bounds.steps.clipped
+    if trace.meta.optimizer in reach.SCALED:
+        return reach.by_rate(trace) <= bounds.rate.straight_still
+    return not clipped and reach.sensitivity(trace) >= bounds.rate.sensitive
+
+
+def _out_of_reach(trace: Recording, ended: Outcome) -> Finding:
+    """No gradient at all could have moved a weight by much at this rate."""
+    rate, way = typical(trace, "lr"), reach.by_rate(trace)
+    return Finding(
+        code="LRN002",
+        name="learning-rate-too-low",
+        severity="warning",
+        layer=None,
+        step=max(trace.steps - 1, 0),
+        confidence=0.8,
+        summary=(
+            f"{trace.meta.optimizer} moves a weight by about the learning rate in a step, {rate:.2g} here. "
+            f"Even if all {trace.steps} steps had gone the same way, no layer would have got farther than "
+            f"{way:.1g} of its usual size; {ended.because or 'it did not learn'}."
+        ),
+        evidence=(Evidence("lr", rate),),
+        rival=(
+            "GRD001 vanishing-gradient: this optimiser's steps do not depend on the gradient's size, so that "
+            "none, however small, is to blame."
+        ),
+        apart=("",),
+    )
 
 
 @rule("LRN009", "lazy-training", severity="info", needs=("drift",), from_step_0=False)

@@ -28,7 +28,7 @@ def _normalises(trace: Recording) -> bool:
     "tiny-batch-norm",
     severity="warning",
     needs=("norm_values", "norm_mean_gap", "norm_var_gap"),
-    explains={"OUT010": "any", "LRN001": "any", "LRN002": "any"},
+    explains={"LRN007": "any", "OUT010": "any", "LRN001": "any", "LRN002": "any"},
     from_step_0=False,
     concerns=_normalises,
 )
@@ -150,7 +150,7 @@ def _place(trace: Recording, layer: str) -> Location | None:
     "norm-explosion",
     severity="warning",
     needs=("grad_norm",),
-    explains={"LRN001": "any", "OUT010": "any", "GRD002": "any", "ACT002": "any"},
+    explains={"LRN007": "any", "LRN001": "any", "OUT010": "any", "GRD002": "any", "ACT002": "any"},
 )
 def norm_explosion(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Batch normalisation after every layer makes the gradient grow with depth."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
-from unstuck.diagnose.measured import names, weight_layers
+from unstuck.diagnose.measured import BUT_REMADE, names, weight_layers
 from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.paths import total_gradient
 from unstuck.diagnose.registry import NotChecked, rule
@@ -36,6 +36,7 @@ _SCALES: Final = frozenset(
     severity="error",
     needs=("grad_uncleared",),
     explains={
+        "LRN007": "any",
         "ACT002": "any",
         "LRN001": "any",
         "GRD002": "any",
@@ -153,6 +154,7 @@ def unoptimised_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "were. LRN006 frozen-parameters: those ask for no gradient, these get one."
             ),
             location=first.location,
+            apart=BUT_REMADE,  # what an optimiser holds, the program says
         )
     ]
 
@@ -160,7 +162,8 @@ def unoptimised_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
 def _has_gradient(trace: Recording, node: Node) -> bool:
     """Whether one was seen, or nothing was measured that speaks against it; and it stood still."""
     gradient, way = trace.series("grad_norm", node.name).values, trace.series("drift_norm", node.name).values
-    seen = not trace.has("grad_norm", node.name) or bool((gradient > 0).any())
+    # one that is not a number is a gradient, too
+    seen = not trace.has("grad_norm", node.name) or bool((gradient != 0).any())
     return seen and not bool((way > 0).any())
 
 
@@ -180,7 +183,7 @@ def _on_purpose(wanting: list[Node], owners: list[Node]) -> bool:
     return beginning or (end and count >= 2)
 
 
-@rule("LRN006", "frozen-parameters", severity="warning", explains={"OUT010": "any"})
+@rule("LRN006", "frozen-parameters", severity="warning", explains={"ARC001": "any", "OUT010": "any"})
 def frozen_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Layers are frozen; a fault only where what is left to train does not learn."""
     layers = [node for node in weight_layers(trace) if node.connected]
@@ -236,7 +239,15 @@ def frozen_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
     "remade-layer",
     severity="error",
     needs=("remade",),
-    explains={"LRN005": "any", "GRD003": "same", "INI002": "same", "LRN002": "any", "OUT010": "any"},
+    explains={
+        "ARC001": "any",
+        "LRN007": "any",
+        "LRN005": "any",
+        "GRD003": "same",
+        "INI002": "same",
+        "LRN002": "any",
+        "OUT010": "any",
+    },
     from_step_0=False,
     preview=False,
 )

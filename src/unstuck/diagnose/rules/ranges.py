@@ -30,6 +30,7 @@ _DISTANCES: Final = frozenset({"MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"}
     severity="error",
     needs=("target.min", "target.max"),
     explains={
+        "ARC001": "any",
         "ACT001": "any",
         "ACT002": "any",
         "ACT003": "any",

@@ -12,9 +12,16 @@ from unstuck.diagnose.paths import loss_name
 from unstuck.diagnose.registry import NotChecked, Where, rule
 from unstuck.trace.recording import Recording, Series
 
-_NOTHING: Final[dict[str, Where]] = {"OUT010": "any", "LRN002": "any", "LRN001": "any", "ACT002": "any"}
+_NOTHING: Final[dict[str, Where]] = {
+    "OUT010": "any",
+    "LRN002": "any",
+    "LRN001": "any",
+    "LRN007": "any",
+    "ACT002": "any",
+}
 _SUMMED: Final[dict[str, Where]] = {
     "LRN001": "any",
+    "LRN007": "any",
     "GRD002": "any",
     "GRD003": "lasting",
     "ACT002": "any",
@@ -94,7 +101,7 @@ def _jumps(means: Series, variance: float) -> float:
     "misaligned-labels",
     severity="error",
     needs=("probe.permuted",),
-    explains={**_NOTHING, "DAT008": "any"},
+    explains={"LRN007": "any", **_NOTHING, "DAT008": "any"},
     from_step_0=False,
 )
 def misaligned_labels(trace: Recording, bounds: Bounds) -> list[Finding]:
@@ -141,7 +148,7 @@ def misaligned_labels(trace: Recording, bounds: Bounds) -> list[Finding]:
     "mixed-samples",
     severity="error",
     needs=("probe.mixing",),
-    explains={"OUT010": "any", "LRN002": "any", "LRN001": "any", "OUT002": "any"},
+    explains={"ARC001": "any", "OUT010": "any", "LRN002": "any", "LRN001": "any", "OUT002": "any"},
 )
 def mixed_samples(trace: Recording, bounds: Bounds) -> list[Finding]:
     """A sample's answer depends on other samples of its batch, though no normalisation explains it."""

@@ -34,7 +34,7 @@ _WANTS: Final = {
     "OUT002",
     "double-softmax",
     severity="error",
-    explains={"LRN002": "any", "GRD001": "any", "OUT010": "any"},
+    explains={"ARC001": "any", "LRN002": "any", "GRD001": "any", "OUT010": "any"},
     preview=False,
 )
 def double_softmax(trace: Recording, bounds: Bounds) -> list[Finding]:
@@ -112,6 +112,8 @@ def _floor(trace: Recording, loss: str) -> float:
     "raw-scores",
     severity="error",
     explains={
+        "ARC001": "any",
+        "LRN007": "any",
         "ACT002": "any",
         "LRN001": "any",
         "GRD002": "any",
@@ -190,6 +192,7 @@ def _what_happens(loss: str, *, certain: bool) -> str:
     "softmax-of-one",
     severity="error",
     explains={
+        "ARC001": "any",
         "GRD003": "any",
         "GRD001": "any",
         "LRN002": "any",

@@ -5,23 +5,17 @@ from typing import Final
 
 import numpy as np
 
+from unstuck.diagnose import reach
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.measured import names, typical, weight_layers
+from unstuck.diagnose.measured import line, names, typical
 from unstuck.diagnose.outcome import falls_short, learning_curve, outcome, stands_still, unproven
 from unstuck.diagnose.registry import NotChecked, Where, rule
 from unstuck.trace.recording import Recording
-from unstuck.trace.structure import Node
 
-_SCALED = frozenset({"Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta"})
-"""Optimisers whose steps are the same if all gradients are multiplied by one number."""
-_FIRST_STEP = _SCALED - {"Adadelta", "RAdam"}
+_FIRST_STEP = reach.SCALED - {"Adadelta", "RAdam"}
 """Those whose first step is about the learning rate (Adadelta's grows with eps, RAdam's begins unscaled)."""
 _FAILS: Final[dict[str, Where]] = {"OUT010": "any", "LRN002": "any", "DAT004": "any"}
-
-
-def _trained(trace: Recording) -> list[Node]:
-    return [node for node in weight_layers(trace) if node.trainable and node.optimised is not False]
 
 
 @rule(
@@ -41,11 +35,19 @@ def clipping_always_on(trace: Recording, bounds: Bounds) -> list[Finding]:
         raise NotChecked("it needs three measured steps at least")
     ended = outcome(trace, bounds.outcome)
     short = falls_short(ended, bounds.outcome) or stands_still(trace, ended, bounds.rate.gain)
-    if trace.meta.optimizer in _SCALED or not short:
+    if trace.meta.optimizer in reach.SCALED or not short:
         return []
     share, usual = float(np.mean(ratios < bounds.steps.clipped)), float(np.median(ratios))
-    moved = max((typical(trace, "update_ratio", node.name) for node in _trained(trace)), default=math.nan)
-    if share < bounds.steps.always or not moved < bounds.rate.slow:
+    moved = max(
+        (typical(trace, "update_ratio", node.name) for node in reach.trained(trace)), default=math.nan
+    )
+    pushed = reach.pushed(trace)
+    # decay may move the weights all the same
+    moved = min((one for one in (moved, pushed) if math.isfinite(one)), default=math.nan)
+    # so little that nobody can have got anywhere with it, whatever the gradient was
+    nowhere = pushed * trace.steps <= bounds.rate.straight_still
+    # once the weights are gone by decay the gradient, too, is too small to be clipped
+    if share < bounds.steps.always / (2 if nowhere else 1) or not moved < bounds.rate.slow:
         return []
     return [
         Finding(
@@ -66,6 +68,7 @@ def clipping_always_on(trace: Recording, bounds: Bounds) -> list[Finding]:
                 Evidence("update_ratio", moved, "<", bounds.rate.slow),
             ),
             rival="LRN002 learning-rate-too-low: here the rate is not small, the gradient is cut before it.",
+            apart=("",) if nowhere else (),
         )
     ]
 
@@ -115,6 +118,7 @@ def schedule_ends_early(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "LRN002 learning-rate-too-low: there it is low from the start; here the schedule took it "
                 "away."
             ),
+            apart=("",),  # the schedule is the program's own
         )
     ]
 
@@ -142,17 +146,25 @@ def decay_dominates(trace: Recording, bounds: Bounds) -> list[Finding]:
     ended = outcome(trace, bounds.outcome)
     if decay <= 0 or not (falls_short(ended, bounds.outcome) or unproven(trace, ended, bounds.outcome)):
         return []
+    halved = reach.halved(trace)
+    alone = halved * bounds.steps.halvings <= trace.steps and halved <= bounds.steps.halved
+    alone = alone and decay >= bounds.steps.decay
+    if alone and ended.word == "diverged":
+        return [_decays(trace, decay, halved)]
     left: dict[str, float] = {}
-    for node in _trained(trace):
+    for node in reach.trained(trace):
         start, end = trace.first("weight_norm", node.name), trace.last("weight_norm", node.name)
         if start and end is not None and math.isfinite(end):
             left[node.name] = end / start
-    if len(left) < max(1, len(_trained(trace)) / 2):
+    if len(left) < max(1, len(reach.trained(trace)) / 2):
+        if alone:  # they began at 0: it would not have let them grow
+            return [_decays(trace, decay, halved)]
         raise NotChecked("too few layers have weights that were measured")
     usual = float(np.median(list(left.values())))
     # where nobody can say whether it learned, it takes more to call it a fault
     limit = bounds.steps.shrunk / (1 if falls_short(ended, bounds.outcome) else 3)
-    if usual > limit or max(left.values()) >= 1:
+    outweighs = decay >= bounds.steps.decay and reach.outweighed(trace) >= bounds.steps.outweighs
+    if (usual > limit and not (outweighs and falls_short(ended, bounds.outcome))) or max(left.values()) >= 1:
         return []
     least = min(left, key=lambda name: left[name])
     return [
@@ -167,10 +179,33 @@ def decay_dominates(trace: Recording, bounds: Bounds) -> list[Finding]:
                 f"The weights shrank to {usual:.1g} of what they were ({least} to {left[least]:.1g}) under a "
                 f"weight decay of {decay:g}, and the training did not get far. A usual decay is 1e-4 to 1e-2."
             ),
-            evidence=(Evidence("weight_norm", usual, "<=", limit),),
+            evidence=(Evidence("weight_norm", usual, "<=", 1.0 if usual > limit else limit),),
             rival="LRN001 learning-rate-too-high: large steps make weights larger; here all of them shrink.",
+            apart=("",) if alone or outweighs else (),
         )
     ]
+
+
+def _decays(trace: Recording, decay: float, halved: float) -> Finding:
+    """Where nothing finite is left to be measured: what the decay alone does to any weights."""
+    return Finding(
+        code="LRN010",
+        name="decay-dominates",
+        severity="warning",
+        layer=None,
+        step=max(trace.steps - 1, 0),
+        confidence=0.8,
+        summary=(
+            f"At this learning rate a weight decay of {decay:g} alone halves all weights every {halved:.2g} "
+            f"steps of {trace.steps}. A usual decay is 1e-4 to 1e-2."
+        ),
+        evidence=(Evidence("lr", trace.first("lr")),),
+        rival=(
+            "LRN001 learning-rate-too-high: that may be there as well, but no usual rate makes up for such "
+            "a decay."
+        ),
+        apart=("",),
+    )
 
 
 @rule(
@@ -178,7 +213,14 @@ def decay_dominates(trace: Recording, bounds: Bounds) -> list[Finding]:
     "odd-optimizer",
     severity="warning",
     needs=("update_norm", "lr"),
-    explains={"OUT010": "any", "LRN002": "any", "LRN001": "any", "ACT002": "any", "GRD002": "any"},
+    explains={
+        "LRN007": "any",
+        "OUT010": "any",
+        "LRN002": "any",
+        "LRN001": "any",
+        "ACT002": "any",
+        "GRD002": "any",
+    },
     from_step_0=False,
     preview=False,
 )
@@ -199,7 +241,7 @@ def _epsilon(trace: Recording, bounds: Bounds) -> list[Finding]:
     if trace.meta.optimizer not in _FIRST_STEP or not rate or eps < bounds.steps.epsilon:
         return []
     sizes: dict[str, float] = {}
-    for node in _trained(trace):
+    for node in reach.trained(trace):
         update, count = trace.first("update_norm", node.name), math.prod(node.parameters["weight"])
         if update and math.isfinite(update) and (trace.first("grad_norm", node.name) or 0.0) > 0:
             sizes[node.name] = update / math.sqrt(count) / rate
@@ -259,7 +301,7 @@ def stopped_early(trace: Recording, bounds: Bounds) -> list[Finding]:
     steps, values = curve.steps[late].astype(float), curve.values[late]
     if steps.size < 4 or not np.isfinite(values).all():
         return []
-    slope, error = _slope(steps, values)
+    slope, error = line(steps, values)
     gain = -slope * (steps[-1] - steps[0])
     if not -slope > bounds.steps.surely * error or gain < bounds.rate.gain * abs(ended.final):
         return []
@@ -284,15 +326,6 @@ def stopped_early(trace: Recording, bounds: Bounds) -> list[Finding]:
     ]
 
 
-def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Of the straight line through points, and its standard error."""
-    centred = x - x.mean()
-    spread = float((centred**2).sum())
-    slope = float((centred * y).sum()) / spread
-    rest = y - y.mean() - slope * centred
-    return slope, math.sqrt(float((rest**2).sum()) / max(x.size - 2, 1) / spread)
-
-
 @rule("LRN012", "few-updates", severity="info", needs=("loss",), explains=_FAILS, from_step_0=False)
 def few_updates(trace: Recording, bounds: Bounds) -> list[Finding]:
     """A handful of updates is all there was: too few for any network to learn."""
@@ -302,7 +335,7 @@ def few_updates(trace: Recording, bounds: Bounds) -> list[Finding]:
         raise NotChecked("the training was cut off")
     if trace.steps < 2 or outcome(trace, bounds.outcome).word == "learned":
         return []
-    layers = _trained(trace)
+    layers = reach.trained(trace)
     return [
         Finding(
             code="LRN012",

@@ -15,7 +15,7 @@ _BINARY = frozenset({"BCELoss", "BCEWithLogitsLoss"})
     "OUT006",
     "broadcast-target",
     severity="error",
-    explains={"LRN002": "any", "ACT005": "any", "OUT010": "any"},
+    explains={"ARC001": "any", "LRN007": "any", "LRN002": "any", "ACT005": "any", "OUT010": "any"},
     preview=False,
 )
 def broadcast_target(trace: Recording, bounds: Bounds) -> list[Finding]:
@@ -78,6 +78,7 @@ def _shape(shape: tuple[int, ...]) -> str:
     severity="error",
     needs=("target.min", "target.max"),
     explains={
+        "ARC001": "any",
         "ACT002": "any",
         "LRN001": "any",
         "GRD002": "any",

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
@@ -21,6 +22,10 @@ RATE_STEPS = 20
 """Updates of each trial of the learning rate."""
 OVERFIT_STEPS = 100
 """Updates on one batch to see whether it can be learned."""
+CAPABLE_RATES = (1e-2, 1e-3, 1e-1)
+"""Of Adam, to see whether a network can hold a batch at all: most can at the first."""
+LEARNED = 0.1
+"""Part of the loss at the start below which a batch was learned."""
 DRAWS = 4
 """Passes with other random numbers, where dropout makes each one different."""
 SAME_GRADIENT = 0.1
@@ -107,6 +112,51 @@ def overfit(scene: Scene, steps: int = OVERFIT_STEPS) -> Values:
     if not losses[0] > 0 or not math.isfinite(losses[0]):
         raise NotMeasured(f"the loss at the start is {losses[0]:.3g}: no share of it can be taken")
     return {"probe.overfit": _ended(losses) / losses[0], "probe.overfit_steps": float(len(losses) - 1)}
+
+
+def capacity(scene: Scene, steps: int = OVERFIT_STEPS) -> Values:
+    """The same batch, whatever the program's own rate and optimiser: Adam at rates a factor of 10 apart.
+
+    It goes on to the next rate only where the batch was not learned yet.
+    """
+    if scene.optimizer is None or not scene.parameters:
+        raise NotMeasured("nothing is trained")
+    least, first = math.inf, math.nan
+    for rate in CAPABLE_RATES:
+        scene.kept.reset()
+        own = torch.optim.Adam(scene.parameters, lr=rate)
+        losses = replace(scene, optimizer=own).train(steps)
+        first = losses[0] if math.isnan(first) else first
+        if not losses[0] > 0 or not math.isfinite(losses[0]):
+            raise NotMeasured(f"the loss at the start is {losses[0]:.3g}: it cannot be learned to 0")
+        least = min(least, *(one for one in losses if math.isfinite(one)))
+        if least < LEARNED * first:
+            break
+    return {"probe.capacity": least}
+
+
+def noise(scene: Scene) -> Values:
+    r"""The gradients of a batch's two halves: how much of a step is the choice of its samples?
+
+    With halves $g_1$ and $g_2$ the batch's gradient is their mean, and $|g_1 - g_2|^2 / 4$ is its variance
+    from batch to batch: $|g_1 - g_2|^2 / |g_1 + g_2|^2$ is near 0 for a clear direction, 1 for pure chance.
+    """
+    count = scene.count
+    if count < 2:
+        raise NotMeasured("the batch has a single sample")
+    targets = scene.targets
+    if not isinstance(targets, torch.Tensor) or targets.dim() == 0 or len(targets) != count:
+        raise NotMeasured("the targets are no tensor with a row for each sample")
+    scene.model.eval()
+    half = count // 2
+    parts: list[list[torch.Tensor]] = []
+    for start in (0, half):
+        rows = scene.samples(lambda one, axis, at=start: one.narrow(axis, at, half))
+        parts.append(scene.gradients(rows, targets[start : start + half])[1])
+    first, second = parts
+    apart = _length([a - b for a, b in zip(first, second, strict=True)])
+    together = _length([a + b for a, b in zip(first, second, strict=True)])
+    return {"probe.noise": ratio(apart**2, together**2)}
 
 
 def permuted(scene: Scene, steps: int = RATE_STEPS, own: Sequence[float] | None = None) -> Values:
@@ -249,9 +299,11 @@ def _length(grads: list[torch.Tensor]) -> float:
 PROBES: Final[dict[str, Probe]] = {
     "rates": rates,
     "overfit": overfit,
+    "capacity": capacity,
     "permuted": permuted,
     "signal": signal,
     "duplicate": duplicate,
+    "noise": noise,
     "fresh_gradient": fresh_gradient,
     "mixing": mixing,
     "input_matters": input_matters,
