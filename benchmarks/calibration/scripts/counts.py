@@ -12,9 +12,7 @@ temp = 12 + 8 * torch.randn(n, generator=g)
 rain = (torch.rand(n, generator=g) < 0.2).float()
 rate = torch.exp(1.2 + torch.cos((hour - 17) / 24 * 6.283) + 0.04 * (temp - 12) - 1.5 * rain * (hour > 8))
 count = torch.poisson(rate, generator=g)
-X = torch.stack(
-    [torch.sin(hour / 24 * 6.283), torch.cos(hour / 24 * 6.283), (temp - 12) / 8, rain], dim=1
-)
+X = torch.stack([torch.sin(hour / 24 * 6.283), torch.cos(hour / 24 * 6.283), (temp - 12) / 8, rain], dim=1)
 
 torch.manual_seed(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
 model = nn.Sequential(nn.Linear(4, 40), nn.Tanh(), nn.Linear(40, 40), nn.Tanh(), nn.Linear(40, 1))
@@ -30,6 +28,7 @@ for epoch in range(12):
         optimizer.step()
 
 with torch.no_grad():
+
     def deviance(mu, y):
         return 2 * (torch.xlogy(y, y / mu) - (y - mu)).mean()
 

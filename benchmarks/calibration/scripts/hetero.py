@@ -46,5 +46,7 @@ with torch.no_grad():
     mean, var = net(torch.tensor(X[1200:]))
     y = torch.tensor(Y[1200:])
     nll = criterion(mean, y, var).item()
-    constant = criterion(torch.full_like(y, float(Y[:1200].mean())), y, torch.full_like(y, float(Y[:1200].var()))).item()
+    constant = criterion(
+        torch.full_like(y, float(Y[:1200].mean())), y, torch.full_like(y, float(Y[:1200].var()))
+    ).item()
 print(f"nll {nll:.3f}, constant {constant:.3f}, gained {constant - nll:.4f}")

@@ -8,7 +8,9 @@ import torch.nn as nn
 g = torch.Generator().manual_seed(23)
 Q, DOCS, F_ = 150, 12, 9
 X = torch.randn(Q, DOCS, F_, generator=g)
-relevance = (X[..., 0] * 1.2 + torch.tanh(2 * X[..., 1]) * X[..., 2]) + 0.1 * torch.randn(Q, DOCS, generator=g)
+relevance = (X[..., 0] * 1.2 + torch.tanh(2 * X[..., 1]) * X[..., 2]) + 0.1 * torch.randn(
+    Q, DOCS, generator=g
+)
 torch.manual_seed(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
 
 scorer = nn.Sequential(nn.Linear(F_, 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1))
@@ -32,6 +34,6 @@ for it in range(600):
 with torch.no_grad():
     s = scorer(X[120:]).squeeze(-1)
     r = relevance[120:]
-    ordered = (r[:, :, None] > r[:, None, :])
+    ordered = r[:, :, None] > r[:, None, :]
     right = (s[:, :, None] > s[:, None, :])[ordered].float().mean().item()
 print(f"pairs in order {right:.4f}")

@@ -8,7 +8,7 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import names, output_layer, straight_way, typical, weight_layers
-from unstuck.diagnose.outcome import Outcome, falls_short, outcome, stands_still
+from unstuck.diagnose.outcome import Outcome, falls_short, learning_curve, outcome, stands_still
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 
@@ -275,7 +275,7 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
     ended = outcome(trace, bounds.outcome)
     if trace.steps < 5 * bounds.outcome.few_steps:
         raise NotChecked(_PROBES)
-    unknown = stands_still(trace, ended, bounds.rate.gain)
+    unknown = stands_still(trace, ended, bounds.rate.gain) or _creeps(trace, ended, bounds)
     if ended.word == "diverged" or not (unknown or falls_short(ended, bounds.outcome)):
         return []
     trained = [node for node in weight_layers(trace) if node.trainable and node.optimised is not False]
@@ -286,10 +286,17 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
     driven = all(typical(trace, "grad_norm", node.name) > 0 for node in trained)
     straight = bool(known) and all(straight_way(trace, node.name, bounds.rate.straight) for node in trained)
     limit = bounds.rate.straight_still if straight else bounds.rate.still
-    if not driven or max(known) > limit or (unknown and not straight):
+    creeps = unknown and _creeps(trace, ended, bounds)
+    if not driven or max(known) > limit or (unknown and not straight and not creeps):
         return []
     way = " Its steps all lead the same way: larger ones would only get there sooner." if straight else ""
-    because = "the loss is where it was at the start" if unknown else ended.because
+    because = ended.because
+    if unknown:
+        because = (
+            "the loss goes on as it began, no slower"
+            if not stands_still(trace, ended, bounds.rate.gain)
+            else "the loss is where it was at the start"
+        )
     most = max(drifts, key=lambda name: drifts[name] or 0.0)
     return [
         Finding(
@@ -311,6 +318,29 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
             ),
         )
     ]
+
+
+def _creeps(trace: Recording, ended: Outcome, bounds: Bounds) -> bool:
+    """Whether a loss of unknown kind shows no bend yet, and all steps together could not have led anywhere.
+
+    Even if every step led the same way, no layer would have moved by more than next to nothing: whatever the
+    loss is, this training has not begun.
+    """
+    curve = learning_curve(trace).values
+    if ended.word != "unknown" or not math.isnan(ended.baseline) or curve.size < 6:
+        return False
+    ways = [
+        typical(trace, "update_ratio", node.name) * trace.steps
+        for node in weight_layers(trace)
+        if node.trainable and node.optimised is not False
+    ]
+    third = curve.size // 3
+    first, middle, last = (
+        float(np.mean(part)) for part in (curve[:third], curve[third:-third], curve[-third:])
+    )
+    slows = first - middle > 0 and middle - last < 0.5 * (first - middle)
+    noise = float(np.std(np.diff(curve))) / math.sqrt(third)  # of the mean of a third
+    return bool(ways) and max(ways) <= bounds.rate.still and not (slows and first - last > 4 * noise)
 
 
 @rule("LRN009", "lazy-training", severity="info", needs=("drift",), from_step_0=False)
