@@ -198,9 +198,9 @@ def _tried(trace: Recording) -> npt.NDArray[np.float64]:
 
 def _noise(trace: Recording, tried: npt.NDArray[np.float64]) -> float:
     """How far the end must lie below what trying found: three standard errors of both."""
-    if not tried.size:
-        return 0.0
     batches = trace.series("loss").values
+    if not tried.size or not batches.size:
+        return 0.0
     tail = batches[-max(1, batches.size // 10) :]
     error = float(np.var(tail)) / tail.size + 1.57 * float(np.var(tried)) / tried.size  # 1.57: of a median
     return 3 * math.sqrt(error) if math.isfinite(error) else 0.0
