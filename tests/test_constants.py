@@ -104,6 +104,20 @@ def test_sums_made_in_place():
     assert last(recording)[0] == pytest.approx(float((y - y.median()).abs().mean()), rel=0.02)
 
 
+def equation(net, x, _):
+    """u' = -u, u(0) = 1 along the first input."""
+    at = x.clone().requires_grad_()
+    value = net(at)
+    slope = torch.autograd.grad(value.sum(), at, create_graph=True)[0][:, :1]
+    return ((slope + value) ** 2).mean() + ((net(torch.zeros(1, 6)) - 1) ** 2).mean()
+
+
+def test_slopes_of_a_constant_are_zero():
+    recording, _, _ = watched(equation)
+    assert last(recording) == pytest.approx(0.5, rel=1e-2)  # u^2 + (u - 1)^2 at 1/2
+    assert not {one.code for one in diagnose(recording).findings} & {"INI001", "INI002"}
+
+
 def drawn(net, x, y):
     shown = torch.distributions.Categorical(logits=net(x))
     return -(shown.log_prob(shown.sample()) * y[:, 0]).mean()

@@ -8,7 +8,14 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import names, output_layer, straight_way, typical, weight_layers
-from unstuck.diagnose.outcome import Outcome, falls_short, learning_curve, outcome, stands_still
+from unstuck.diagnose.outcome import (
+    Outcome,
+    falls_short,
+    learning_curve,
+    outcome,
+    stands_still,
+    unproven,
+)
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 
@@ -159,7 +166,8 @@ def _blew_up(trace: Recording, bounds: Bounds) -> list[Finding]:
 def _leaps(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Without a probe: the first steps threw most of the start away, and it did not get far after that."""
     ended = outcome(trace, bounds.outcome)
-    if not falls_short(ended, bounds.outcome):
+    unknown = unproven(trace, ended, bounds.outcome) and not trace.meta.examined
+    if not (unknown or falls_short(ended, bounds.outcome)):
         return []
     sizes: dict[str, float] = {}
     for node in weight_layers(trace):
@@ -170,7 +178,7 @@ def _leaps(trace: Recording, bounds: Bounds) -> list[Finding]:
         if norm and early.size and norm / math.sqrt(node.units) >= _USUAL_WEIGHTS:
             sizes[node.name] = float(np.median(early))
     usual = float(np.median(list(sizes.values()))) if len(sizes) > 1 else 0.0
-    if usual < bounds.rate.leap:
+    if usual < (bounds.rate.gone if unknown else bounds.rate.leap):
         return []
     largest = max(sizes, key=lambda name: sizes[name])
     return [

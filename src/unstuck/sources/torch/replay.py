@@ -142,7 +142,8 @@ class Constants:
 
     def _search(self, calls: Sequence[Noted], answers: Sequence[Answer], loss: torch.Tensor) -> Replayed:
         with torch.no_grad():
-            again = play(calls, {id(one.tensor): one.tensor.detach() for one in answers}, loss)
+            as_they_were = {id(one.tensor): one.tensor.detach() for one in answers}
+            again = play(calls, as_they_were, loss, constant=False)
             groups: dict[tuple[Any, ...], list[torch.Tensor]] = {}
             for one in answers:
                 groups.setdefault(one.key, []).append(one.tensor.detach())
@@ -199,16 +200,23 @@ def settled(losses: npt.NDArray[np.float64], carried: Sequence[float], factor: f
     return {"constant_loss": middle * factor, "constant_falls": 0.0}
 
 
-def play(calls: Sequence[Noted], given: dict[int, torch.Tensor], loss: torch.Tensor) -> torch.Tensor:
+def play(
+    calls: Sequence[Noted], given: dict[int, torch.Tensor], loss: torch.Tensor, *, constant: bool = True
+) -> torch.Tensor:
     """Do it once more with other answers.
 
     Args:
         calls: in their order.
         given: by id of the answer, what stands in its place.
         loss: the number that was made.
+        constant: whether they depend on no input, so that slopes with respect to one are 0; otherwise slopes
+            are as they were.
     """
     now = dict(given)
     for call in calls:
+        if call.func is torch.autograd.grad:
+            now |= {id(one): torch.zeros_like(one) if constant else one.detach() for one in call.out}
+            continue
         args, kwargs = _put(call.args, now), _put(call.kwargs, now)
         if call.in_place:
             own = args[0].clone()
