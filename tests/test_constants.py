@@ -214,6 +214,20 @@ def test_a_number_without_any_floor_or_ceiling_is_no_loss():
     assert "OUT009" not in {one.code for one in diagnose(recording).findings}
 
 
+def test_minus_a_loss_of_triplets_falls_and_falls():
+    wrong, _, _ = watched(lambda *given: -triplet(*given), outputs=4, steps=150)
+    assert not last(wrong, "constant_falls").any()  # two answers that are the same cannot move apart
+    assert next(one.code for one in diagnose(wrong).findings) == "OUT009"
+
+    def critic(net, x, y):
+        answer = net(x)
+        return answer[y < 0].mean() - answer[y > 0].mean()
+
+    meant, _, _ = watched(critic, steps=150)
+    assert last(meant, "loss")[-1] < -10
+    assert "OUT009" not in {one.code for one in diagnose(meant).findings}
+
+
 @pytest.mark.parametrize(("lr", "named"), [(1e-6, True), (1e-2, False)])
 def test_a_rate_too_low_under_a_loss_of_unknown_kind(lr, named):
     recording, _, _ = watched(pinball, lr=lr, steps=200)

@@ -17,6 +17,8 @@ _NEVER_NEGATIVE: Final = frozenset(
     {"CrossEntropyLoss", "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BCEWithLogitsLoss"}
 )
 """Losses that are 0 or more, whatever the answers (binary cross entropy: for targets in 0..1)."""
+_SHARE: Final = 0.1
+"""What minus a loss has for a constant answer / at the start."""
 _DISTANCES: Final = frozenset({"MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"})
 
 
@@ -110,6 +112,7 @@ def _bottomless(trace: Recording, bounds: Bounds) -> list[Finding]:
     endless = (
         not (falls == 1).any()
         and gathers
+        and constant < -_SHARE * abs(start)  # a difference of two scores has 0 there, and may be meant so
         and bool((losses[third:] < 0).all())
         and end < -bounds.outcome.exploded * size < 0
     )

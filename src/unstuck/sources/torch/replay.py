@@ -27,6 +27,8 @@ FEWEST = 4
 MOST_FAILURES = 3
 EXACT, TINY = 1e-4, 1e-9
 """Difference of a loss that is computed again, relative and absolute, that rounding explains."""
+ROUNDING = 1e-6
+"""Sum of the samples' slopes / sum of their sizes that rounding explains."""
 RESTS = 0.01
 """Fall in the last third of a search / the loss, from which on it has not come to its end."""
 """Samples of a batch, at least."""
@@ -249,38 +251,56 @@ def _descend(
     losses: list[torch.Tensor] = []
     for _ in range(steps):
         with torch.enable_grad():
-            free = [one.requires_grad_() for one in now]
-            number = play(calls, _filled(answers, dict(zip(keys, free, strict=True))), loss).reshape(())
+            filled = _filled(answers, dict(zip(keys, now, strict=True)))
+            free = [filled[id(one.tensor)].requires_grad_() for one in answers]
+            number = play(calls, filled, loss).reshape(())
             number = -number if up else number
             if not number.requires_grad:
                 losses.append(number.detach().float())
                 break
-            slopes: tuple[Any, ...] = torch.autograd.grad(number, free, allow_unused=True)
+            slopes = _slopes(answers, torch.autograd.grad(number, free, allow_unused=True), now, keys)
         value = number.detach().float()
         losses.append(value)
         with torch.no_grad():
             better = value < lowest
             lowest = torch.where(better, value, lowest)
-            best = [torch.where(better, a.detach(), b) for a, b in zip(now, best, strict=True)]
-            for i, slope in enumerate(slopes):
-                here = now[i].detach()
-                if slope is not None:
-                    sign = torch.nan_to_num(slope).sign()
-                    turned = sign * signs[i]
-                    pace[i] = pace[i] * torch.where(
-                        turned > 0, GROWS, torch.where(turned < 0, SHRINKS, torch.ones_like(turned))
-                    )
-                    here = here - sign * pace[i]
-                    signs[i] = torch.where(turned < 0, torch.zeros_like(sign), sign)
-                now[i] = here
+            best = [torch.where(better, a, b) for a, b in zip(now, best, strict=True)]
+            for i, sign in enumerate(slopes):
+                turned = sign * signs[i]
+                pace[i] = pace[i] * torch.where(
+                    turned > 0, GROWS, torch.where(turned < 0, SHRINKS, torch.ones_like(turned))
+                )
+                now[i] = now[i] - sign * pace[i]
+                signs[i] = torch.where(turned < 0, torch.zeros_like(sign), sign)
     return dict(zip(keys, best, strict=True)), torch.stack(losses)
+
+
+def _slopes(
+    answers: Sequence[Answer],
+    found: Sequence[Any],
+    now: Sequence[torch.Tensor],
+    keys: Sequence[tuple[Any, ...]],
+) -> list[torch.Tensor]:
+    """Signs of each constant's slopes; 0 where those of the samples cancel up to rounding."""
+    total = [torch.zeros_like(one) for one in now]
+    sizes = [torch.zeros_like(one) for one in now]
+    for answer, slope in zip(answers, found, strict=True):
+        if slope is None:
+            continue
+        at, known = keys.index(answer.key), torch.nan_to_num(slope)
+        total[at] += known.sum_to_size(total[at].shape)
+        sizes[at] += known.abs().sum_to_size(total[at].shape)
+    return [
+        torch.where(one.abs() > ROUNDING * size, one.sign(), torch.zeros_like(one))
+        for one, size in zip(total, sizes, strict=True)
+    ]
 
 
 def _filled(
     answers: Sequence[Answer], constants: dict[tuple[Any, ...], torch.Tensor]
 ) -> dict[int, torch.Tensor]:
     """The constants in the places of the answers."""
-    return {id(one.tensor): constants[one.key].expand_as(one.tensor) for one in answers}
+    return {id(one.tensor): constants[one.key].detach().expand_as(one.tensor) for one in answers}
 
 
 def _mean(answer: torch.Tensor) -> torch.Tensor:
@@ -323,6 +343,11 @@ def _no_others(calls: Sequence[Noted], tape: Tape, answers: Sequence[Answer]) ->
     """
     roots = {id(one.tensor.grad_fn) for one in answers}
     noted = {id(one) for call in calls for one in call.out} | set(tape.answers)
+    for call in calls:
+        if call.func is torch.autograd.grad:
+            inputs = [*tensors(call.args[1:2]), *tensors(call.kwargs.get("inputs"))]
+            if any(one.grad_fn is not None or isinstance(one, torch.nn.Parameter) for one in inputs):
+                raise CannotReplayError("it takes a slope that is not with respect to data")
     for one in (one for call in calls for one in tensors((call.args, call.kwargs))):
         if id(one) not in noted and one.grad_fn is not None and _reaches(one.grad_fn, roots):
             raise CannotReplayError("a part of it was made out of sight")
