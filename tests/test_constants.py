@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from unstuck import record
 from unstuck.diagnose.diagnosis import diagnose
-from unstuck.sources.torch import replay
-from unstuck.sources.torch.replay import settled
+from unstuck.sources.torch import constants
+from unstuck.sources.torch.constants import settled
 from unstuck.sources.torch.tape import Tape
 
 X = torch.randn(512, 6, generator=torch.Generator().manual_seed(0))
@@ -147,7 +147,7 @@ def test_what_is_no_function_of_the_answers_alone_is_left_alone(loss):
 
 def test_a_loss_that_is_known_is_not_tried(monkeypatch):
     tried = []
-    monkeypatch.setattr(replay, "_descend", lambda *_, **__: tried.append(1))
+    monkeypatch.setattr(constants, "descend", lambda *_, **__: tried.append(1))
     recording, _, _ = watched(lambda net, x, y: functional.mse_loss(net(x), y))
     assert recording.has("baseline_loss")
     assert not recording.has("constant_loss")
@@ -167,7 +167,7 @@ def test_what_fails_there_stays_there(monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(replay, "_descend", broken)
+    monkeypatch.setattr(constants, "descend", broken)
     recording, _, _ = watched(pinball)
     assert recording.steps == 60
     assert not recording.has("constant_loss")

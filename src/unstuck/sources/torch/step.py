@@ -9,6 +9,7 @@ import torch
 
 from unstuck.sources.torch.arrivals import Arrivals
 from unstuck.sources.torch.calls import Calls, Group
+from unstuck.sources.torch.constants import Constants
 from unstuck.sources.torch.draws import note_draws
 from unstuck.sources.torch.graph import Entry, Graph, walk
 from unstuck.sources.torch.looks import Look, look
@@ -17,7 +18,6 @@ from unstuck.sources.torch.ops import RESULTS, kind, saved
 from unstuck.sources.torch.params import Held, Params
 from unstuck.sources.torch.predictions import Predictions
 from unstuck.sources.torch.reduction import Reduction
-from unstuck.sources.torch.replay import Constants
 from unstuck.sources.torch.stats import Gather
 from unstuck.sources.torch.strays import Strays
 from unstuck.sources.torch.units import compare_units

@@ -108,7 +108,9 @@ class Tape(TorchFunctionMode):
             if len(self.answers) >= MOST_ANSWERS:
                 self.broken = "too many answers"
                 break
-            self.answers[id(one)] = Answer(one, (place, index, tuple(one.shape[1:])))
+            self.answers[id(one)] = Answer(
+                one, (place, index, tuple(one.shape[2 if one.dim() == 3 else 1 :]))
+            )
             self._known[id(one)] = one
         if self.answers and not self.broken and not self._pushed and _free() and not _compiles():
             self.__enter__()

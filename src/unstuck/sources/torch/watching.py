@@ -9,6 +9,7 @@ import torch
 
 from unstuck.sources.torch.arrivals import Arrivals
 from unstuck.sources.torch.calls import Calls
+from unstuck.sources.torch.constants import Constants
 from unstuck.sources.torch.guard import Guard
 from unstuck.sources.torch.ledger import Ledger
 from unstuck.sources.torch.loaders import Loaders
@@ -17,7 +18,6 @@ from unstuck.sources.torch.params import Held, Params
 from unstuck.sources.torch.predictions import Predictions
 from unstuck.sources.torch.probing import Probing, due
 from unstuck.sources.torch.refusal import Refusal
-from unstuck.sources.torch.replay import Constants
 from unstuck.sources.torch.rounds import Rounds, inner
 from unstuck.sources.torch.step import Step
 from unstuck.sources.torch.strays import Strays
