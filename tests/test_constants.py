@@ -9,10 +9,13 @@ from torch import nn
 from torch.nn import functional
 
 from unstuck import record
+from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import diagnose
+from unstuck.diagnose.outcome import outcome
 from unstuck.sources.torch import constants
 from unstuck.sources.torch.constants import settled
 from unstuck.sources.torch.tape import Tape
+from unstuck.trace.recording import Meta, Recording
 
 X = torch.randn(512, 6, generator=torch.Generator().manual_seed(0))
 NUMBER = X[:, 1:2] + 0.3 * torch.randn(512, 1, generator=torch.Generator().manual_seed(1))
@@ -239,3 +242,50 @@ def test_a_search_that_does_not_settle_says_nothing():
     assert settled(slow, [], 1.0) == {"constant_falls": 0.0}
     assert settled(np.full(5, math.nan), [], 1.0) == {}
     assert settled(np.full(5, 2.0), [math.inf], 0.5) == {"constant_loss": 1.0, "constant_falls": 0.0}
+
+
+def of_batches(apart, noise=3.0):
+    """Losses of batches that differ by a lot, and the best constants of the same batches."""
+    rng = np.random.default_rng(0)
+    batch = noise * rng.standard_normal(200)
+    run = Recording(meta=Meta(kind="torch", loss="Own"))
+    for step in range(200):
+        run.add(step, "", "loss", float(2 + batch[step] + apart * min(step / 100, 1)))
+    for step in (0, 1, 2, 4, 10, 25, 63, 100, 140, 158, 180):
+        run.add(step, "", "constant_loss", float(2 + batch[step] + 0.02 * rng.standard_normal()))
+    run.steps = 200
+    return run
+
+
+@pytest.mark.parametrize(("apart", "word"), [(-0.8, "learned"), (0.0, "not learned"), (-0.05, "not learned")])
+def test_batches_are_compared_with_their_own_constants(apart, word):
+    assert outcome(of_batches(apart), load_bounds().outcome).word == word
+
+
+@pytest.mark.parametrize(("lr", "named"), [(1e-6, True), (3e-2, False)])
+def test_tables_that_hardly_move(lr, named):
+    torch.manual_seed(0)
+    users, items = torch.randint(20, (400,)), torch.randint(15, (400,))
+    liked = (users % 3 == items % 3).float()
+
+    class Factors(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.user, self.item = nn.Embedding(20, 4), nn.Embedding(15, 4)
+
+        def forward(self, u, i):
+            return (self.user(u) * self.item(i)).sum(1)
+
+    net = Factors()
+    optimizer = torch.optim.Adam(net.parameters(), lr)
+    with record(net, optimizer) as run:
+        for _ in range(150):
+            rows = torch.randint(400, (64,))
+            good, bad = rows[liked[rows] == 1], rows[liked[rows] == 0]
+            least = min(len(good), len(bad))
+            good, bad = good[:least], bad[:least]
+            better = net(users[good], items[good]) - net(users[bad], items[bad])
+            optimizer.zero_grad()
+            (-functional.logsigmoid(better)).mean().backward()
+            optimizer.step()
+    assert ("LRN002" in {one.code for one in diagnose(run.recording).findings}) == named

@@ -17,6 +17,8 @@ _CONSTANT = 1e-12
 """Variance over inputs / mean square that rounding explains."""
 _TRIED = 3
 """Measured steps at which a constant answer must have been found."""
+_PAIRS, _STUDENT = 5, 4.6
+"""Batches that are compared, and Student's 99.5 % for so many."""
 _GOAL = re.compile(r"([a-z_]+)\s*(<=|>=|<|>)\s*([-+0-9.eE]+)")
 
 
@@ -106,7 +108,8 @@ def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Wor
     # otherwise computed there, from losses that are never negative
     if baseline < 0 and trace.meta.kind == "torch" and not tried.size:
         return "unknown", f"the loss was multiplied by a negative number: {compared}"
-    if final - baseline < -max((1 - bounds.learned) * abs(baseline), _noise(trace, tried)):
+    least = (1 - bounds.learned) * abs(baseline)
+    if final - baseline < -max(least, _noise(trace, tried)) or (tried.size and _paired(trace, least)):
         if _constant_answer(trace) and trace.steps >= bounds.few_steps:
             return "not learned", f"{compared}, and the answer is the same whatever the input"
         return "learned", compared
@@ -204,6 +207,26 @@ def _noise(trace: Recording, tried: npt.NDArray[np.float64]) -> float:
     tail = batches[-max(1, batches.size // 10) :]
     error = float(np.var(tail)) / tail.size + 1.57 * float(np.var(tried)) / tried.size  # 1.57: of a median
     return 3 * math.sqrt(error) if math.isfinite(error) else 0.0
+
+
+def _paired(trace: Recording, least: float) -> bool:
+    """Whether the last measured batches were each clearly below the constant that is best for that batch.
+
+    Batches differ from each other, by outliers for instance; the two losses of one batch differ less.
+    """
+    constants, losses = trace.series("constant_loss"), trace.series("loss")
+    own = dict(zip(losses.steps.tolist(), losses.values.tolist(), strict=True))
+    apart = np.array(
+        [
+            own[step] - value
+            for step, value in zip(constants.steps.tolist(), constants.values.tolist(), strict=True)
+            if step in own
+        ]
+    )[-_PAIRS:]
+    if apart.size < _PAIRS or not np.isfinite(apart).all():
+        return False
+    error = float(np.std(apart, ddof=1)) / math.sqrt(apart.size)
+    return float(np.mean(apart)) < -max(least, _STUDENT * error)
 
 
 def learning_curve(trace: Recording) -> Series:

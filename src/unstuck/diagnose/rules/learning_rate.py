@@ -1,6 +1,7 @@
 """Rules on the learning rate: what the run did, and what paired probes at a tenth and ten times of it did."""
 
 import math
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +19,10 @@ from unstuck.diagnose.outcome import (
 )
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
+from unstuck.trace.structure import Node
 
 _EARLY = 5
+_NUMBERED = re.compile(r"_\d+$")
 _USUAL_WEIGHTS = 0.2
 """|W| / sqrt(units) from which on a layer's weights are of usual size."""
 _PROBES = (
@@ -286,7 +289,7 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
     unknown = stands_still(trace, ended, bounds.rate.gain) or _creeps(trace, ended, bounds)
     if ended.word == "diverged" or not (unknown or falls_short(ended, bounds.outcome)):
         return []
-    trained = [node for node in weight_layers(trace) if node.trainable and node.optimised is not False]
+    trained = _trained(trace)
     drifts = {node.name: trace.last("drift", node.name) for node in trained}
     known = [drift for drift in drifts.values() if drift is not None and math.isfinite(drift)]
     if not known or len(known) < len(drifts):
@@ -328,6 +331,18 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
     ]
 
 
+def _trained(trace: Recording) -> list[Node]:
+    """Layers that are to move; tables of rows, where there is nothing else.
+
+    A graph that holds derivatives has further places, without a measurement of their own, for the same layer.
+    """
+    held = [node for node in trace.structure.layers if node.trainable and node.optimised is not False]
+    names = {node.name for node in held}
+    known = {node.name for node in weight_layers(trace)}
+    once = [node for node in held if _NUMBERED.sub("", node.name) not in names - {node.name}]
+    return [node for node in once if node.name in known] or once
+
+
 def _creeps(trace: Recording, ended: Outcome, bounds: Bounds) -> bool:
     """Whether a loss of unknown kind shows no bend yet, and all steps together could not have led anywhere.
 
@@ -337,11 +352,7 @@ def _creeps(trace: Recording, ended: Outcome, bounds: Bounds) -> bool:
     curve = learning_curve(trace).values
     if ended.word != "unknown" or not math.isnan(ended.baseline) or curve.size < 6:
         return False
-    ways = [
-        typical(trace, "update_ratio", node.name) * trace.steps
-        for node in weight_layers(trace)
-        if node.trainable and node.optimised is not False
-    ]
+    ways = [typical(trace, "update_ratio", node.name) * trace.steps for node in _trained(trace)]
     third = curve.size // 3
     first, middle, last = (
         float(np.mean(part)) for part in (curve[:third], curve[third:-third], curve[-third:])
