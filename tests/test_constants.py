@@ -92,6 +92,18 @@ def test_a_density_is_fitted_by_one_of_its_kind():
     assert diagnose(recording).outcome.word == "learned"
 
 
+def with_variance(net, x, y):
+    """It refuses variances below 0."""
+    mean, raw = net(x).chunk(2, dim=1)
+    return functional.gaussian_nll_loss(mean, y, 1 + 0.1 * raw)
+
+
+def test_answers_that_the_loss_refuses_are_left_again():
+    recording, _, _ = watched(with_variance, outputs=2, lr=1e-3)
+    assert last(recording).size >= 6
+    assert float(np.median(last(recording))) == pytest.approx(float(NUMBER.std().log()) + 0.5, abs=0.1)
+
+
 @pytest.mark.parametrize(("loss", "best"), [(nce, math.log(BATCH)), (triplet, 1.0)])
 def test_two_calls_of_one_network_give_one_constant(loss, best):
     recording, _, _ = watched(loss, outputs=4)

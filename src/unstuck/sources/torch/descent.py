@@ -54,7 +54,15 @@ def descend(
         with torch.enable_grad():
             given = filled(answers, dict(zip(keys, now, strict=True)))
             free = [given[id(one.tensor)].requires_grad_() for one in answers]
-            number = play(calls, given, loss).reshape(())
+            try:
+                number = play(calls, given, loss).reshape(())
+            except (ValueError, RuntimeError, AssertionError):
+                # answers that the loss refuses (a variance below 0): back to the best, with smaller steps
+                if not losses:
+                    raise
+                now = [one.clone() for one in best]
+                pace = [one * SHRINKS**2 for one in pace]
+                continue
             number = -number if up else number
             if not number.requires_grad:
                 losses.append(number.detach().float())
