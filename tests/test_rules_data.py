@@ -73,6 +73,17 @@ def test_what_takes_the_scale_out_is_no_harm():
     assert unscaled_input(raw(linear("fc1", "input"), rms=0.6), BOUNDS) == []  # divided by 255 in forward
 
 
+def test_inputs_that_the_model_multiplies_itself():
+    usual = {"data__mean": 0.1, "data__std": 0.8}
+    found = unscaled_input(raw(linear("fc1", "input"), rms=1e4, **usual), BOUNDS)
+    assert told(found) == [("DAT001", "error", "fc1")]
+    assert "multiplied on their way" in found[0].summary
+    # what inputs of this size can do at most, where all of them point along a unit's weights
+    fan_in = math.prod(linear("fc1", "input").parameters["weight"][1:])
+    most = 2.8 / math.sqrt(linear("fc1", "input").units) * math.sqrt(fan_in)
+    assert unscaled_input(raw(linear("fc1", "input"), rms=most, **usual), BOUNDS) == []
+
+
 # ---- DAT002 dead-input
 
 

@@ -50,11 +50,19 @@ class Variant:
         return text.replace(self.old, self.new) if self.old else text
 
 
-def variants(seeds: int = SEEDS, faults: int | None = None) -> list[Variant]:
-    """Every script healthy with some seeds, and with each of its mistakes, or with the first few."""
+def variants(seeds: int = SEEDS, faults: int | None = None, half: str = "") -> list[Variant]:
+    """Every script healthy with some seeds, and with each of its mistakes, or with the first few.
+
+    Args:
+        seeds: of each healthy script.
+        faults: the first so many of each script.
+        half: only scripts of this half: "develop", "report", or "first" for those that have none.
+    """
     table: dict[str, Any] = tomllib.loads((SCRIPTS / "faults.toml").read_text(encoding="utf-8"))
     found: list[Variant] = []
     for place, (script, told) in enumerate(table.items()):
+        if half not in {"", told.get("half", "first")}:
+            continue
         number, chance = 10_000 + place, float(told["chance"])
         found += [Variant(number, script, seed, chance) for seed in range(seeds)]
         found += [
@@ -113,6 +121,7 @@ def main() -> None:
     parser.add_argument("--part", default="0/1", help="i/n: every n-th script, from the i-th")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--faults", type=int, help="the first so many of each script")
+    parser.add_argument("--half", default="", help="first, develop or report")
     given = parser.parse_args()
     import sklearn.datasets  # what every script needs is loaded once
     import torch
@@ -123,7 +132,7 @@ def main() -> None:
     torch.set_num_threads(1)
     healthy: dict[tuple[str, int], float] = {}
     part, parts = (int(word) for word in given.part.split("/"))
-    for variant in variants(given.seeds, given.faults):
+    for variant in variants(given.seeds, given.faults, given.half):
         if given.only not in {"", variant.script} or variant.number % parts != part:
             continue
         learned = math.nan

@@ -83,6 +83,7 @@ class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     crawl: float
     slow: float
     leap: float
+    gone: float
     still: float
     straight: float
     straight_still: float

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from unstuck.diagnose.bounds import OutcomeBounds
 from unstuck.trace.recording import Recording, Series
@@ -14,6 +15,10 @@ Word = Literal["learned", "not learned", "diverged", "unknown"]
 
 _CONSTANT = 1e-12
 """Variance over inputs / mean square that rounding explains."""
+_TRIED = 3
+"""Measured steps at which a constant answer must have been found."""
+_PAIRS, _STUDENT = 5, 4.6
+"""Batches that are compared, and Student's 99.5 % for so many."""
 _GOAL = re.compile(r"([a-z_]+)\s*(<=|>=|<|>)\s*([-+0-9.eE]+)")
 
 
@@ -101,9 +106,12 @@ def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Wor
         return "unknown", "no loss was measured"
     if math.isnan(baseline):
         return _by_part(trace, ended, bounds)
-    if baseline < 0 and trace.meta.kind == "torch":  # computed there, from losses that are never negative
+    tried = _tried(trace)
+    # otherwise computed there, from losses that are never negative
+    if baseline < 0 and trace.meta.kind == "torch" and not tried.size:
         return "unknown", f"the loss was multiplied by a negative number: {compared}"
-    if final - baseline < -(1 - bounds.learned) * abs(baseline):
+    least = (1 - bounds.learned) * abs(baseline)
+    if final - baseline < -max(least, _noise(trace, tried)) or (tried.size and _paired(trace, least)):
         if _constant_answer(trace) and trace.steps >= bounds.few_steps:
             return "not learned", f"{compared}, and the answer is the same whatever the input"
         return "learned", compared
@@ -166,7 +174,10 @@ def constant_loss(trace: Recording) -> float:
     is added where the batch is known.
     """
     values = trace.series("baseline_loss").values
-    median = float(np.median(values)) if values.size else math.nan
+    if not values.size:
+        tried = _tried(trace)
+        return float(np.median(tried)) if tried.size else math.nan
+    median = float(np.median(values))
     facts = trace.structure.loss_facts
     if median == 0 or math.isnan(median):
         return math.nan
@@ -176,6 +187,48 @@ def constant_loss(trace: Recording) -> float:
     if trace.structure.loss in {"CrossEntropyLoss", "NLLLoss"}:
         return max(median, min(median + (outputs - 1) / (2 * batch), math.log(max(outputs, 2))))
     return median * batch / (batch - 1) if trace.structure.loss == "MSELoss" else median
+
+
+def _tried(trace: Recording) -> npt.NDArray[np.float64]:
+    """Losses of the best constant answer where it had to be found by trying; empty where it is known.
+
+    Of the later half of the steps: such a loss may change its weights on the way.
+    """
+    if trace.series("baseline_loss").values.size:
+        return np.zeros(0)
+    values = trace.series("constant_loss").values
+    values = values[np.isfinite(values)]
+    return values[values.size // 2 :] if values.size >= _TRIED else np.zeros(0)
+
+
+def _noise(trace: Recording, tried: npt.NDArray[np.float64]) -> float:
+    """How far the end must lie below what trying found: three standard errors of both."""
+    batches = trace.series("loss").values
+    if not tried.size or not batches.size:
+        return 0.0
+    tail = batches[-max(1, batches.size // 10) :]
+    error = float(np.var(tail)) / tail.size + 1.57 * float(np.var(tried)) / tried.size  # 1.57: of a median
+    return 3 * math.sqrt(error) if math.isfinite(error) else 0.0
+
+
+def _paired(trace: Recording, least: float) -> bool:
+    """Whether the last measured batches were each clearly below the constant that is best for that batch.
+
+    Batches differ from each other, by outliers for instance; the two losses of one batch differ less.
+    """
+    constants, losses = trace.series("constant_loss"), trace.series("loss")
+    own = dict(zip(losses.steps.tolist(), losses.values.tolist(), strict=True))
+    apart = np.array(
+        [
+            own[step] - value
+            for step, value in zip(constants.steps.tolist(), constants.values.tolist(), strict=True)
+            if step in own
+        ]
+    )[-_PAIRS:]
+    if apart.size < _PAIRS or not np.isfinite(apart).all():
+        return False
+    error = float(np.std(apart, ddof=1)) / math.sqrt(apart.size)
+    return float(np.mean(apart)) < -max(least, _STUDENT * error)
 
 
 def learning_curve(trace: Recording) -> Series:

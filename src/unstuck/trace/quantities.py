@@ -30,6 +30,15 @@ _ALL: Final = (
     Quantity(
         "part_baseline", "network", "the same of one term, where the loss has others that are not known"
     ),
+    Quantity(
+        "constant_loss",
+        "network",
+        "the same of a loss of unknown kind: it was computed again with one answer for all, found by trying",
+    ),
+    Quantity(
+        "constant_falls", "network", "1 if one answer for all can make that loss fall without an end, else 0"
+    ),
+    Quantity("constant_rises", "network", "1 if it can make that loss rise without an end, else 0"),
     Quantity("grad_cosine", "network", "cosine between this gradient and that of the measured step before"),
     Quantity(
         "output_variation", "network", "variance of outputs over inputs / their mean square (0: constant)"

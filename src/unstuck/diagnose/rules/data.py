@@ -83,9 +83,13 @@ def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     elif std <= bounds.data.centred * abs(mean) and _varies_as_little(trace, node, bounds):
         problem = "they hardly vary beside their mean"
         evidence = Evidence("data.std", std, "<=", bounds.data.centred * abs(mean))
+    elif answer >= bounds.data.large * usual * max(size, 1.0) * math.sqrt(_inputs_of(node)):
+        # more than any inputs of that size can do with these weights (Cauchy and Schwarz)
+        problem = "they are large where they arrive, multiplied on their way"
+        evidence = Evidence("act_rms", answer, ">=", bounds.data.large * usual, node.name)
     else:
         return []
-    direct = saturates or problem != "they are large"
+    direct = saturates or not problem.startswith("they are large")
     ends = f" {full:.0%} of its activation's outputs stand at an end at once." if saturates else ""
     return [
         Finding(
@@ -121,6 +125,11 @@ def _usual_answer(trace: Recording, node: Node) -> float:
     """RMS output for inputs of mean square 1 that fit no unit in particular: |W| / sqrt(units)."""
     weight = trace.first("weight_norm", node.name)
     return weight / math.sqrt(node.units) if weight and node.units else 0.0
+
+
+def _inputs_of(node: Node) -> int:
+    """Numbers that one unit reads."""
+    return max(math.prod(node.parameters["weight"][1:]), 1)
 
 
 def _varies_as_little(trace: Recording, node: Node, bounds: Bounds) -> bool:

@@ -17,6 +17,8 @@ _NEVER_NEGATIVE: Final = frozenset(
     {"CrossEntropyLoss", "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BCEWithLogitsLoss"}
 )
 """Losses that are 0 or more, whatever the answers (binary cross entropy: for targets in 0..1)."""
+_SHARE: Final = 0.1
+"""What minus a loss has for a constant answer / at the start."""
 _DISTANCES: Final = frozenset({"MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"})
 
 
@@ -40,15 +42,17 @@ _DISTANCES: Final = frozenset({"MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"}
     from_step_0=False,
     preview=False,
 )
-def flipped_sign(trace: Recording, bounds: Bounds) -> list[Finding]:
+def flipped_sign(trace: Recording, bounds: Bounds) -> list[Finding]:  # noqa: PLR0911  (one for each way to stay silent)
     """The loss is driven the wrong way: it is maximised, or its sign was flipped before the backward pass."""
     loss = loss_name(trace)
-    if not loss:
-        raise NotChecked("it is not known which loss was used")
     losses = trace.series("loss").values
     finite = losses[np.isfinite(losses)]
     if finite.size < 3 and not (finite.size and _minus_one(trace)):
         raise NotChecked("it needs three finite losses at least")
+    if trace.has("constant_falls") and not trace.has("baseline_loss"):
+        return _bottomless(trace, bounds)
+    if not loss:
+        raise NotChecked("it is not known which loss was used")
     if loss not in _NEVER_NEGATIVE | {"NLLLoss"} or outcome(trace, bounds.outcome).word == "learned":
         return []
     output = output_layer(trace)
@@ -124,6 +128,62 @@ def _minus_one(trace: Recording) -> bool:
     else:
         limit = 1.1 * math.log(max(classes(trace), 2))
     return -float(best.min()) <= limit
+
+
+def _bottomless(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """A loss of unknown kind, computed again with one answer for all samples: turned round, it would be one.
+
+    What is to be minimised has a floor. A number that answers can drive down without an end, but not up, is
+    minus a loss. One that they can drive both ways is no loss at all (a critic's mark, a return), and says
+    nothing.
+    """
+    losses = trace.series("loss").values
+    losses = losses[np.isfinite(losses)]
+    falls, rises = trace.series("constant_falls").values[:3], trace.series("constant_rises").values
+    known = rises.size and falls.size
+    open_below = bool(known and (falls == 1).all() and float(rises[0]) == 0)
+    third = max(losses.size // 3, 1)
+    first, middle, last = losses[:third], losses[third : 2 * third], losses[-third:]
+    start, end = float(np.mean(losses[:3])), float(np.mean(losses[-max(third // 3, 1) :]))
+    constant = constant_loss(trace)
+    size = max(abs(start), abs(constant) if math.isfinite(constant) else 0.0)
+    # faster and faster, far below any constant answer and below 0 all the way: nothing with a floor does that
+    gathers = float(np.median(middle) - np.median(last)) >= float(np.median(first) - np.median(middle)) > 0
+    endless = (
+        not (falls == 1).any()
+        and gathers
+        and constant < -_SHARE * abs(start)  # a difference of two scores has 0 there, and may be meant so
+        and bool((losses[third:] < 0).all())
+        and end < -bounds.outcome.exploded * size < 0
+    )
+    output = output_layer(trace)
+    if output is None or not output.trainable or output.optimised is False:
+        return []
+    if not (open_below or endless) or trace.steps < bounds.outcome.few_steps or not end < start:
+        return []
+    how = (
+        "One and the same answer for all samples can drive this number down without an end, but not up: "
+        f"it is minus a loss. It went from {start:.3g} to {end:.3g}."
+        if open_below
+        else f"The number falls faster and faster, from {start:.3g} to {end:.3g}: it has no floor, as if the "
+        "sign of the loss were flipped."
+    )
+    return [
+        Finding(
+            code="OUT009",
+            name="flipped-sign",
+            severity="error",
+            layer=None,
+            step=0,
+            confidence=0.9 if open_below else 0.8,
+            summary=f"{how} Minimise the loss as it is: minus the logarithm of a likelihood, for instance.",
+            evidence=(Evidence("loss", end, "<", start),),
+            rival=(
+                "LRN001 learning-rate-too-high: then a smaller rate helps; here it only goes wrong more "
+                "slowly."
+            ),
+        )
+    ]
 
 
 def _negated(trace: Recording) -> bool:

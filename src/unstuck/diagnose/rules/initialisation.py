@@ -182,6 +182,8 @@ def identical_units(trace: Recording, bounds: Bounds) -> list[Finding]:
         different = trace.first("distinct_units", node.name)
         if different is None or not different >= 1:
             continue
+        if different == 1 and trace.first("unit_spread", node.name) is None and not is_zero(trace, node):
+            continue  # one unit; the graph of a derivative runs through its layer the other way
         if different == 1:
             finding = _all_alike(trace, node, bounds)
         elif different <= bounds.units.tiled * node.units:

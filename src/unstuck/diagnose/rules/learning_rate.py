@@ -1,6 +1,7 @@
 """Rules on the learning rate: what the run did, and what paired probes at a tenth and ten times of it did."""
 
 import math
+import re
 from typing import NamedTuple
 
 import msgspec
@@ -10,11 +11,20 @@ from unstuck.diagnose import reach
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import names, output_layer, straight_way, typical, weight_layers
-from unstuck.diagnose.outcome import Outcome, falls_short, outcome, stands_still
+from unstuck.diagnose.outcome import (
+    Outcome,
+    falls_short,
+    learning_curve,
+    outcome,
+    stands_still,
+    unproven,
+)
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
+from unstuck.trace.structure import Node
 
 _EARLY = 5
+_NUMBERED = re.compile(r"_\d+$")
 _USUAL_WEIGHTS = 0.2
 """|W| / sqrt(units) from which on a layer's weights are of usual size."""
 _PROBES = (
@@ -180,7 +190,8 @@ def _blew_up(trace: Recording, bounds: Bounds) -> list[Finding]:
 def _leaps(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Without a probe: the first steps threw most of the start away, and it did not get far after that."""
     ended = outcome(trace, bounds.outcome)
-    if not falls_short(ended, bounds.outcome):
+    unknown = unproven(trace, ended, bounds.outcome) and not trace.meta.examined
+    if not (unknown or falls_short(ended, bounds.outcome)):
         return []
     sizes: dict[str, float] = {}
     for node in weight_layers(trace):
@@ -191,7 +202,7 @@ def _leaps(trace: Recording, bounds: Bounds) -> list[Finding]:
         if norm and early.size and norm / math.sqrt(node.units) >= _USUAL_WEIGHTS:
             sizes[node.name] = float(np.median(early))
     usual = float(np.median(list(sizes.values()))) if len(sizes) > 1 else 0.0
-    if usual < bounds.rate.leap:
+    if usual < (bounds.rate.gone if unknown else bounds.rate.leap):
         return []
     largest = max(sizes, key=lambda name: sizes[name])
     return [
@@ -296,13 +307,13 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
     ended = outcome(trace, bounds.outcome)
     if trace.steps < 5 * bounds.outcome.few_steps:
         raise NotChecked(_PROBES)
-    unknown = stands_still(trace, ended, bounds.rate.gain)
+    unknown = stands_still(trace, ended, bounds.rate.gain) or _creeps(trace, ended, bounds)
     failed = unknown or ended.word in {"diverged", "not learned"}
     if failed and reach.by_rate(trace) <= bounds.rate.straight_still:
         return [_out_of_reach(trace, ended)]
     if ended.word == "diverged" or not (unknown or falls_short(ended, bounds.outcome)):
         return []
-    trained = [node for node in weight_layers(trace) if node.trainable and node.optimised is not False]
+    trained = _trained(trace)
     drifts = {node.name: trace.last("drift", node.name) for node in trained}
     known = [drift for drift in drifts.values() if drift is not None and math.isfinite(drift)]
     if not known or len(known) < len(drifts):
@@ -310,10 +321,17 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
     driven = all(typical(trace, "grad_norm", node.name) > 0 for node in trained)
     straight = bool(known) and all(straight_way(trace, node.name, bounds.rate.straight) for node in trained)
     limit = bounds.rate.straight_still if straight else bounds.rate.still
-    if not driven or max(known) > limit or (unknown and not straight):
+    creeps = unknown and _creeps(trace, ended, bounds)
+    if not driven or max(known) > limit or (unknown and not straight and not creeps):
         return []
     way = " Its steps all lead the same way: larger ones would only get there sooner." if straight else ""
-    because = "the loss is where it was at the start" if unknown else ended.because
+    because = ended.because
+    if unknown:
+        because = (
+            "the loss goes on as it began, no slower"
+            if not stands_still(trace, ended, bounds.rate.gain)
+            else "the loss is where it was at the start"
+        )
     most = max(drifts, key=lambda name: drifts[name] or 0.0)
     return [
         Finding(
@@ -369,6 +387,37 @@ def _out_of_reach(trace: Recording, ended: Outcome) -> Finding:
         ),
         apart=("",),
     )
+
+
+def _trained(trace: Recording) -> list[Node]:
+    """Layers that are to move; tables of rows, where there is nothing else.
+
+    A graph that holds derivatives has further places, without a measurement of their own, for the same layer.
+    """
+    held = [node for node in trace.structure.layers if node.trainable and node.optimised is not False]
+    names = {node.name for node in held}
+    known = {node.name for node in weight_layers(trace)}
+    once = [node for node in held if _NUMBERED.sub("", node.name) not in names - {node.name}]
+    return [node for node in once if node.name in known] or once
+
+
+def _creeps(trace: Recording, ended: Outcome, bounds: Bounds) -> bool:
+    """Whether a loss of unknown kind shows no bend yet, and all steps together could not have led anywhere.
+
+    Even if every step led the same way, no layer would have moved by more than next to nothing: whatever the
+    loss is, this training has not begun.
+    """
+    curve = learning_curve(trace).values
+    if ended.word != "unknown" or not math.isnan(ended.baseline) or curve.size < 6:
+        return False
+    ways = [typical(trace, "update_ratio", node.name) * trace.steps for node in _trained(trace)]
+    third = curve.size // 3
+    first, middle, last = (
+        float(np.mean(part)) for part in (curve[:third], curve[third:-third], curve[-third:])
+    )
+    slows = first - middle > 0 and middle - last < 0.5 * (first - middle)
+    noise = float(np.std(np.diff(curve))) / math.sqrt(third)  # of the mean of a third
+    return bool(ways) and max(ways) <= bounds.rate.still and not (slows and first - last > 4 * noise)
 
 
 @rule("LRN009", "lazy-training", severity="info", needs=("drift",), from_step_0=False)

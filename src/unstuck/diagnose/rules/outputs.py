@@ -19,7 +19,7 @@ _ROUNDING = 1e-6
     "OUT010",
     "constant-prediction",
     severity="error",
-    needs=("loss", "baseline_loss", "output_variation"),
+    needs=("loss", "output_variation"),
     from_step_0=False,
 )
 def constant_prediction(trace: Recording, bounds: Bounds) -> list[Finding]:
@@ -28,6 +28,8 @@ def constant_prediction(trace: Recording, bounds: Bounds) -> list[Finding]:
     baseline = constant_loss(trace)
     if trace.steps < bounds.outcome.few_steps or losses.values.size < 3:
         raise NotChecked(f"only {trace.steps} updates were seen, too few to say that the loss rests")
+    if math.isnan(baseline):
+        raise NotChecked("the loss of the best constant answer is not known")
     if not baseline > 0 or outcome(trace, bounds.outcome).word != "not learned":
         return []
     tolerance = _tolerance(trace, baseline, bounds)

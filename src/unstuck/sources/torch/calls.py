@@ -14,6 +14,7 @@ from unstuck.sources.torch.looks import PASSING, Look
 from unstuck.sources.torch.marks import MAX_CALLS, Call, Marks
 from unstuck.sources.torch.modes import Modes
 from unstuck.sources.torch.modules import kind_of, operations, sealed
+from unstuck.sources.torch.tape import Tape
 from unstuck.trace.structure import INPUT
 
 MOST_GROUPS = 16
@@ -62,6 +63,10 @@ class Calls:
         """By mark: outputs of whole models and of the module called last, with their version."""
         self.active = False
         """Whether calls are looked at now: off during a backward pass, which may repeat calls."""
+        self.tape = Tape()
+        """What is done with the answers."""
+        self.taping = True
+        """Whether that is wanted."""
         self.light = False
         """Whether only outputs are measured: the order of the operations is known."""
         self._failed, self._note = failed, note
@@ -116,12 +121,14 @@ class Calls:
         self.groups.clear()
         self.modes.clear()
         self.outputs.clear()
+        self.tape.forget()
         self._made.clear()
         self._group, self._depth = None, 0
 
     def release(self) -> None:
         """Let go of the tensors: from here on only names and statistics are needed."""
         self.outputs.clear()
+        self.tape.forget()
         for group in self.groups:
             group.batch = None
 
@@ -133,6 +140,7 @@ class Calls:
             if self._depth > 1 or not torch.is_grad_enabled():
                 return
             try:
+                self.tape.pause()
                 self.modes.entered(module)
                 self._begin(number, (args, kwargs))
             except Exception as error:  # noqa: BLE001  (nothing of ours may stop a training)
@@ -162,12 +170,18 @@ class Calls:
     def _end(self, output: Any) -> None:
         self._depth = max(self._depth - 1, 0)
         if self._depth == 0 and self._group is not None:
-            self._group = None
+            number, self._group = self._group.model, None
             found = next(_tensors(output), None)
             if found is not None and found.grad_fn is not None and not self.light:
                 mark = self.marks.put(found.grad_fn)
                 mark.outermost = True
                 self.outputs[mark.number] = (found.detach(), found._version)  # noqa: SLF001  (changed in place since?)
+                self._keep(number, output)
+
+    def _keep(self, place: Any, output: Any) -> None:
+        """Note what is done with an answer from here on."""
+        if self.taping and not self.light and torch.is_grad_enabled():
+            self.tape.answered(place, list(_tensors(output)))
 
     def _leave(self, name: str, number: int) -> Any:
         def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
@@ -183,7 +197,7 @@ class Calls:
     # ---- one call
 
     def _called(self, name: str, number: int, module: nn.Module, given: Any, output: Any) -> None:
-        group = self._group
+        group, loose = self._group, self._group is None
         result = output if isinstance(output, torch.Tensor) else next(_tensors(output), None)
         if result is None:
             return
@@ -200,6 +214,8 @@ class Calls:
         group.names.append(full)
         if not self.light:
             self._mark(full, module, own, given, result, group)
+            if loose:
+                self._keep(name, output)
         if (not before or (not own and before < MAX_CALLS)) and not (self.light and kind.startswith(PASSING)):
             axis = 1 if result.dim() < 3 else _unit_axis(kind, result, group)
             group.axes[result.dim()] = axis

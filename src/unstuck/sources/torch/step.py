@@ -9,6 +9,7 @@ import torch
 
 from unstuck.sources.torch.arrivals import Arrivals
 from unstuck.sources.torch.calls import Calls, Group
+from unstuck.sources.torch.constants import Constants
 from unstuck.sources.torch.draws import note_draws
 from unstuck.sources.torch.graph import Entry, Graph, walk
 from unstuck.sources.torch.looks import Look, look
@@ -26,6 +27,8 @@ from unstuck.trace.structure import INPUT
 
 ACTIVATIONS = frozenset({"ReLU", "Sigmoid", "Tanh", "Softmax", "LogSoftmax"})
 
+WAITS = 2
+"""Steps after which a loss that looked known, and whose constant answer was not, is computed again."""
 COMPUTED = frozenset({"Log", "Div", "Pow", "Log2", "Log10", "Log1P", "Reciprocal"})
 """Operations whose output is computed once more, to see whether it is finite."""
 
@@ -47,6 +50,7 @@ class Step:
         arrivals: Arrivals,
         reduction: Reduction,
         strays: Strays,
+        constants: Constants,
     ) -> None:
         """Begin.
 
@@ -62,11 +66,13 @@ class Step:
             arrivals: which gradients came, in their order.
             reduction: of outputs.
             strays: follows layers outside the model's tree.
+            constants: searches constant answers.
         """
         self.number, self.close, self.light = number, close, light
         self.marks, self.calls, self.params = marks, calls, params
         self.weights, self.predictions = weights, predictions
         self.arrivals, self.reduction, self.strays = arrivals, reduction, strays
+        self.constants = constants
         self.gather = Gather()
         self.rows: Rows = defaultdict(dict)
         self.scale, self.share = [1.0], [1.0]
@@ -103,6 +109,21 @@ class Step:
             self._take_looks(self.calls.groups)
         elif loss.grad_fn is not None and self._whole_graph and not loss.is_meta:
             self._walk(loss.grad_fn, None if scale is not None else loss.detach())
+            self._try_constants(loss)
+
+    def _try_constants(self, loss: torch.Tensor) -> None:
+        """The best constant answer of a loss of any kind, where the program's own can be computed again."""
+        tape, known = self.calls.tape, self.graphs[0][0].loss if self.graphs else None
+        if self.number < WAITS and known is not None and (known.plain or known.terms):
+            tape.forget()  # its constant answer's loss is computed, and may be here in a moment
+        if len(self.graphs) == 1 and tape.answers and loss.numel() == 1 and not self.several:
+            self.constants.look(self.gather, tape, loss, self.rows, scale=self.scale, share=self.share)
+        tape.forget()
+
+    @property
+    def wants_tape(self) -> bool:
+        """Whether the next steps should note what is done with answers, too."""
+        return "baseline_loss" not in self.rows[""] and not self.constants.tired
 
     def _begin(self, scale: torch.Tensor | None) -> None:
         """Before the step's first backward pass."""

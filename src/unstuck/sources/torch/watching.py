@@ -9,6 +9,7 @@ import torch
 
 from unstuck.sources.torch.arrivals import Arrivals
 from unstuck.sources.torch.calls import Calls
+from unstuck.sources.torch.constants import Constants
 from unstuck.sources.torch.guard import Guard
 from unstuck.sources.torch.ledger import Ledger
 from unstuck.sources.torch.loaders import Loaders
@@ -67,6 +68,7 @@ class Watching:
         self._calls = Calls(self._marks, guard.failed, guard.note)
         self._predictions = Predictions(self._marks, recording.meta)
         self._strays = Strays(locations)
+        self._constants = Constants()
         self.loaders = Loaders()
         self._losses, self._reduction = self.ledger.losses, self.ledger.reduction
         self._arrivals = Arrivals()
@@ -134,6 +136,7 @@ class Watching:
         """The present step is not measured any further."""
         self._step = None
         self._calls.active = False
+        self._calls.tape.forget()
 
     # ---- arming
 
@@ -160,6 +163,7 @@ class Watching:
             arrivals=self._arrivals,
             reduction=self._reduction,
             strays=self._strays,
+            constants=self._constants,
         )
         self._step.probing = self._probing if due(self.number) else None
         self._step.several = len(self.rounds.known) > 1
@@ -180,6 +184,7 @@ class Watching:
 
     def before_backward(self, tensors: Any, gradients: Any) -> bool:
         """Note the loss; on a measured step, look at its graph."""
+        self._calls.tape.pause()
         if self._off() or self._busy:
             return False
         self._inside = None if self._inside is None else self._inside + 1
@@ -211,6 +216,7 @@ class Watching:
 
     def before_step(self, optimizer: Any) -> None:
         """Remember the weights."""
+        self._calls.tape.pause()
         if self._off() or not self.rounds.ours(optimizer, self._owned):
             return
         self._inside = 0
@@ -233,6 +239,7 @@ class Watching:
 
     def after_step(self, optimizer: Any) -> None:
         """Measure the update; the step may be complete."""
+        self._calls.tape.pause()
         if self._off() or not self.rounds.ours(optimizer, self._owned):
             return
         once, self._inside = self._inside == 1, None
@@ -273,6 +280,7 @@ class Watching:
             self._learn_repeats(step)
             step.rows[""] |= self.loaders.values(step.samples)
             self.ledger.write(step, scaled=self._scaler is not None)
+            self._calls.taping = self._calls.taping and step.wants_tape
             self.ledger.learn_structure(step, optimizer, self.rounds.optimised)
             self._recording.steps = self.number
         if step is not None or is_measured(self.number, self.every):
