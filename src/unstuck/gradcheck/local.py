@@ -28,6 +28,8 @@ class Expected:
     share: Array | None = None
     """Contributions: (..., entries), whose sum over all axes but the last is the gradient."""
     operation: Operation | None = None
+    turns: bool = False
+    """Whether the contributions' first axis is that of a loop's turns, which is gone through backwards."""
 
     @property
     def whole(self) -> Array | None:
@@ -206,7 +208,9 @@ def _parts(given: Array, expected: Expected) -> Named | None:
                 text = (
                     f"the gradient of {name} is that of the {which} of {count} uses alone: it is not added up"
                 )
-                overwritten = last == -1 or "recurrent" in getattr(expected.operation, "word", "")
+                overwritten = (
+                    last == -1 or "recurrent" in getattr(expected.operation, "word", "") or expected.turns
+                )
                 return ("overwritten" if overwritten and not _is_bias(expected.shape) else "not-summed"), text
     return None
 
