@@ -19,12 +19,13 @@ from unstuck.gradcheck.order import depths
 from unstuck.gradcheck.probes import Probes
 from unstuck.gradcheck.report import Report, Row
 from unstuck.gradcheck.subject import Backward, Forward, Subject, Values
+from unstuck.gradcheck.tape.graph import Graph
 from unstuck.gradcheck.tape.naming import TapeNamer
 from unstuck.gradcheck.tape.reverse import Reverse
 from unstuck.gradcheck.tape.writing import Written, written
 from unstuck.gradcheck.tree import Array, opened, stacks
 
-SECONDS_IF_WRITTEN = 3.0
+SECONDS_IF_WRITTEN = 2.0
 """How long operations are looked for where the forward pass is known step by step anyway."""
 
 
@@ -299,7 +300,10 @@ class _Check:
         if self._ignores(point):
             return
         arithmetic = written(self.subject, point.values)
-        chain = self._chain(point, y, cache, SECONDS if arithmetic is None else SECONDS_IF_WRITTEN)
+        seconds = SECONDS if arithmetic is None else SECONDS_IF_WRITTEN
+        if arithmetic is not None and not Graph(arithmetic).is_chain(set(self.subject.inputs)):
+            seconds = 0.0
+        chain = self._chain(point, y, cache, seconds) if seconds else None
         made: Explained | None = None
         if chain is not None:
             made = Namer(chain, self.dy, given, sizes, point.comparison.single).run()

@@ -7,9 +7,12 @@ import numpy as np
 from unstuck.gradcheck.tape.graph import Graph
 from unstuck.gradcheck.tape.record import Edge, Record
 from unstuck.gradcheck.tape.reverse import add
+from unstuck.gradcheck.tape.rules import PARTIALS
 from unstuck.gradcheck.tree import Array
 
 MOST = 1_000_000
+NEXT = 3
+"""Steps after a scale in which a normalisation may still go on."""
 Uses = list[tuple[Record, Edge]]
 
 
@@ -65,17 +68,26 @@ def with_others(graph: Graph, name: str, signals: list[Array]) -> Iterator[tuple
     if any(other is None for other in own):
         return
     mine = [other for other in own if other is not None]
+    place = graph.said(turns[0].place)
     for kind, text, others in _candidates(graph, turns, mine):
-        sums = np.zeros(graph.tape.count)
-        for (record, edge), other in zip(found, others, strict=True):
-            if other is not None:
-                with np.errstate(all="ignore"):
-                    add(sums, edge.ids, edge.pull(signals[record.number], other))
-        yield (
-            kind,
-            f"the gradient of {name} {text}{graph.said(turns[0].place)}",
-            sums[graph.tape.leaves[name]],
-        )
+        for alike in _signals(graph, turns, signals):
+            sums = np.zeros(graph.tape.count)
+            for (_, edge), other, signal in zip(found, others, alike, strict=True):
+                if other is not None:
+                    with np.errstate(all="ignore"):
+                        add(sums, edge.ids, edge.pull(signal, other))
+            yield kind, f"the gradient of {name} {text}{place}", sums[graph.tape.leaves[name]]
+
+
+def _signals(graph: Graph, turns: list[Record], signals: list[Array]) -> Iterator[list[Array]]:
+    """The gradient by the steps themselves; of a scale also that by what is made of them entry by entry."""
+    yield [signals[record.number] for record in turns]
+    if len(turns) > 1 or turns[0].name != "multiply":
+        return
+    shape = turns[0].value.shape
+    for later in graph.records[turns[0].number + 1 : turns[0].number + 1 + NEXT]:
+        if later.value.shape == shape and later.name in PARTIALS:
+            yield [signals[later.number]]
 
 
 def _other(record: Record, edge: Edge) -> Edge | None:
@@ -88,6 +100,12 @@ def _candidates(  # noqa: C901  (a list of what may be mistaken)
 ) -> Iterator[tuple[str, str, list[Array | None]]]:
     """Arrays of the shape of those that a tensor is multiplied with, turn by turn."""
     shape = own[0].value.shape
+    if len(turns) == 1 and turns[0].name == "multiply":
+        yield (
+            "input-mistaken",
+            "uses what it was multiplied with as it is, without what follows,",
+            [own[0].value],
+        )
     for by in (1, -1):
         if len(turns) > 1:
             moved = [own[k + by].value if 0 <= k + by < len(own) else None for k in range(len(own))]

@@ -188,11 +188,12 @@ def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> 
     return np.sqrt(np.add.reduce(np.square(x), axis=axis, keepdims=keepdims))
 
 
-def _tri(which: str) -> Callable[..., Any]:
-    def part(m: Any, k: int = 0) -> Any:
-        return m * getattr(np, which)(np.ones(np.shape(m)[-2:]), k)
+def _tril(m: Any, k: int = 0) -> Any:
+    return np.where(np.tri(*np.shape(m)[-2:], k=k, dtype=bool), m, 0.0)
 
-    return part
+
+def _triu(m: Any, k: int = 0) -> Any:
+    return np.where(np.tri(*np.shape(m)[-2:], k=k - 1, dtype=bool), 0.0, m)
 
 
 def _convolve(a: Any, v: Any, mode: str = "full", *, turned: bool = True) -> Any:
@@ -228,11 +229,11 @@ SPECIAL: dict[str, Callable[..., Any]] = {
     "inner": _inner,
 }
 COMPOSED: dict[str, Callable[..., Any]] = {
+    "tril": _tril,
+    "triu": _triu,
     "outer": _outer,
     "vdot": _square_sum,
     "norm": _norm,
-    "tril": _tri("tril"),
-    "triu": _tri("triu"),
     "convolve": _convolve,
     "correlate": _correlate,
 }

@@ -34,6 +34,7 @@ class Graph:
     """Who made which entry, and which tensors each step depends on."""
 
     def __init__(self, made: Written) -> None:
+        self.made = made
         self.tape = made.tape
         self.records = made.tape.records
         self.maker = np.full(made.tape.count, -1, dtype=np.int64)
@@ -217,6 +218,35 @@ class Graph:
                     )  # the last: before that the largest is subtracted, which tells nothing
         return found
 
+    def is_chain(self, inputs: set[str]) -> bool:
+        """Whether it may be operations one after another: nothing is multiplied with what comes with it."""
+        inside: set[int] = set()
+        for site in self.sites.values():
+            found = self.activation(site[:1])
+            if found is not None:
+                inside |= found[1][0].inner
+        for record in self.records:
+            if (
+                record.name not in {"multiply", "product"}
+                or len(record.edges) != 2
+                or record.number in inside
+            ):
+                continue
+            one, two = record.edges
+            alike = record.name == "product" or one.ids.shape == two.ids.shape
+            if not alike or record.value.size == 1 or np.array_equal(one.ids, two.ids):
+                continue
+            if all(self.reaches(edge) & inputs for edge in record.edges):
+                return False
+        return True
+
+    def reaches(self, edge: Edge) -> frozenset[str]:
+        """Tensors that an operand depends on."""
+        owner = self.tape.owner(edge.ids)
+        makers = np.unique(self.maker[edge.ids])
+        parts = [self.tensors[maker] for maker in makers[makers >= 0]]
+        return frozenset({owner} if owner else set()).union(*parts)
+
     # --- statistics ---
 
     def statistic(self, record: Record) -> bool:
@@ -291,11 +321,14 @@ class Graph:
         return found
 
     def _shares_weights(self, made: list[Record]) -> bool:
+        """Whether the turns of a loop, that before the first of these steps too, have weights in common."""
+        numbers = [record.number for record in made]
+        numbers.insert(0, max(-1, 2 * numbers[0] - numbers[1]))
         turns = [
-            {owner for record in self.records[a.number : b.number] for owner in self.owners(record)}
-            for a, b in itertools.pairwise(made)
+            {owner for record in self.records[a + 1 : b + 1] for owner in self.owners(record)}
+            for a, b in itertools.pairwise(numbers)
         ]
-        return all(turns) and (len(turns) == 1 or all(a & b for a, b in itertools.pairwise(turns)))
+        return all(a & b for a, b in itertools.pairwise(turns))
 
     def owners(self, record: Record) -> set[str]:
         """Tensors with a name that are operands of a step."""

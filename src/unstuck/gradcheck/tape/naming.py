@@ -23,6 +23,8 @@ SECONDS = 8.0
 ROUNDS = 6
 FEWEST = 4
 """With fewer wrong entries a number that is fitted to them proves nothing."""
+NEAR = 4
+"""Tensors that are used within so many steps belong to one layer."""
 Gradients = dict[str, Array]
 
 
@@ -106,12 +108,22 @@ class TapeNamer:
             if best is not None and (len(best[1]) == len(wrong) or len(best[1]) > max(1, len(own))):
                 self._take(best, made)
                 continue
+            own = self._independent(own, wrong)
             if not own:
                 self._give_up(wrong, made)
                 break
             made.mistakes += [Mistake(name, *named) for name, named in own.items()]
             self.settled |= set(own)
         return made
+
+    def _independent(self, own: dict[str, tuple[str, str]], wrong: list[str]) -> dict[str, tuple[str, str]]:
+        """Those that cannot be consequences: nothing nearer to the output is wrong without a name."""
+        open_ones = [self.last_use[name] for name in wrong if name not in own]
+        return {
+            name: named
+            for name, named in own.items()
+            if not any(last >= self.last_use[name] - NEAR for last in open_ones)
+        }
 
     def _give_up(self, wrong: list[str], made: Explained) -> None:
         first = max(wrong, key=self._rank)
@@ -131,12 +143,16 @@ class TapeNamer:
             for name in matched
         }
         own = [name for name in matched if name not in self.inputs] or matched
-        latest = max(used[name] for name in own)
-        near = [name for name in own if used[name] >= latest - 4]
-        return max(
-            near,
-            key=lambda name: (max(self.right[name].shape, default=1) < self.right[name].size, -used[name]),
-        )
+        latest = max(own, key=lambda name: used[name])
+        if used[latest] < 0:
+            return latest
+        record = self.graph.records[used[latest]]
+        for edge in record.edges if record.name == "add" else ():
+            before = self.graph.single_maker(edge.ids)
+            weights = [name for name in own if before is not None and used[name] == before.number]
+            if weights:
+                return weights[0]
+        return latest
 
     def _take(self, best: tuple[Trial, list[str]], made: Explained) -> None:
         trial, matched = best

@@ -51,7 +51,7 @@ TWO: dict[str, Two] = {
     "add": lambda _a, _b, _y: (1.0, 1.0),
     "subtract": lambda _a, _b, _y: (1.0, -1.0),
     "multiply": lambda a, b, _y: (b, a),
-    "divide": lambda _a, b, y: (1 / b, -y / b),
+    "divide": lambda a, b, _y: (1 / b, -a / (b * b)),
     "power": _power,
     "float_power": _power,
     "maximum": lambda a, b, _y: (_first(a, b), 1 - _first(a, b)),

@@ -60,7 +60,7 @@ class Tape:
             raise UnstuckError("the forward pass is too long to be written down")
         ids = self._new(value)
         step = f"{self.label}{name}"
-        record = Record(len(self.records), Place(_calls(), step), name, int(ids.flat[0]), value, edges)
+        record = Record(len(self.records), Place(_calls(), step), name, int(ids.flat[0]), value.copy(), edges)
         self.records.append(record)
         return ids
 
@@ -70,6 +70,7 @@ class Tape:
         """A function of NumPy that works entry by entry; None: its derivative is not known here."""
         if name not in PARTIALS:
             return None
+        result = result.copy()  # what was made may be overwritten in place
         edges = [
             Edge(
                 own,

@@ -9,7 +9,7 @@ import numpy as np
 from unstuck.gradcheck.known.functions import derivative_slips
 from unstuck.gradcheck.tape.graph import Graph, Unit
 from unstuck.gradcheck.tape.record import Edge, Place, Record
-from unstuck.gradcheck.tape.reverse import Override, Passed
+from unstuck.gradcheck.tape.reverse import Override, Passed, Reverse
 from unstuck.gradcheck.tape.rules import PARTIALS
 from unstuck.gradcheck.tape.tape import unbroadcast
 from unstuck.gradcheck.tree import Array
@@ -57,6 +57,12 @@ def trials(graph: Graph, inputs: set[str]) -> list[Trial]:
                 made = [_of_function(trial) for trial in made]
             found += made
     found += _of_tensors(graph, inputs)
+    found += _of_losses(graph)
+    held = [trial for trial in found if trial.kind == "statistics-held-constant"]
+    for one, two in itertools.combinations(held[:8], 2):
+        if not one.overrides.keys() & two.overrides.keys():
+            both = {**one.overrides, **two.overrides}
+            found.append(replace(one, overrides=both, rank=SECOND, tensors=one.tensors | two.tensors))
     return sorted(found, key=lambda trial: trial.rank)
 
 
@@ -263,7 +269,10 @@ def _products(
                 yield trial(kind, text, SECOND, changed(_plainly, number))
                 yield from _masked(trial, first, number)
             else:
-                yield trial(kind, text, SECOND, changed(lambda e, dy: e.pull(dy, np.ones(1)), number))
+                made = trial(kind, text, SECOND, changed(lambda e, dy: e.pull(dy, np.ones(1)), number))
+                yield made
+                if kind == "scale-forgotten":
+                    yield replace(made, overrides=_scaled_away(graph, group, number))
         elif other is not None and not graph.tape.owner(other.ids):
             shape = other.value.shape
             for a, b in itertools.combinations(range(len(shape)), 2):
@@ -272,6 +281,18 @@ def _products(
                     yield trial(
                         "transposed", text, SECOND, _with_other(number, lambda v, a=a, b=b: v.swapaxes(a, b))
                     )
+
+
+def _scaled_away(graph: Graph, group: list[Record], number: int) -> dict[int, Override]:
+    """As if an operand were 1 throughout, also where what was made with it is divided by something later."""
+    overrides: dict[int, Override] = {}
+    for record in group:
+        overrides[record.number] = changed(lambda e, dy: e.pull(dy, np.ones(1)), number)
+        scale = record.edges[1 - number].value
+        for later, edge in graph.feeds(record):
+            if len(later.edges) == 2 and np.array_equal(edge.ids, record.ids) and later.name in PARTIALS:
+                overrides[later.number] = _with_other(1 - later.edges.index(edge), lambda v, c=scale: v / c)
+    return overrides
 
 
 def _with_other(number: int, move: Callable[[Array], Array]) -> Override:
@@ -397,6 +418,48 @@ def moved_tensor(graph: Graph, name: str, value: Array) -> tuple[dict[int, Overr
             overrides[record.number] = override
             tensors |= graph.tensors[record.number] - {name}
     return overrides, frozenset(tensors)
+
+
+def _of_losses(graph: Graph) -> Iterator[Trial]:
+    """Losses of scores, however they are written: their derivative is p - t for a sigmoid or softmax p."""
+    if graph.made.y.size != 1 or not graph.records:
+        return
+    signals = Reverse(graph.made, np.ones(graph.made.y.shape)).signals
+    twice = "p - t is the derivative of {} and cross-entropy; the {} is differentiated once more"
+    for record in graph.records:
+        z, by_z = record.value, signals[record.number]
+        if z.size < MOST_ALONE // 2 or not by_z.any():
+            continue
+        p = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
+        text = twice.format("sigmoid", "sigmoid") + graph.said(record.place)
+        if _is_difference(p, by_z, z.shape):
+            override = changed(lambda e, dy, p=p: e.pull(dy * p * (1 - p), None))
+            yield Trial("softmax-twice", text, {record.number: override}, FIRST, graph.tensors[record.number])
+        for axis in range(z.ndim if z.ndim > 1 else 0):
+            shifted = np.exp(z - z.max(axis=axis, keepdims=True))
+            q = shifted / shifted.sum(axis=axis, keepdims=True)
+            if z.shape[axis] < MOST_ALONE // 3 or not _is_difference(q, by_z, z.shape):
+                continue
+            text = twice.format("softmax", "softmax") + graph.said(record.place)
+            for override in (_jacobian(q, axis), changed(lambda e, dy, q=q: e.pull(dy * q * (1 - q), None))):
+                overrides = {record.number: override}
+                yield Trial("softmax-twice", text, overrides, FIRST, graph.tensors[record.number])
+
+
+def _jacobian(q: Array, axis: int) -> Override:
+    def change(edge: Edge, dy: Array) -> Array:
+        return edge.pull(q * (dy - (dy * q).sum(axis=axis, keepdims=True)), None)
+
+    return changed(change)
+
+
+def _is_difference(p: Array, gradient: Array, shape: tuple[int, ...]) -> bool:
+    """Whether a gradient is p - t, with t of zeros and ones, but for a mean over something."""
+    for count in {1, *shape, int(np.prod(shape))}:
+        t = p - gradient * count
+        if np.abs(t - np.round(t)).max() < 1e-6 and set(np.unique(np.round(t))) <= {0.0, 1.0}:
+            return True
+    return False
 
 
 def _of_tensors(graph: Graph, inputs: set[str]) -> Iterator[Trial]:

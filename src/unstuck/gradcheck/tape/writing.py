@@ -53,6 +53,8 @@ def _creating(tape: Tape) -> Generator[None]:
     scalars = {name: getattr(math, name) for name in _OF_NUMBERS}
     blanks = {name: getattr(np, name) for name in ("zeros", "empty", "ones", "full")}
     copies = {name: getattr(np, name) for name in ("array", "asarray", "ascontiguousarray")}
+    tricks: Any = np.lib.stride_tricks
+    strided = tricks.as_strided
     try:
         for name, function in blanks.items():
             setattr(np, name, _blank(tape, function))
@@ -60,8 +62,10 @@ def _creating(tape: Tape) -> Generator[None]:
             setattr(np, name, _taken(tape, function, copy=name == "array"))
         for name, function in scalars.items():
             setattr(math, name, _of_numbers(name, function))
+        tricks.as_strided = _strided(tape, strided)
         yield
     finally:
+        tricks.as_strided = strided
         for name, function in scalars.items():
             setattr(math, name, function)
         for name, function in {**blanks, **copies}.items():
@@ -88,6 +92,16 @@ def _taken(tape: Tape, make: Callable[..., Any], *, copy: bool) -> Callable[...,
         if isinstance(thing, (list, tuple)) and _any(thing):
             return _stacked(tape, thing)
         return make(thing, *args, **kwargs)
+
+    return made
+
+
+def _strided(tape: Tape, make: Callable[..., Any]) -> Callable[..., Any]:
+    def made(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(x, Traced):
+            return make(x, *args, **kwargs)
+        values, ids = np.array(plain(x), order="C"), np.array(ids_of(x), order="C")
+        return wrap(tape, plain(make(values, *args, **kwargs)), plain(make(ids, *args, **kwargs)))
 
     return made
 
