@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from unstuck.gradcheck.arrangement import same
+from unstuck.gradcheck.arrangement import ratio, same
 from unstuck.gradcheck.compare import Compared
 from unstuck.gradcheck.local import Expected, explain, factor_named
 from unstuck.gradcheck.mistakes import Mistake
@@ -103,7 +103,8 @@ class TapeNamer:
                 break
             own = {name: named for name in wrong if (named := self._local(name, current)) is not None}
             best = None
-            if len(wrong) > 1 or not own:
+            weak = {name for name, named in own.items() if named[0] == "path-forgotten"}
+            if len(wrong) > 1 or not own or weak:
                 best = self._best(known, wrong, current, end)
             if best is not None and (len(best[1]) == len(wrong) or len(best[1]) > max(1, len(own))):
                 self._take(best, made)
@@ -290,7 +291,25 @@ class TapeNamer:
         parts, turns = share(self.graph, name, signals) if not self.applied else (None, False)
         index = np.arange(right.size)
         expected = Expected(name, right.shape, index, right.reshape(-1), self.sizes, parts, None, turns)
-        return explain(given, expected)
+        return self._judged(name, explain(given, expected), given, right, parts)
+
+    def _judged(
+        self, name: str, named: tuple[str, str] | None, given: Array, right: Array, parts: Array | None
+    ) -> tuple[str, str] | None:
+        """With what is known of the uses: several places are no turns of a loop, and a vector is a sum."""
+        if named is None:
+            return None
+        kind, text = named
+        if kind == "overwritten" and len({record.place for record, _ in uses(self.graph, name)}) > 1:
+            return "path-forgotten", text
+        if kind == "factor" and parts is None and max(right.shape, default=1) == right.size > 1:
+            factor = ratio(given, right)
+            for what, count in self.sizes.items():
+                # a half may be that of a square
+                if count > 2 and "output" not in what and factor and abs(factor * count - 1) < 2e-3:
+                    text = f"the gradient of {name} is a mean over {count} ({what}) instead of a sum"
+                    return "mean-instead-of-sum", text
+        return named
 
     def _assigned(self, name: str) -> bool:
         """Whether each entry has the gradient of its last use alone, as `g[index] = ...` gives it."""

@@ -209,6 +209,8 @@ def _functions(graph: Graph, group: list[Record], line: str, inside: set[int]) -
         inside |= unit.inner if len(unit.inner) > 1 else set()
     rare = f.name in {"square", "exp", "sin"}
     for name, (kind, text, _) in derivative_slips(f, units[0].z, units[0].record.value).items():
+        if rare and name != "missing":
+            continue
         overrides: dict[int, Override] = {}
         for unit in units:
             factor = derivative_slips(f, unit.z, unit.record.value)[name][2]
@@ -254,7 +256,7 @@ def _softmaxes(axis: int, units: list[Unit], line: str, tensors: frozenset[str])
         yield Trial(kind, text + line, overrides, FIRST, tensors)
 
 
-def _products(
+def _products(  # noqa: C901  (a list of what may be forgotten)
     graph: Graph, trial: Callable[..., Trial], group: list[Record], inputs: set[str]
 ) -> Iterator[Trial]:
     """The other factor forgotten, or used transposed."""
@@ -269,11 +271,19 @@ def _products(
                 yield trial(kind, text, SECOND, changed(_plainly, number))
                 yield from _masked(trial, first, number)
             else:
-                made = trial(kind, text, SECOND, changed(lambda e, dy: e.pull(dy, np.ones(1)), number))
+                one = -np.ones(1) if (other.value < 0).all() else np.ones(1)
+                made = trial(kind, text, SECOND, changed(lambda e, dy, one=one: e.pull(dy, one), number))
                 yield made
                 if kind == "scale-forgotten":
                     yield replace(made, overrides=_scaled_away(graph, group, number))
-        elif other is not None and not graph.tape.owner(other.ids):
+            continue
+        sizes = first.value.shape
+        for a, b in itertools.combinations(range(len(sizes)), 2):
+            if sizes[a] == sizes[b] > 1 and len(first.edges) > 1:
+                text = "the gradient of a matrix product is transposed for one of its factors"
+                turned = changed(lambda e, dy, a=a, b=b: e.pull(dy.swapaxes(a, b), None), number)
+                yield trial("transposed", text, THIRD, turned)
+        if other is not None and not graph.tape.owner(other.ids):
             shape = other.value.shape
             for a, b in itertools.combinations(range(len(shape)), 2):
                 if shape[a] == shape[b] > 1:
