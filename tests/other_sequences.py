@@ -206,6 +206,6 @@ PLANTED = [
     (attention, "k sign", {SIGN}, {"k"}),
     (attention, "o gradient transposed", {"transposed"}, {"o"}),
     (attention, "v batch", {"factor"}, {"v"}),
-    (attention, "skip forgotten", {"skip-forgotten", "unknown"}, {"x"}),
+    (attention, "skip forgotten", {"path-forgotten"}, {"x"}),
 ]
 BUILDERS = (lstm, gru, attention)

@@ -12,14 +12,21 @@ from unstuck.gradcheck.compare import Comparison
 from unstuck.gradcheck.differences import Differences
 from unstuck.gradcheck.known.chain import Chain
 from unstuck.gradcheck.known.elementwise import Elementwise
-from unstuck.gradcheck.known.search import Evidence, recognise
+from unstuck.gradcheck.known.search import SECONDS, Evidence, recognise
 from unstuck.gradcheck.mistakes import KINDS, Mistake
 from unstuck.gradcheck.naming import Explained, Namer
 from unstuck.gradcheck.order import depths
 from unstuck.gradcheck.probes import Probes
 from unstuck.gradcheck.report import Report, Row
 from unstuck.gradcheck.subject import Backward, Forward, Subject, Values
+from unstuck.gradcheck.tape.graph import Graph
+from unstuck.gradcheck.tape.naming import TapeNamer
+from unstuck.gradcheck.tape.reverse import Reverse
+from unstuck.gradcheck.tape.writing import Written, written
 from unstuck.gradcheck.tree import Array, opened, stacks
+
+SECONDS_IF_WRITTEN = 2.0
+"""How long operations are looked for where the forward pass is known step by step anyway."""
 
 
 def check_gradients(
@@ -288,21 +295,57 @@ class _Check:
 
     def _explain(self, point: _Point) -> None:
         y, cache = self.subject.forward(point.values)
-        chain = self._chain(point, y, cache)
         sizes = self._sizes(point.values, y)
+        given = {name: array for name, array in point.given.items() if not self._is_hidden(point, name)}
+        if self._ignores(point):
+            return
+        arithmetic = written(self.subject, point.values)
+        seconds = SECONDS if arithmetic is None else SECONDS_IF_WRITTEN
+        if arithmetic is not None and not Graph(arithmetic).is_chain(set(self.subject.inputs)):
+            seconds = 0.0
+        chain = self._chain(point, y, cache, seconds) if seconds else None
+        made: Explained | None = None
         if chain is not None:
-            given = {name: array for name, array in point.given.items() if not self._is_hidden(point, name)}
             made = Namer(chain, self.dy, given, sizes, point.comparison.single).run()
             for other in _exchanged(chain) if made.unknown else ():
                 again = Namer(other, self.dy, given, sizes, point.comparison.single).run()
                 if not again.unknown:
                     made, chain = again, other
             self.recognised = [operation.word for operation in chain.operations]
+        if arithmetic is not None and (made is None or made.unknown):
+            followed = self._followed(arithmetic, point, given, sizes)
+            if followed is not None and followed.mistakes and (made is None or not followed.unknown):
+                made = followed
+        if made is not None:
             self._take(made, point)
             return
         order = depths(self.subject, point.values, list(point.given))
         probes = Probes(self.subject, point.values, self.dy, point.comparison.tensors, order, self.rng)
         self._take(fallback.explain_all(point.comparison.tensors, point.shapes, order, sizes, probes), point)
+
+    def _ignores(self, point: _Point) -> bool:
+        """Whether the gradients are the same whatever dy is: then nothing else can be said of them."""
+        if self.dy.size == 1 or not any(point.given[name].any() for name in point.wrong):
+            return False
+        other = self.subject.gradients(point.values, 2 * self.dy + 1)
+        if not all(np.array_equal(_numbers(other[name]), point.given[name]) for name in point.wrong):
+            return False
+        first, *rest = sorted(point.wrong, key=lambda name: name in self.subject.inputs)
+        text = f"the gradient of {first} is the same whatever dy is: dy is not used"
+        self.mistakes.append(Mistake(first, "upstream-ignored", text))
+        self.consequences[first] = rest
+        return True
+
+    def _followed(
+        self, made: Written, point: _Point, given: dict[str, Array], sizes: dict[str, int]
+    ) -> Explained | None:
+        """What is wrong in a forward pass of whatever kind, whose arithmetic could be written down."""
+        if made.y.shape != self.dy.shape or not self._measured(Reverse(made, self.dy).right, point):
+            return None
+        inputs = set(self.subject.inputs)
+        single = point.comparison.single
+        tensors = point.comparison.tensors
+        return TapeNamer(made, self.dy, point.values, given, tensors, sizes, inputs, single=single).run()
 
     def _is_hidden(self, point: _Point, name: str) -> bool:
         compared = point.comparison.tensors.get(name)
@@ -330,7 +373,7 @@ class _Check:
                 else:
                     self.mistakes.append(fallback.unknown(compared))
 
-    def _chain(self, point: _Point, y: Array, cache: Any) -> Chain | None:
+    def _chain(self, point: _Point, y: Array, cache: Any, seconds: float) -> Chain | None:
         """The network as operations that are known, if it is made of such."""
         if len(self.subject.inputs) != 1:
             return None
@@ -339,7 +382,7 @@ class _Check:
         arrays = stacks(opened(cache))
         evidence = Evidence(y, arrays, self.subject.arrays_around(), 1e-5 if coarse else 1e-9)
         unneeded = {name for name in self.subject.parameters if name not in point.given}
-        operations = recognise(point.values, x, evidence, unneeded)
+        operations = recognise(point.values, x, evidence, unneeded, seconds)
         if operations is None:
             return None
         chain = Chain(operations, point.values, x)
@@ -347,7 +390,9 @@ class _Check:
 
     def _agrees(self, chain: Chain, point: _Point) -> bool:
         """Whether the recognised network has the gradients that were measured."""
-        right = chain.backward(self.dy, {}).gradients
+        return self._measured(chain.backward(self.dy, {}).gradients, point)
+
+    def _measured(self, right: dict[str, Array], point: _Point) -> bool:
         for name, compared in point.comparison.tensors.items():
             if name not in right:
                 return False

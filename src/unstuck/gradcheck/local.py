@@ -28,6 +28,8 @@ class Expected:
     share: Array | None = None
     """Contributions: (..., entries), whose sum over all axes but the last is the gradient."""
     operation: Operation | None = None
+    turns: bool = False
+    """Whether the contributions' first axis is that of a loop's turns, which is gone through backwards."""
 
     @property
     def whole(self) -> Array | None:
@@ -55,7 +57,7 @@ def explain(given: Array, expected: Expected) -> Named | None:
     if not given.any() and expected.right.any():
         return "missing-gradient", f"the gradient of {name} is zero everywhere"
     factor = ratio(known, expected.right)
-    if factor is not None and (known.size > 1 or factor == -1 or known.size == given.size):
+    if factor is not None and (known.size > FEW or _telling(factor, expected)):
         return factor_named(factor, expected)
     parts = _parts(given, expected)
     if parts is not None:
@@ -79,6 +81,11 @@ def _some(given: Array, expected: Expected) -> Named | None:
     first, last = (np.unravel_index(int(expected.index[bad][at]), expected.shape) for at in (0, -1))
     where_from = f"{[int(k) for k in first]} to {[int(k) for k in last]}"
     return kind, f"{text} ({int(bad.sum())} of {bad.size} entries, from {where_from}; the others are right)"
+
+
+def _telling(factor: float, expected: Expected) -> bool:
+    """Whether a factor is one that people forget: few entries have some factor in common by chance."""
+    return abs(factor + 1) < 1e-3 or bool(factor_word(abs(factor), expected.sizes))
 
 
 def factor_named(factor: float, expected: Expected) -> Named:
@@ -206,7 +213,9 @@ def _parts(given: Array, expected: Expected) -> Named | None:
                 text = (
                     f"the gradient of {name} is that of the {which} of {count} uses alone: it is not added up"
                 )
-                overwritten = last == -1 or "recurrent" in getattr(expected.operation, "word", "")
+                overwritten = (
+                    last == -1 or "recurrent" in getattr(expected.operation, "word", "") or expected.turns
+                )
                 return ("overwritten" if overwritten and not _is_bias(expected.shape) else "not-summed"), text
     return None
 

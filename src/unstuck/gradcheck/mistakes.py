@@ -175,6 +175,16 @@ KINDS: dict[str, Kind] = {
         "for t in reversed(range(T)):\n    dz = dh[t] * (1 - h[t] ** 2)",
         "for t in reversed(range(T)):\n    dz = (dh[t] + carry) * (1 - h[t] ** 2)\n    carry = dz @ Wh.T",
     ),
+    "path-forgotten": Kind(
+        "What is used twice gets the gradient of one use alone, as where a residual connection is forgotten.",
+        "y = x + f(x)\ndx = df(dy)",
+        "y = x + f(x)\ndx = dy + df(dy)",
+    ),
+    "operand-forgotten": Kind(
+        "The gradient passes a product of two arrays without being multiplied by the other one.",
+        "h = gate * c\ndc = dh",
+        "h = gate * c\ndc = dh * gate",
+    ),
     "overwritten": Kind(
         "The gradient of something used many times is overwritten by the last use instead of added up.",
         "for t in range(T):\n    dW = np.outer(x[t], dz[t])",

@@ -66,7 +66,7 @@ class Evidence:
 
 
 def recognise(  # noqa: C901, PLR0912  (one search, told in one place)
-    values: Values, x: str, evidence: Evidence, unneeded: set[str]
+    values: Values, x: str, evidence: Evidence, unneeded: set[str], seconds: float = SECONDS
 ) -> list[Operation] | None:
     """The operations that make y from x, or None.
 
@@ -75,12 +75,13 @@ def recognise(  # noqa: C901, PLR0912  (one search, told in one place)
         x: the input's name.
         evidence: of a forward pass at these values.
         unneeded: parameters that need not occur.
+        seconds: after which it gives up.
     """
     names = tuple(name for name in values if name != x and values[name].size > 0)
     counter = itertools.count()
     heap = [_Node(0.0, next(counter), [], values[x], names)]
     seen: set[tuple[bytes, tuple[str, ...], str]] = set()
-    end = time.process_time() + SECONDS
+    end = time.process_time() + seconds
     for _ in range(MOST):
         if not heap or time.process_time() > end:
             break

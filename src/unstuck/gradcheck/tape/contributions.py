@@ -1,0 +1,158 @@
+"""What the gradient of one tensor is made of: the steps that use it, and other arrays in their place."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from unstuck.gradcheck.tape.graph import Graph
+from unstuck.gradcheck.tape.record import Edge, Record
+from unstuck.gradcheck.tape.reverse import add
+from unstuck.gradcheck.tape.rules import PARTIALS
+from unstuck.gradcheck.tree import Array
+
+MOST = 1_000_000
+NEXT = 3
+"""Steps after a scale in which a normalisation may still go on."""
+Uses = list[tuple[Record, Edge]]
+
+
+def uses(graph: Graph, name: str) -> Uses:
+    """Steps that have entries of a tensor as an operand."""
+    own = graph.tape.leaves[name]
+    if not own.size:
+        return []
+    low, high = int(own.flat[0]), int(own.flat[-1])
+    return [
+        (record, edge)
+        for record in graph.records
+        for edge in record.edges
+        if edge.ids.size and ((edge.ids >= low) & (edge.ids <= high)).any()
+    ]
+
+
+def share(graph: Graph, name: str, signals: list[Array]) -> tuple[Array | None, bool]:
+    """Contributions, summed over all axes but the last the gradient: (turns of a loop, samples..., entries).
+
+    Returns:
+        The contributions, and whether their first axis is that of turns.
+    """
+    own = graph.tape.leaves[name]
+    parts: list[Array] = []
+    for record, edge in uses(graph, name):
+        if edge.ids.size != own.size or edge.parts is None:
+            return None, False
+        order = np.argsort(edge.ids.reshape(-1))
+        if not np.array_equal(edge.ids.reshape(-1)[order], own.reshape(-1)):
+            return None, False
+        part = edge.parts(signals[record.number])
+        if part is None:
+            part = edge.pull(signals[record.number], None)[None]
+        lead = part.shape[: part.ndim - edge.ids.ndim]
+        parts.append(part.reshape(*lead, own.size)[..., order])
+    if not parts or any(part.shape != parts[0].shape for part in parts):
+        return None, False
+    if parts[0].size * len(parts) > MOST:
+        return None, False
+    return (np.stack(parts), True) if len(parts) > 1 else (parts[0], False)
+
+
+def with_others(graph: Graph, name: str, signals: list[Array]) -> Iterator[tuple[str, str, Array]]:
+    """Gradients in which a tensor was multiplied with another array than its own: kind, text, gradient."""
+    found = [(record, edge) for record, edge in uses(graph, name) if len(record.edges) == 2]
+    if not found or len(found) != len(uses(graph, name)):
+        return
+    turns = [record for record, _ in found]
+    if len({record.place for record in turns}) > 1:
+        return
+    own = [_other(record, edge) for record, edge in found]
+    if any(other is None for other in own):
+        return
+    mine = [other for other in own if other is not None]
+    place = graph.said(turns[0].place)
+    for kind, text, others in _candidates(graph, turns, mine):
+        for alike in _signals(graph, turns, signals):
+            sums = np.zeros(graph.tape.count)
+            for (_, edge), other, signal in zip(found, others, alike, strict=True):
+                if other is not None:
+                    with np.errstate(all="ignore"):
+                        add(sums, edge.ids, edge.pull(signal, other))
+            yield kind, f"the gradient of {name} {text}{place}", sums[graph.tape.leaves[name]]
+
+
+def _signals(graph: Graph, turns: list[Record], signals: list[Array]) -> Iterator[list[Array]]:
+    """The gradient by the steps themselves; of a scale also that by what is made of them entry by entry."""
+    yield [signals[record.number] for record in turns]
+    if len(turns) > 1 or turns[0].name != "multiply":
+        return
+    shape = turns[0].value.shape
+    for later in graph.records[turns[0].number + 1 : turns[0].number + 1 + NEXT]:
+        if later.value.shape == shape and later.name in PARTIALS:
+            yield [signals[later.number]]
+
+
+def _other(record: Record, edge: Edge) -> Edge | None:
+    rest = [other for other in record.edges if other is not edge]
+    return rest[0] if len(rest) == 1 else None
+
+
+def _candidates(  # noqa: C901  (a list of what may be mistaken)
+    graph: Graph, turns: list[Record], own: list[Edge]
+) -> Iterator[tuple[str, str, list[Array | None]]]:
+    """Arrays of the shape of those that a tensor is multiplied with, turn by turn."""
+    shape = own[0].value.shape
+    if len(turns) == 1 and turns[0].name == "multiply":
+        yield (
+            "input-mistaken",
+            "uses what it was multiplied with as it is, without what follows,",
+            [own[0].value],
+        )
+    for by in (1, -1):
+        if len(turns) > 1:
+            moved = [own[k + by].value if 0 <= k + by < len(own) else None for k in range(len(own))]
+            which = "after" if by == 1 else "before"
+            yield "shifted", f"uses what belongs to the step {which} its own", moved
+    for name, ids in graph.tape.leaves.items():
+        if ids.shape == shape and len(turns) == 1:
+            value = _leaf_value(graph, ids)
+            if value is not None and not np.array_equal(value, own[0].value):
+                yield "input-mistaken", f"uses {name} itself instead of what was made of it", [value]
+    for place, records in graph.sites.items():
+        arrays: list[list[tuple[int, Array]]] = [[(r.number, r.value) for r in records]]
+        arrays += [
+            [(r.number, r.edges[k].value) for r in records if k < len(r.edges)]
+            for k in range(len(records[0].edges))
+        ]
+        for seen in arrays:
+            if not seen or any(value.shape != shape for _, value in seen):
+                continue
+            for before in (True, False):
+                chosen = _aligned(turns, seen, before=before)
+                if chosen is None:
+                    continue
+                if all(np.array_equal(a, b.value) for a, b in zip(chosen, own, strict=True) if a is not None):
+                    continue
+                where = graph.said(place)
+                text = f"uses another array than the one that it was multiplied with: that of{where}, in"
+                yield "input-mistaken", text, chosen
+
+
+def _aligned(
+    turns: list[Record], seen: list[tuple[int, Array]], *, before: bool
+) -> list[Array | None] | None:
+    """For each turn the array that was made last before it, or first after it."""
+    if len(turns) == 1 and len(seen) > 1 and not before:
+        return None
+    chosen: list[Array | None] = []
+    for turn in turns:
+        fitting = [value for number, value in seen if (number <= turn.number) == before]
+        chosen.append((fitting[-1] if before else fitting[0]) if fitting else None)
+    return chosen if any(value is not None for value in chosen) else None
+
+
+def _leaf_value(graph: Graph, ids: Array) -> Array | None:
+    value = np.full(graph.tape.count, np.nan)
+    for record in graph.records:
+        for edge in record.edges:
+            value[edge.ids] = edge.value
+    found = value[ids]
+    return found if np.isfinite(found).all() else None

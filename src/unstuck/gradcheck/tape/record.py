@@ -1,0 +1,71 @@
+"""What was written down of a forward pass: each step of its arithmetic, its operands and its result."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from unstuck.gradcheck.tree import Array
+
+Pull = Callable[[Array, Array | None], Array]
+"""(gradient by the result, other operand's value or None for its own) to the gradient by this operand."""
+Parts = Callable[[Array], Array | None]
+"""Gradient by the result to what each sample or position adds to that by this operand: (..., operand)."""
+
+
+class Place(NamedTuple):
+    """Where in the user's code a step was made: the calls on the way to it, innermost first, and its name."""
+
+    calls: tuple[tuple[str, int, int], ...]
+    """File, line and instruction of each call."""
+    step: str
+
+    @property
+    def line(self) -> tuple[str, int]:
+        """File and line of the innermost call."""
+        return self.calls[0][:2] if self.calls else ("", 0)
+
+
+@dataclass(eq=False)
+class Edge:
+    """One operand of a step."""
+
+    ids: Array
+    """Number of every entry among all that were written down, in the operand's shape; 0: a constant."""
+    value: Array
+    pull: Pull
+    parts: Parts | None = None
+    once: bool = field(init=False)
+    """Whether no entry occurs twice."""
+
+    def __post_init__(self) -> None:
+        flat = self.ids.reshape(-1)
+        self.once = flat.size < 2 or bool((np.diff(np.sort(flat)) > 0).all())
+
+    @property
+    def known(self) -> bool:
+        """Whether anything of it depends on the tensors."""
+        return bool(self.ids.any())
+
+
+@dataclass(eq=False)
+class Record:
+    """One step: what it made of its operands."""
+
+    number: int
+    place: Place
+    name: str
+    first: int
+    """Its entries have the numbers from here on, in the order of memory."""
+    value: Array
+    edges: list[Edge]
+
+    @property
+    def ids(self) -> Array:
+        """Numbers of its entries, in its shape."""
+        return np.arange(self.first, self.first + self.value.size).reshape(self.value.shape)
+
+    def holds(self, ids: Array) -> Array:
+        """Which of these numbers are its entries."""
+        return (ids >= self.first) & (ids < self.first + self.value.size)

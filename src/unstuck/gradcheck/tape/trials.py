@@ -1,0 +1,512 @@
+"""Typical mistakes, each as other rules for some steps of a forward pass that was written down."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from unstuck.gradcheck.known.functions import derivative_slips
+from unstuck.gradcheck.tape.graph import Graph, Unit
+from unstuck.gradcheck.tape.record import Edge, Place, Record
+from unstuck.gradcheck.tape.reverse import Override, Passed, Reverse
+from unstuck.gradcheck.tape.rules import PARTIALS
+from unstuck.gradcheck.tape.tape import unbroadcast
+from unstuck.gradcheck.tree import Array
+
+Change = Callable[[Edge, Array], Array | None]
+"""(operand, gradient by the result) to the gradient by the operand; None: none."""
+FIRST, SECOND, THIRD, LAST = 1, 2, 3, 4
+"""How typical a mistake is: where two give the same gradients, the more typical one is told."""
+MOST_ALONE = 6
+"""Of so many steps of one place each is also tried alone."""
+
+
+@dataclass
+class Trial:
+    """One mistake to try."""
+
+    kind: str
+    text: str
+    overrides: dict[int, Override]
+    rank: int
+    tensors: frozenset[str]
+    """Whose gradients it may change."""
+    fit: bool = False
+    """Whether a factor of the gradient is to be found, which the overrides take for 0."""
+
+
+def trials(graph: Graph, inputs: set[str]) -> list[Trial]:
+    """All mistakes that are tried, the most typical first.
+
+    Args:
+        graph: the forward pass.
+        inputs: tensors that are no parameters.
+    """
+    found: list[Trial] = []
+    inside: set[int] = set()
+    for place, site in reversed(
+        graph.sites.items()
+    ):  # larger functions first: the last step of them comes last
+        for group in _groups(site, graph):
+            found += _functions(graph, group, graph.said(place), inside)
+    for place, site in graph.sites.items():
+        for group in _groups(site, graph):
+            made = list(_of_group(graph, place, group, inputs))
+            if group[0].number in inside:
+                made = [_of_function(trial) for trial in made]
+            found += made
+    found += _of_tensors(graph, inputs)
+    found += _of_losses(graph)
+    held = [trial for trial in found if trial.kind == "statistics-held-constant"]
+    for one, two in itertools.combinations(held[:8], 2):
+        if not one.overrides.keys() & two.overrides.keys():
+            both = {**one.overrides, **two.overrides}
+            found.append(replace(one, overrides=both, rank=SECOND, tensors=one.tensors | two.tensors))
+    return sorted(found, key=lambda trial: trial.rank)
+
+
+def _of_function(trial: Trial) -> Trial:
+    """A slip in one of the steps of an activation is a wrong derivative of it, whatever it is."""
+    if trial.kind in {"sign-flipped", "time-not-carried"}:
+        return replace(trial, rank=trial.rank + 1)
+    return replace(trial, kind="activation-derivative-wrong", rank=max(trial.rank, THIRD))
+
+
+def _groups(site: list[Record], graph: Graph) -> list[list[Record]]:
+    """All steps of one place together; and each alone, where they are those of different layers."""
+    if len(site) == 1:
+        return [site]
+    owners = [frozenset(graph.owners(record)) for record in site]
+    few = len(site) <= MOST_ALONE and len({graph.tensors[record.number] for record in site}) > 1
+    if few or len(set(owners)) > 1:
+        return [site, *([record] for record in site[: 2 * MOST_ALONE])]
+    return [site]
+
+
+def changed(change: Change, which: int | None = None) -> Override:
+    """Another gradient by one operand, or by all."""
+
+    def override(record: Record, dy: Array) -> Passed:
+        passed: Passed = []
+        for number, edge in enumerate(record.edges):
+            if which is None or number == which:
+                gradient = change(edge, dy)
+                if gradient is not None:
+                    passed.append((edge.ids, gradient))
+            else:
+                passed.append((edge.ids, edge.pull(dy, None)))
+        return passed
+
+    return override
+
+
+def _nothing(*_: object) -> None:
+    """No gradient at all."""
+
+
+def _onto(unit: Unit, change: Callable[[Array], Array]) -> Override:
+    """The function of several steps as one, with another derivative."""
+    return lambda _, dy: [(unit.ids, change(dy))]
+
+
+def _of_group(graph: Graph, place: Place, group: list[Record], inputs: set[str]) -> Iterator[Trial]:
+    tensors = frozenset().union(*(graph.tensors[record.number] for record in group))
+    line = graph.said(place)
+
+    def trial(kind: str, text: str, rank: int, override: Override, *, fit: bool = False) -> Trial:
+        return Trial(kind, text + line, {record.number: override for record in group}, rank, tensors, fit)
+
+    first = group[0]
+    yield trial(
+        "sign-flipped",
+        "what is passed on here has the wrong sign",
+        SECOND,
+        changed(lambda e, dy: -e.pull(dy, None)),
+    )
+    statistic = graph.statistic(first)
+    rank = LAST - statistic
+    yield trial("factor", "what is passed on here", rank, changed(_nothing), fit=True)
+    if statistic:
+        yield trial(
+            "statistics-held-constant",
+            "a mean, variance or norm is held constant",
+            FIRST,
+            changed(_nothing),
+        )
+    if len(first.edges) > 1:
+        for number in range(len(first.edges)):
+            yield trial(
+                "sign-flipped",
+                "what is passed on to an operand here has the wrong sign",
+                SECOND,
+                changed(lambda e, dy: -e.pull(dy, None), number),
+            )
+            yield trial(
+                "path-forgotten",
+                "one of the ways on which the gradient comes back is forgotten here",
+                THIRD,
+                changed(_nothing, number),
+            )
+            yield trial(
+                "factor",
+                "what is passed on to an operand here",
+                LAST,
+                changed(_nothing, number),
+                fit=True,
+            )
+    if first.name in {"product", "multiply", "divide"}:
+        yield from _products(graph, trial, group, inputs)
+    if first.name == "max" and first.value.size > 1:
+        yield trial(
+            "pooling-to-all",
+            "max pooling gives its gradient to all of a window",
+            FIRST,
+            changed(lambda e, dy: e.pull(dy, np.ones(e.value.shape))),
+        )
+        yield trial(
+            "pooling-to-first",
+            "max pooling gives its gradient to the first of a window",
+            FIRST,
+            changed(lambda e, dy: e.pull(dy, _firsts(e.value.shape, dy.shape))),
+        )
+    yield from _in_time(graph, group, line, tensors)
+
+
+def _firsts(shape: tuple[int, ...], out: tuple[int, ...]) -> Array:
+    """1 at the first place of every window."""
+    made = np.zeros(shape)
+    kept = list(out)
+    key: list[slice | int] = []
+    for size in shape:
+        if kept and kept[0] == size:
+            kept.pop(0)
+            key.append(slice(None))
+        else:
+            if kept and kept[0] == 1:
+                kept.pop(0)
+            key.append(0)
+    made[tuple(key)] = 1.0
+    return made
+
+
+def _functions(graph: Graph, group: list[Record], line: str, inside: set[int]) -> Iterator[Trial]:
+    """Slips in activations and softmaxes; the steps that these are made of are added to `inside`."""
+    tensors = frozenset[str]().union(*(graph.tensors[record.number] for record in group))
+    soft = graph.softmax(group)
+    if soft is not None:
+        axis, units = soft
+        yield from _softmaxes(axis, units, line, tensors)
+        return
+    if any(record.number in inside for record in group):
+        return
+    found = graph.activation(group)
+    if found is None:
+        yield from _bends(graph.bent(group), line, tensors, inside)
+        return
+    f, units = found
+    for unit in units:
+        inside |= unit.inner if len(unit.inner) > 1 else set()
+    rare = f.name in {"square", "exp", "sin"}
+    for name, (kind, text, _) in derivative_slips(f, units[0].z, units[0].record.value).items():
+        if rare and name != "missing":
+            continue
+        overrides: dict[int, Override] = {}
+        for unit in units:
+            factor = derivative_slips(f, unit.z, unit.record.value)[name][2]
+            overrides[unit.record.number] = _onto(unit, lambda dy, c=factor: dy * c)
+        rank = (FIRST if name == "missing" else SECOND) + 2 * rare
+        yield Trial(kind, text + line, overrides, rank, tensors)
+    masks = {unit.record.number: _onto(unit, lambda dy: dy * (dy > 0)) for unit in units}
+    text = f"the mask of {f.name} is made from the gradient instead of the input"
+    yield Trial("activation-derivative-wrong", text + line, masks, THIRD, tensors)
+
+
+def _bends(units: list[Unit] | None, line: str, tensors: frozenset[str], inside: set[int]) -> Iterator[Trial]:
+    if not units:
+        return
+    for unit in units:
+        inside |= unit.inner
+    overrides = {unit.record.number: _onto(unit, lambda dy: dy) for unit in units}
+    text = "the derivative of what chooses between two sides is missing"
+    yield Trial("activation-derivative-missing", text + line, overrides, FIRST, tensors)
+    overrides = {unit.record.number: _onto(unit, lambda dy, z=unit.z: dy * (z > 0)) for unit in units}
+    text = "the negative side's slope is forgotten"
+    yield Trial("activation-derivative-wrong", text + line, overrides, FIRST, tensors)
+
+
+def _softmaxes(axis: int, units: list[Unit], line: str, tensors: frozenset[str]) -> Iterator[Trial]:
+    off = "the softmax's derivative has only its diagonal: its off-diagonal terms are missing"
+
+    def once(p: Array, dy: Array) -> Array:
+        return p * (dy - (dy * p).sum(axis=axis, keepdims=True))
+
+    slips: list[tuple[str, str, Callable[[Array, Array], Array]]] = [
+        ("softmax-diagonal-only", off, lambda p, dy: dy * p * (1 - p)),
+        ("softmax-diagonal-only", f"{off}, and so is the minus in p (1 - p)", lambda p, dy: dy * p),
+        ("activation-derivative-missing", "the derivative of the softmax is missing", lambda _, dy: dy),
+        ("softmax-twice", "the softmax is differentiated twice", lambda p, dy: once(p, once(p, dy))),
+        ("softmax-twice", "the softmax is differentiated twice", lambda p, dy: once(p, dy) * p * (1 - p)),
+    ]
+    for kind, text, change in slips:
+        overrides = {
+            unit.record.number: _onto(unit, lambda dy, p=unit.record.value, c=change: c(p, dy))
+            for unit in units
+        }
+        yield Trial(kind, text + line, overrides, FIRST, tensors)
+
+
+def _products(  # noqa: C901  (a list of what may be forgotten)
+    graph: Graph, trial: Callable[..., Trial], group: list[Record], inputs: set[str]
+) -> Iterator[Trial]:
+    """The other factor forgotten, or used transposed."""
+    first = group[0]
+    for number, edge in enumerate(first.edges):
+        other = first.edges[1 - number] if len(first.edges) == 2 else None
+        if first.name != "product":
+            if _is_divisor(first, edge):
+                continue
+            kind, text = _forgotten(graph, first, edge, other, inputs)
+            if other is None:
+                yield trial(kind, text, SECOND, changed(_plainly, number))
+                yield from _masked(trial, first, number)
+            else:
+                one = -np.ones(1) if (other.value < 0).all() else np.ones(1)
+                made = trial(kind, text, SECOND, changed(lambda e, dy, one=one: e.pull(dy, one), number))
+                yield made
+                if kind == "scale-forgotten":
+                    yield replace(made, overrides=_scaled_away(graph, group, number))
+            continue
+        sizes = first.value.shape
+        for a, b in itertools.combinations(range(len(sizes)), 2):
+            if sizes[a] == sizes[b] > 1 and len(first.edges) > 1:
+                text = "the gradient of a matrix product is transposed for one of its factors"
+                turned = changed(lambda e, dy, a=a, b=b: e.pull(dy.swapaxes(a, b), None), number)
+                yield trial("transposed", text, THIRD, turned)
+        if other is not None and not graph.tape.owner(other.ids):
+            shape = other.value.shape
+            for a, b in itertools.combinations(range(len(shape)), 2):
+                if shape[a] == shape[b] > 1:
+                    text = "the other factor of a matrix product is transposed in the backward pass"
+                    yield trial(
+                        "transposed", text, SECOND, _with_other(number, lambda v, a=a, b=b: v.swapaxes(a, b))
+                    )
+
+
+def _scaled_away(graph: Graph, group: list[Record], number: int) -> dict[int, Override]:
+    """As if an operand were 1 throughout, also where what was made with it is divided by something later."""
+    overrides: dict[int, Override] = {}
+    for record in group:
+        overrides[record.number] = changed(lambda e, dy: e.pull(dy, np.ones(1)), number)
+        scale = record.edges[1 - number].value
+        for later, edge in graph.feeds(record):
+            if len(later.edges) == 2 and np.array_equal(edge.ids, record.ids) and later.name in PARTIALS:
+                overrides[later.number] = _with_other(1 - later.edges.index(edge), lambda v, c=scale: v / c)
+    return overrides
+
+
+def _with_other(number: int, move: Callable[[Array], Array]) -> Override:
+    def override(record: Record, dy: Array) -> Passed:
+        other = move(record.edges[1 - number].value)
+        return [
+            (edge.ids, edge.pull(dy, other if n == number else None)) for n, edge in enumerate(record.edges)
+        ]
+
+    return override
+
+
+def _plainly(edge: Edge, dy: Array) -> Array:
+    """Passed on as if the constant that it is multiplied with, or divided by, were not there."""
+    return unbroadcast(dy, edge.value.shape)
+
+
+def _is_divisor(record: Record, edge: Edge) -> bool:
+    """Whether an operand stands below the line."""
+    if record.name != "divide" or edge.value.shape != record.value.shape:
+        return False
+    share = edge.pull(np.ones(record.value.shape), None)
+    return not np.allclose(share * edge.value, record.value)
+
+
+def _constant(edge: Edge, record: Record) -> Array | None:
+    """What a tensor is multiplied with, where that is no tensor."""
+    if edge.value.shape != record.value.shape:
+        return None
+    return edge.pull(np.ones(record.value.shape), None)
+
+
+def _forgotten(
+    graph: Graph, record: Record, edge: Edge, other: Edge | None, inputs: set[str]
+) -> tuple[str, str]:
+    if other is None:
+        constant = _constant(edge, record)
+        if constant is not None and np.unique(constant).size == 2 and 0 in constant:
+            return "dropout-mask-not-reused", "the mask of the forward pass is not used"
+        if "mean." in record.place.step and record.value.size > 1:
+            return "pooling-not-divided", "the gradient of a mean is not divided by its size"
+        return "factor", "the constant factor of the forward pass is forgotten in the backward pass"
+    owner = graph.tape.owner(other.ids)
+    if owner and owner not in inputs and other.value.size < record.value.size:
+        return "scale-forgotten", f"{owner} is missing in what is passed on"
+    return "operand-forgotten", "a product passes its gradient on without its other factor"
+
+
+def _masked(trial: Callable[..., Trial], record: Record, number: int) -> Iterator[Trial]:
+    constant = _constant(record.edges[number], record)
+    if constant is None:
+        return
+    values = np.unique(constant)
+    if values.size != 2 or values[0] != 0 or values[1] in {0.0, 1.0}:
+        return
+    text = f"dropout scales by {values[1]:.3g} in the forward pass, and not so in the backward pass"
+    yield trial(
+        "dropout-not-scaled",
+        text,
+        FIRST,
+        changed(lambda e, dy: dy * (e.pull(np.ones(dy.shape), None) != 0), number),
+    )
+    yield trial(
+        "dropout-not-scaled", text, SECOND, changed(lambda e, dy: e.pull(dy, None) * values[1], number)
+    )
+    mask = "the units that dropout has dropped get a gradient: its mask is not used"
+    yield trial("dropout-mask-not-reused", mask, SECOND, changed(lambda _, dy: dy * values[1], number))
+
+
+def _in_time(graph: Graph, group: list[Record], line: str, tensors: frozenset[str]) -> Iterator[Trial]:
+    """What a step of a loop made, not carried back from the next turn of the loop."""
+    ways = graph.carried(group)
+    if not ways:
+        return
+    kept = "the gradient is not carried back from a step to the one before"
+    places = {user.place for user, _, _ in ways}
+    for chosen in (None, *places) if len(places) > 1 else (None,):
+        cuts: dict[int, list[tuple[int, Record]]] = {}
+        for user, number, made in ways:
+            if chosen is None or user.place == chosen:
+                cuts.setdefault(user.number, []).append((number, made))
+        text = kept + line if chosen is None else f"{kept} on one of its ways{graph.said(chosen)}"
+        overrides = {number: _cut(parts, 0.0) for number, parts in cuts.items()}
+        yield Trial("time-not-carried", text, overrides, FIRST if chosen is None else SECOND, tensors)
+        text = f"what is carried back from a step to the one before has the wrong sign{line}"
+        overrides = {number: _cut(parts, -1.0) for number, parts in cuts.items()}
+        yield Trial("sign-flipped", text, overrides, THIRD, tensors)
+
+
+def _cut(parts: list[tuple[int, Record]], times: float) -> Override:
+    def override(record: Record, dy: Array) -> Passed:
+        passed: Passed = []
+        for number, edge in enumerate(record.edges):
+            gradient = edge.pull(dy, None)
+            for cut, made in parts:
+                if cut == number:
+                    gradient = np.where(made.holds(edge.ids), times * gradient, gradient)
+            passed.append((edge.ids, gradient))
+        return passed
+
+    return override
+
+
+def moved_tensor(graph: Graph, name: str, value: Array) -> tuple[dict[int, Override], frozenset[str]]:
+    """Gradients that pass through a tensor as if it had another value."""
+    own = graph.tape.leaves[name]
+    base, flat = int(own.flat[0]), value.reshape(-1)
+    overrides: dict[int, Override] = {}
+    tensors: set[str] = set()
+
+    def override(record: Record, dy: Array) -> Passed:
+        passed: Passed = []
+        for number, edge in enumerate(record.edges):
+            other = record.edges[1 - number]
+            if graph.tape.owner(other.ids) == name:
+                passed.append((edge.ids, edge.pull(dy, flat[other.ids - base])))
+            else:
+                passed.append((edge.ids, edge.pull(dy, None)))
+        return passed
+
+    for record in graph.records:
+        if len(record.edges) == 2 and name in graph.owners(record) and record.name in {"product", *PARTIALS}:
+            overrides[record.number] = override
+            tensors |= graph.tensors[record.number] - {name}
+    return overrides, frozenset(tensors)
+
+
+def _of_losses(graph: Graph) -> Iterator[Trial]:
+    """Losses of scores, however they are written: their derivative is p - t for a sigmoid or softmax p."""
+    if graph.made.y.size != 1 or not graph.records:
+        return
+    signals = Reverse(graph.made, np.ones(graph.made.y.shape)).signals
+    twice = "p - t is the derivative of {} and cross-entropy; the {} is differentiated once more"
+    for record in graph.records:
+        z, by_z = record.value, signals[record.number]
+        if z.size < MOST_ALONE // 2 or not by_z.any():
+            continue
+        p = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
+        text = twice.format("sigmoid", "sigmoid") + graph.said(record.place)
+        if _is_difference(p, by_z, z.shape):
+            override = changed(lambda e, dy, p=p: e.pull(dy * p * (1 - p), None))
+            yield Trial("softmax-twice", text, {record.number: override}, FIRST, graph.tensors[record.number])
+        for axis in range(z.ndim if z.ndim > 1 else 0):
+            shifted = np.exp(z - z.max(axis=axis, keepdims=True))
+            q = shifted / shifted.sum(axis=axis, keepdims=True)
+            if z.shape[axis] < MOST_ALONE // 3 or not _is_difference(q, by_z, z.shape):
+                continue
+            text = twice.format("softmax", "softmax") + graph.said(record.place)
+            for override in (_jacobian(q, axis), changed(lambda e, dy, q=q: e.pull(dy * q * (1 - q), None))):
+                overrides = {record.number: override}
+                yield Trial("softmax-twice", text, overrides, FIRST, graph.tensors[record.number])
+
+
+def _jacobian(q: Array, axis: int) -> Override:
+    def change(edge: Edge, dy: Array) -> Array:
+        return edge.pull(q * (dy - (dy * q).sum(axis=axis, keepdims=True)), None)
+
+    return changed(change)
+
+
+def _is_difference(p: Array, gradient: Array, shape: tuple[int, ...]) -> bool:
+    """Whether a gradient is p - t, with t of zeros and ones, but for a mean over something."""
+    for count in {1, *shape, int(np.prod(shape))}:
+        t = p - gradient * count
+        if np.abs(t - np.round(t)).max() < 1e-6 and set(np.unique(np.round(t))) <= {0.0, 1.0}:
+            return True
+    return False
+
+
+def _of_tensors(graph: Graph, inputs: set[str]) -> Iterator[Trial]:
+    for name, ids in graph.tape.leaves.items():
+        if name in inputs or ids.ndim < 2:
+            continue
+        value = np.zeros(graph.tape.count)
+        for record in graph.records:
+            for edge in record.edges:
+                if graph.tape.owner(edge.ids) == name:
+                    value[edge.ids] = edge.value
+        for kind, text, moved in _moves(name, value[ids]):
+            overrides, tensors = moved_tensor(graph, name, moved)
+            yield Trial(kind, text, overrides, FIRST, tensors)
+
+
+def _moves(name: str, value: Array) -> Iterator[tuple[str, str, Array]]:
+    shape = value.shape
+    for a, b in itertools.combinations(range(value.ndim), 2):
+        if shape[a] != shape[b] or shape[a] < 2:
+            continue
+        if value.ndim == 2 or (value.ndim == 3 and a == 1):
+            yield (
+                "transposed",
+                f"{name} is transposed where the gradient is passed on through it",
+                value.swapaxes(a, b),
+            )
+        else:
+            text = f"input and output channels of {name} are exchanged where the gradient is passed on"
+            kind = "channels-swapped" if (a, b) in {(0, 1), (2, 3)} else "transposed"
+            yield kind, text, value.swapaxes(a, b)
+    if value.ndim < 3:
+        return
+    sets = [(2, 3), (0, 1), (1, 2)] if value.ndim == 4 else [(2,), (0,), (1, 2), (0, 1)]
+    for axes in sets:
+        if all(shape[axis] > 1 for axis in axes):
+            text = (
+                f"the kernel {name} is the wrong way round (flipped, or not) where the gradient is passed on"
+            )
+            yield "kernel-not-flipped", text, np.flip(value, axes)

@@ -1,0 +1,131 @@
+"""Runs a user's forward pass on arrays that write down what is done with them."""
+
+import math
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unstuck.gradcheck.subject import Subject, Values
+from unstuck.gradcheck.tape.tape import Tape
+from unstuck.gradcheck.tape.traced import Traced, ids_of, plain, wrap
+from unstuck.gradcheck.tree import Array
+
+_OF_NUMBERS = ("exp", "log", "tanh", "sqrt", "log1p", "expm1", "sin", "cos", "sinh", "cosh", "pow", "fabs")
+"""Of the module math, for code that computes with single numbers."""
+
+
+@dataclass
+class Written:
+    """A forward pass as it was written down."""
+
+    tape: Tape
+    y: Array
+    ids: Array
+    """Numbers of the output's entries."""
+
+
+def written(subject: Subject, values: Values) -> Written | None:
+    """Write a forward pass down; None where nothing of it could be followed."""
+    tape = Tape()
+    tensors = {name: wrap(tape, np.array(value), tape.leaf(name, value)) for name, value in values.items()}
+    try:
+        with _creating(tape), np.errstate(all="ignore"):
+            y = subject.on_these(tensors)
+    except Exception:  # noqa: BLE001  (a user's code may not bear other arrays: then it is not followed)
+        return None
+    if isinstance(y, (list, tuple)) and _any(y):
+        with _creating(tape):
+            y = _stacked(tape, y)
+    if isinstance(y, Traced):
+        return Written(tape, np.array(plain(y)), np.array(ids_of(y))) if ids_of(y).any() else None
+    for record in reversed(tape.records):  # as after float(loss)
+        if record.value.size == np.size(y) and np.array_equal(record.value.reshape(np.shape(y)), y):
+            return Written(tape, np.array(y), record.ids.reshape(np.shape(y)))
+    return None
+
+
+@contextmanager
+def _creating(tape: Tape) -> Generator[None]:
+    """Arrays that are made empty, or of lists, can take up numbers too, while this lasts."""
+    scalars = {name: getattr(math, name) for name in _OF_NUMBERS}
+    blanks = {name: getattr(np, name) for name in ("zeros", "empty", "ones", "full")}
+    copies = {name: getattr(np, name) for name in ("array", "asarray", "ascontiguousarray")}
+    tricks: Any = np.lib.stride_tricks
+    strided = tricks.as_strided
+    try:
+        for name, function in blanks.items():
+            setattr(np, name, _blank(tape, function))
+        for name, function in copies.items():
+            setattr(np, name, _taken(tape, function, copy=name == "array"))
+        for name, function in scalars.items():
+            setattr(math, name, _of_numbers(name, function))
+        tricks.as_strided = _strided(tape, strided)
+        yield
+    finally:
+        tricks.as_strided = strided
+        for name, function in scalars.items():
+            setattr(math, name, function)
+        for name, function in {**blanks, **copies}.items():
+            setattr(np, name, function)
+
+
+def _blank(tape: Tape, make: Callable[..., Any]) -> Callable[..., Any]:
+    def made(*args: Any, **kwargs: Any) -> Any:
+        array = make(*args, **kwargs)
+        if isinstance(array, Traced) or array.dtype.kind != "f":
+            return array
+        return wrap(tape, array.astype(np.float64, copy=False), np.zeros(array.shape, dtype=np.int64))
+
+    return made
+
+
+def _taken(tape: Tape, make: Callable[..., Any], *, copy: bool) -> Callable[..., Any]:
+    def made(thing: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(thing, Traced):
+            dtype = kwargs.get("dtype", args[0] if args else None)
+            if dtype is not None and np.dtype(dtype).kind != "f":
+                return make(plain(thing), *args, **kwargs)
+            return thing.copy() if copy else thing
+        if isinstance(thing, (list, tuple)) and _any(thing):
+            return _stacked(tape, thing)
+        return make(thing, *args, **kwargs)
+
+    return made
+
+
+def _strided(tape: Tape, make: Callable[..., Any]) -> Callable[..., Any]:
+    def made(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(x, Traced):
+            return make(x, *args, **kwargs)
+        values, ids = np.array(plain(x), order="C"), np.array(ids_of(x), order="C")
+        return wrap(tape, plain(make(values, *args, **kwargs)), plain(make(ids, *args, **kwargs)))
+
+    return made
+
+
+def _of_numbers(name: str, plainly: Callable[..., Any]) -> Callable[..., Any]:
+    function = getattr(np, {"fabs": "absolute", "pow": "power"}.get(name, name))
+
+    def made(*args: Any) -> Any:
+        return function(*args) if any(isinstance(part, Traced) for part in args) else plainly(*args)
+
+    return made
+
+
+def _any(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_any(part) for part in value)
+    return isinstance(value, Traced)
+
+
+def _stacked(tape: Tape, value: Any) -> Any:
+    """Nested lists of traced arrays as one."""
+    if isinstance(value, (list, tuple)):
+        return np.stack([_stacked(tape, part) for part in value])
+    if isinstance(value, Traced):
+        return value
+    array = np.asarray(value, dtype=np.float64)
+    return array if isinstance(array, Traced) else wrap(tape, array, np.zeros(array.shape, dtype=np.int64))
