@@ -65,6 +65,12 @@ def prove_command(
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Processes; default: as many as processors.")
     ] = None,
+    engine_seeds: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="So many more seeds on our engine, where it does the same; 0: none."
+        ),
+    ] = 200,
     format: FormatOption = Format.text,  # noqa: A002  (the option's name)
     output: OutputOption = None,
     html: HtmlOption = None,
@@ -90,6 +96,7 @@ def prove_command(
             treatments=tuple(treatment or ()),
             success=success,
             workers=workers,
+            engine=engine_seeds,
             rules=rules,
         )
         with _progress() as tell:

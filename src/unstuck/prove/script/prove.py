@@ -11,6 +11,7 @@ from unstuck.diagnose.diagnosis import Diagnosis
 from unstuck.diagnose.finding import Finding, TreatmentRef
 from unstuck.diagnose.project import Project
 from unstuck.diagnose.remedies import Treatment, parse
+from unstuck.prove.carry.carry import Carry, with_engine
 from unstuck.prove.script.change import change
 from unstuck.prove.script.cost import foretell, refuse_unfinished
 from unstuck.prove.script.launch import Launcher
@@ -30,6 +31,8 @@ from unstuck.trace.recording import Recording
 SEEDS = 20
 """At most so many seeds of every arm, unless asked otherwise."""
 FIRST_SEED = 1
+LEAST_SECONDS = 30.0
+"""What the engine's seeds may take of PyTorch's time; more where the trial itself took more."""
 MOST_POWERS = 6
 """A rate is changed by a millionth or a million at most."""
 
@@ -49,6 +52,7 @@ class Request:
         treatments: ids to try instead of what the findings propose.
         success: the user's criterion; empty: the usual one.
         workers: processes at a time; None: as many as processors.
+        engine: so many more seeds are trained on the engine, where it does the same; 0: none.
         rules: the project's: only findings of these propose treatments.
         folder: where the script is started.
     """
@@ -61,6 +65,7 @@ class Request:
     treatments: tuple[str, ...] = ()
     success: str = ""
     workers: int | None = None
+    engine: int = 200
     rules: Project = field(default_factory=Project)
     folder: Path = field(default_factory=Path.cwd)
 
@@ -144,6 +149,10 @@ def prove(request: Request, say: Say, progress: TrialProgress | None = None) -> 
         say(line)
     try:
         result = trial.run(progress)
+        if request.engine and not result.interrupted:
+            limit = max(result.seconds / workers, LEAST_SECONDS)
+            carry = Carry(subject.capture, subject.success, request.engine, limit, workers)
+            result = with_engine(result, carry)
     finally:
         launcher.close()
     notes += _crashes(subject, trial)
