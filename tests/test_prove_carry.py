@@ -168,6 +168,20 @@ def test_other_odds_than_pytorchs_are_not_used():
     assert [one.treatment for one in carry.run({None: unchanged, "lr*0.01": treated}).carried] == ["lr*0.01"]
 
 
+def test_runs_that_are_all_the_same_are_not_multiplied():
+    def make(_seed):
+        x = torch.linspace(-1, 1, 60).reshape(20, 3)
+        net = nn.Linear(3, 1)
+        nn.init.zeros_(net.weight), nn.init.zeros_(net.bias)
+        optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+        return net, optimizer, torch.nn.functional.mse_loss, [(x, x[:, :1])] * 20
+
+    told = prove(make, ["lr*10"], seeds=4, engine_seeds=30).engine
+    assert told.carried == ()
+    assert "every seed gives the same run" in told.refused["unchanged"]
+    assert told.lines[0].startswith("not carried over to the engine: every seed")
+
+
 def test_fishers_test_is_scipys():
     from scipy.stats import fisher_exact
 

@@ -39,6 +39,8 @@ FIRST_SEED = 1_000_001
 """No trial uses these."""
 UNLIKELY = 0.01
 """Below this p-value the engine's odds are others than PyTorch's."""
+ROOM = 2**30
+"""Bytes that all beginnings together may take."""
 DISTURBED = 4
 """So often the engine's own rounding is tried."""
 SLACK = 20.0
@@ -134,25 +136,43 @@ class Carry:
 
     def _affordable(self, seeds: range, arms: Mapping[str | None, Runs]) -> range:
         """As many seeds as PyTorch has the time for: a few are made to see what one takes."""
-        few = seeds[: 2 * self.workers]
+        few = seeds[: max(2, self.workers)]
+        if len(few) < 2:
+            raise NotCarried("one more seed tells nothing")
         began = time.monotonic()
         self._begin(None, few)
         each = (time.monotonic() - began) / len(few)
+        one, other = (self._beginnings[None, seed] for seed in few[:2])
+        if one.facts.why_not:
+            raise NotCarried(one.facts.why_not)
+        if one.same_arrays(other):
+            raise NotCarried("every seed gives the same run: more of them tell nothing new")
         drawn = [name for name in arms if name is not None and _at_the_start(name)]
-        count = min(len(seeds), int(self.limit / max(each * (1 + len(drawn)), 1e-9)))
-        if count < LEAST:
+        times, size = 1 + len(drawn), self._beginnings[None, seeds[0]].size
+        count = min(len(seeds), int(self.limit / max(each * times, 1e-9)))
+        if count < min(LEAST, len(seeds)):
             raise NotCarried(
                 f"the first epoch alone takes {each:.1f} s in PyTorch, too long for {LEAST} more seeds"
             )
+        count = min(count, ROOM // max(size * times, 1))
+        if count < min(LEAST, len(seeds)):
+            raise NotCarried(f"its samples and weights take {size >> 20} MB for each of {LEAST} more seeds")
         return seeds[:count]
 
     def _begin(self, treatment: str | None, seeds: Sequence[int]) -> list[Seen]:
         """The first epochs of PyTorch's runs of some seeds, from which the engine goes on."""
         name = treatment if treatment is not None and _at_the_start(treatment) else None
         missing = [seed for seed in seeds if (name, seed) not in self._beginnings]
-        with ThreadPoolExecutor(self.workers) as pool:
-            made = pool.map(lambda seed: self.capture(name, seed, self.order.epoch), missing)
-            self._beginnings |= {(name, seed): one for seed, one in zip(missing, made, strict=True)}
+
+        def one(seed: int) -> Seen:
+            return self.capture(name, seed, self.order.epoch)
+
+        if self.workers == 1:
+            made = [one(seed) for seed in missing]
+        else:
+            with ThreadPoolExecutor(self.workers) as pool:
+                made = list(pool.map(one, missing))
+        self._beginnings |= {(name, seed): seen for seed, seen in zip(missing, made, strict=True)}
         return [self._beginnings[name, seed] for seed in seeds]
 
     def _arm(self, treatment: str | None, whole: Seen, seeds: Sequence[int], torch: Runs) -> tuple[Runs, str]:

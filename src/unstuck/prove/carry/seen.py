@@ -61,6 +61,19 @@ class Seen:
         """Of every step, NaN where it was not finite."""
         return np.array([np.nan if step.loss is None else step.loss for step in self.facts.steps])
 
+    @property
+    def size(self) -> int:
+        """Bytes of its arrays."""
+        return sum(one.nbytes for one in (*self.state.values(), *self.inputs, *self.targets))
+
+    def same_arrays(self, other: "Seen") -> bool:
+        """Whether another run began with the same weights and the same samples, in the same order."""
+        if [step.batch for step in self.facts.steps] != [step.batch for step in other.facts.steps]:
+            return False
+        mine = [*self.state.values(), *self.inputs, *self.targets]
+        others = [*other.state.values(), *other.inputs, *other.targets]
+        return len(mine) == len(others) and all(map(np.array_equal, mine, others))
+
     def save(self, folder: Path) -> None:
         """Write it into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
