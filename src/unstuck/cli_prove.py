@@ -65,6 +65,9 @@ def prove_command(
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Processes; default: as many as processors.")
     ] = None,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler; its workers make the runs.")
+    ] = None,
     engine_seeds: Annotated[
         int,
         typer.Option(
@@ -96,6 +99,7 @@ def prove_command(
             treatments=tuple(treatment or ()),
             success=success,
             workers=workers,
+            dask=dask,
             engine=engine_seeds,
             rules=rules,
         )
