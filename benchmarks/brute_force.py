@@ -91,6 +91,7 @@ def main(seeds: int, cases: Sequence[Case]) -> None:
                 case.args,
                 treatments=(case.treatment,),
                 success=f"loss<{case.bound:g}",
+                engine=0,
                 folder=Path(place),
             )
             proof = prove(request, lambda _line: None)

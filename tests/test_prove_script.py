@@ -40,7 +40,7 @@ def written(folder, text, name="train.py"):
 
 def started(folder, *args):
     return subprocess.Popen(
-        [sys.executable, "-m", "unstuck", "prove", *args],
+        [sys.executable, "-m", "unstuck", "prove", "--engine-seeds", "0", *args],
         cwd=folder,
         env={**os.environ, "UNSTUCK_CACHE_DIR": str(folder.parent / "cache")},
         stdout=subprocess.PIPE,
@@ -68,8 +68,9 @@ def folder(tmp_path):
 def test_a_stuck_script_goes_to_a_proved_change(folder):
     name = written(folder, STUCK)
     before = {path: path.read_bytes() for path in folder.iterdir()}
+    more = ("--engine-seeds", "22")
     done = unstuck(
-        folder, "--treatment", "lr*0.01", "--treatment", "zero_grad", "--format", "json", name, "3.0"
+        folder, *more, "--treatment", "lr*0.01", "--treatment", "zero_grad", "--format", "json", name, "3.0"
     )
     assert done.returncode == 1, done.stderr
     told = json.loads(done.stdout)
@@ -81,6 +82,11 @@ def test_a_stuck_script_goes_to_a_proved_change(folder):
     assert verdict["difference"][0] > 0
     assert set(verdict["arms"]) == {"sham", "rival"}
     assert "changes nothing here" in told["trial"]["refused"]["zero_grad"]
+    engine = told["trial"]["engine"]
+    assert engine["not_carried"] == {}
+    (carried,) = engine["carried"]
+    assert carried["before"]["successes"] == 0
+    assert carried["after"]["successes"] == carried["after"]["trials"] >= 20
     assert done.stderr.index("A run succeeds when") < done.stderr.index("seeds: ")
     # the user's folder is as it was: what the runs wrote, they wrote into copies
     assert {path: path.read_bytes() for path in folder.iterdir()} == before

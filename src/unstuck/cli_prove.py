@@ -65,6 +65,15 @@ def prove_command(
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Processes; default: as many as processors.")
     ] = None,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler; its workers make the runs.")
+    ] = None,
+    engine_seeds: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="So many more seeds on our engine, where it does the same; 0: none."
+        ),
+    ] = 200,
     format: FormatOption = Format.text,  # noqa: A002  (the option's name)
     output: OutputOption = None,
     html: HtmlOption = None,
@@ -90,6 +99,8 @@ def prove_command(
             treatments=tuple(treatment or ()),
             success=success,
             workers=workers,
+            dask=dask,
+            engine=engine_seeds,
             rules=rules,
         )
         with _progress() as tell:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from unstuck.diagnose.finding import Verdict
 from unstuck.errors import UnstuckError
 from unstuck.prove.arms import compare
+from unstuck.prove.carry.result import OnEngine
 from unstuck.prove.subject import Runs, Subject
 from unstuck.prove.treatments import Proposal
 from unstuck.prove.verdict import ALPHA, Arms, Decision, decide, needed_seeds, state, tell_rival
@@ -52,6 +53,8 @@ class TrialResult(Sequence[Verdict]):
     interrupted: bool
     arms: Mapping[str, Runs] = field(default_factory=dict[str, Runs])
     """All arms that were run, by their treatment: "unchanged" first, then "sham"."""
+    engine: OnEngine | None = None
+    """What training on the engine adds; None where it was not asked for."""
 
     @property
     def success_rate(self) -> Interval | None:

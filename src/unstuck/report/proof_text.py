@@ -52,6 +52,7 @@ def _trial(trial: TrialResult) -> list[RenderableType]:
         rows.append(table)
     rows += [Text(clean(f"not tried: {name}: {why}"), style="dim") for name, why in trial.refused.items()]
     rows += [Text(clean(warning), style="yellow") for warning in trial.warnings]
+    rows += [Text(clean(line), style="dim") for line in (trial.engine.lines if trial.engine else ())]
     return rows
 
 
@@ -138,6 +139,7 @@ def proof_dict(proof: Proof) -> dict[str, object]:
             else {"successes": trial.unchanged.successes, "trials": len(trial.unchanged)},
             "change": conclusions(proof),
             "diff": proof.diff,
+            "engine": None if trial.engine is None else trial.engine.values,
         }
     )
     return told

@@ -33,6 +33,7 @@ def trial_grid(trial: TrialResult, interval: str = "difference, 95 %") -> Grid:
 
 
 def trial_notes(trial: TrialResult) -> tuple[str, ...]:
-    """What weakens a trial, and what it could not try."""
+    """What weakens a trial, what it could not try, and what the engine adds."""
     refused = (f"Not tried: {treatment}: {why}" for treatment, why in trial.refused.items())
-    return (*trial.warnings, *refused)
+    engine = trial.engine.lines if trial.engine is not None else ()
+    return (*trial.warnings, *refused, *(line[:1].upper() + line[1:] for line in engine))

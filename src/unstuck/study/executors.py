@@ -6,12 +6,14 @@ what became of them in any order. A worker that dies costs the shards it worked 
 
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from unstuck.errors import UnstuckError
 from unstuck.study.shard import Ends, Job, train
 
+T = TypeVar("T")
 MOST_DEATHS = 3
 """So often a worker may die over the same shard before the study ends with an error."""
 
@@ -127,8 +129,12 @@ class Cluster:
 
     def submit(self, job: Job) -> "Future[Ends]":
         """Begin a job."""
-        mine: Future[Ends] = Future()
-        theirs = self._client.submit(train, job, pure=False)
+        return self.call(train, job)
+
+    def call(self, function: Callable[..., T], *args: object) -> "Future[T]":
+        """Begin anything else that a worker can be sent."""
+        mine: Future[T] = Future()
+        theirs = self._client.submit(function, *args, pure=False)
         self._running.add(theirs)
 
         def done(future: Any) -> None:

@@ -54,7 +54,7 @@ class Launcher:
         root = Path(tempfile.mkdtemp(prefix="unstuck-run-"))
         try:
             copy = working_copy(root, task.script, module=task.module, folder=self.folder)
-            inside = [str(root), *([task.recording] if task.recording else [])]
+            inside = [str(root), *filter(None, (task.recording, task.witness))]
             own = msgspec.structs.replace(
                 task, script=copy.script, inside=tuple(inside), name=task.name or task.script
             )
@@ -71,7 +71,7 @@ class Launcher:
                     error=_last_line(log, code),
                     seconds=time.monotonic() - began,
                 )
-            return row if not row.error else msgspec.structs.replace(row, error=_plain(row))
+            return row if not row.error else msgspec.structs.replace(row, error=_plain(row, log))
         finally:
             shutil.rmtree(root, ignore_errors=True)
 
@@ -174,10 +174,12 @@ def _signal(process: int, number: int, together: bool) -> None:
         (os.killpg if together else os.kill)(process, number)
 
 
-def _plain(row: Row) -> str:
-    """An error in words where the words are known."""
+def _plain(row: Row, log: Path) -> str:
+    """An error in words where the words are known; of a program that ended itself, its own last words."""
     if row.error.startswith("EOFError"):
         return f"it asks for input, and a run of a trial has none ({row.error})"
+    if row.ending == "exited":
+        return f"{row.error} ({_last_line(log, 0)})" if log.exists() and log.stat().st_size else row.error
     return row.error
 
 

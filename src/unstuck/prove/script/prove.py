@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,10 +12,11 @@ from unstuck.diagnose.diagnosis import Diagnosis
 from unstuck.diagnose.finding import Finding, TreatmentRef
 from unstuck.diagnose.project import Project
 from unstuck.diagnose.remedies import Treatment, parse
+from unstuck.prove.carry.carry import Carry, with_engine
 from unstuck.prove.script.change import change
 from unstuck.prove.script.cost import foretell, refuse_unfinished
-from unstuck.prove.script.launch import Launcher
 from unstuck.prove.script.pilot import PILOT, Pilot, Watch, pilot, watch
+from unstuck.prove.script.remote import RemoteLauncher
 from unstuck.prove.script.row import Task
 from unstuck.prove.script.store import open_store
 from unstuck.prove.script.subject import ScriptSubject, check
@@ -25,11 +27,18 @@ from unstuck.prove.torch.plan import plan_of
 from unstuck.prove.treatments import Proposal, choose, recommend
 from unstuck.prove.trial import TrialProgress, TrialResult
 from unstuck.sources.script.program import from_file
+from unstuck.study.executors import Cluster
+from unstuck.study.executors import check as check_executor
 from unstuck.trace.recording import Recording
+
+if TYPE_CHECKING:
+    from unstuck.prove.script.launch import Launcher
 
 SEEDS = 20
 """At most so many seeds of every arm, unless asked otherwise."""
 FIRST_SEED = 1
+LEAST_SECONDS = 30.0
+"""What the engine's seeds may take of PyTorch's time; more where the trial itself took more."""
 MOST_POWERS = 6
 """A rate is changed by a millionth or a million at most."""
 
@@ -49,6 +58,8 @@ class Request:
         treatments: ids to try instead of what the findings propose.
         success: the user's criterion; empty: the usual one.
         workers: processes at a time; None: as many as processors.
+        dask: address of a scheduler; its workers make the trial's runs.
+        engine: so many more seeds are trained on the engine, where it does the same; 0: none.
         rules: the project's: only findings of these propose treatments.
         folder: where the script is started.
     """
@@ -61,6 +72,8 @@ class Request:
     treatments: tuple[str, ...] = ()
     success: str = ""
     workers: int | None = None
+    dask: str | None = None
+    engine: int = 200
     rules: Project = field(default_factory=Project)
     folder: Path = field(default_factory=Path.cwd)
 
@@ -107,9 +120,11 @@ def prove(request: Request, say: Say, progress: TrialProgress | None = None) -> 
     chosen = parse_success(request.success) if request.success else None
     if not request.module:
         from_file(request.script)
-    workers = request.workers or os.cpu_count() or 1
+    check_executor(request.workers, request.dask)
+    cluster = Cluster(request.dask) if request.dask is not None else None
+    workers = request.workers or (cluster.room if cluster is not None else os.cpu_count() or 1)
     threads = max((os.cpu_count() or 1) // workers, 1)
-    launcher = Launcher(request.folder, threads=threads)
+    launcher: Launcher = RemoteLauncher(request.folder, threads=threads, cluster=cluster)
     task = Task(request.script, request.args, module=request.module, steps=request.steps, name=request.script)
     if chosen is not None:
         task = _with_goal(task, request.success)
@@ -144,6 +159,11 @@ def prove(request: Request, say: Say, progress: TrialProgress | None = None) -> 
         say(line)
     try:
         result = trial.run(progress)
+        if request.engine and not result.interrupted:
+            local = min(workers, os.cpu_count() or 1)
+            limit = max(result.seconds / workers, LEAST_SECONDS)
+            carry = Carry(subject.capture, subject.success, request.engine, limit, local)
+            result = with_engine(result, carry)
     finally:
         launcher.close()
     notes += _crashes(subject, trial)

@@ -28,6 +28,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probe: bool = False
     recording: str | None = None
     """Folder in which the recordings are kept."""
+    witness: str | None = None
+    """Folder in which all that the engine needs to repeat the run is kept."""
     plan: Plan = Plan()
     """What the watched run showed of the network."""
     inside: tuple[str, ...] = ()

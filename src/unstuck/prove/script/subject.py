@@ -2,17 +2,20 @@
 
 import math
 import os
+import tempfile
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import takewhile
+from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from unstuck.diagnose.remedies import parse
 from unstuck.errors import UnstuckError
+from unstuck.prove.carry.seen import Facts, Seen
 from unstuck.prove.script.launch import Launcher
 from unstuck.prove.script.row import Row, Task
 from unstuck.prove.script.store import Store
@@ -148,6 +151,24 @@ class ScriptSubject:
         if not self.launcher.stopped:
             self.store.put(row)
         return row
+
+    def capture(self, treatment: str | None, seed: int, steps: int | None) -> Seen:
+        """One run, seen as the engine would need to repeat it, see `carry.Carry`."""
+        with tempfile.TemporaryDirectory(prefix="unstuck-seen-") as folder:
+            task = msgspec.structs.replace(
+                self.task,
+                treatment=treatment,
+                seed=seed,
+                steps=steps or self.task.steps,
+                alone=False,
+                recording=None,
+                probe=False,
+                witness=folder,
+            )
+            row = self.launcher.run(task)
+            if row.crashed:
+                return Seen(Facts(why_not=f"a run failed ({row.error or row.ending})"), {}, (), ())
+            return Seen.load(Path(folder))
 
 
 def _key(treatment: str | None) -> str | None:

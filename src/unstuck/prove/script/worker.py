@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from unstuck.diagnose.outcome import constant_loss
+from unstuck.prove.carry.witness import Witness
 from unstuck.prove.script.guard import Guard
 from unstuck.prove.script.hope import Hope
 from unstuck.prove.script.row import Row, Task, Training, write
@@ -62,6 +63,7 @@ class _Run:
         self.acting: Intervention | None = None
         self.seeding: Seeding | None = None
         self.hope: Hope | None = None
+        self.witness = Witness(self.door) if task.witness is not None else None
         seed = task.seed or 0
         if task.treatment is not None:
             self.acting = intervention(task.treatment, seed)
@@ -127,6 +129,8 @@ class _Run:
         replaced(self.undo, torch, "save", self._guarded(torch.save))
         if self.acting is not None:
             self.acting.install(self.undo)
+        if self.witness is not None:
+            self.witness.install(self.undo)
 
     def _guarded(self, save: Any) -> Any:
         def guarded(thing: Any, target: Any, *args: Any, **kwargs: Any) -> Any:
@@ -148,6 +152,8 @@ class _Run:
                 self.acting.begin(models, optimizers)
             except Exception as error:  # noqa: BLE001  (a program that cannot be changed so is told, not broken)
                 self.acting.refuse(f"it could not be carried out ({type(error).__name__}: {error})")
+        if self.witness is not None:
+            self.witness.begin(models, optimizers)
         recorder = attach_recorder(models, optimizers, options, locations)
         if self.acting is not None:
             self.acting.begun()
@@ -159,6 +165,8 @@ class _Run:
     # ---- what it left
 
     def _row(self, result: ScriptResult, seconds: float) -> Row:
+        if self.witness is not None and self.task.witness is not None:
+            self.witness.seen.save(Path(self.task.witness))
         judged = _judged(result.trainings, self.task.training)
         trace = None if judged is None else judged.recording
         losses = np.array([]) if trace is None else trace.series("loss").values

@@ -4,13 +4,17 @@
 
 import math
 import random
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unstuck.errors import UnstuckError
+from unstuck.prove.carry.carry import Carry, with_engine
+from unstuck.prove.carry.seen import Facts, Seen
 from unstuck.prove.script.row import Row, Task
 from unstuck.prove.script.worker import run
 from unstuck.prove.sequential import SequentialTrial
@@ -96,7 +100,17 @@ class TorchSubject:
             self._rows[treatment, seed] = self._made(treatment, seed)
         return self._rows[treatment, seed]
 
-    def _made(self, treatment: str | None, seed: int) -> Row:
+    def capture(self, treatment: str | None, seed: int, steps: int | None) -> Seen:
+        """One run, seen as the engine would need to repeat it, see `carry.Carry`."""
+        with tempfile.TemporaryDirectory(prefix="unstuck-seen-") as folder:
+            row = self._made(treatment, seed, steps=steps, witness=folder)
+            if row.crashed:
+                return Seen(Facts(why_not=f"a run failed ({row.error or row.ending})"), {}, (), ())
+            return Seen.load(Path(folder))
+
+    def _made(
+        self, treatment: str | None, seed: int, *, steps: int | None = None, witness: str | None = None
+    ) -> Row:
         import torch
 
         sham = treatment == SHAM
@@ -105,8 +119,9 @@ class TorchSubject:
             self.name,
             treatment=None if sham else treatment,
             seed=own,
-            steps=self.steps,
+            steps=steps or self.steps,
             plan=self.plan,
+            witness=witness,
             name=self.name,
         )
         kept = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
@@ -144,6 +159,7 @@ def prove(
     seeds: int = 20,
     steps: int | None = None,
     success: str = "",
+    engine_seeds: int = 200,
     progress: TrialProgress | None = None,
 ) -> TrialResult:
     """Try treatments on a training in PyTorch, in a controlled trial.
@@ -155,6 +171,8 @@ def prove(
         seeds: at most, of every arm.
         steps: every run is stopped after so many updates.
         success: when a run succeeds, as "loss<0.1"; without it, see `success.default_success`.
+        engine_seeds: so many more are trained on the engine, where it does the same; what it found, or why
+            it could not, is the result's `engine`. 0: none.
         progress: told of the runs.
 
     Returns:
@@ -182,4 +200,5 @@ def prove(
     subject.success = chosen or usual_success(pilot, treatments)
     subject.plan = pilot[0].plan
     trial = SequentialTrial.of(subject, proposals, range(1, seeds + 1), combine=True)
-    return trial.run(progress)
+    result = trial.run(progress)
+    return with_engine(result, Carry(subject.capture, subject.success, engine_seeds))

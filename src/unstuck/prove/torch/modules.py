@@ -150,7 +150,7 @@ class Normalise(Intervention):
             return
         vars(norm)[PUT_IN] = True
         group["params"] += list(norm.parameters())
-        vars(layer)["_unstuck_norm"] = True
+        vars(layer)["_unstuck_norm"] = norm  # no child of the layer: the program's own names stay
 
         def behind(_layer: Any, _args: Any, output: Any) -> Any:
             norm.train(layer.training)
