@@ -15,7 +15,9 @@ from unstuck.gradcheck.tape.contributions import share, uses, with_others
 from unstuck.gradcheck.tape.graph import Graph
 from unstuck.gradcheck.tape.record import Record
 from unstuck.gradcheck.tape.reverse import Override, Passed, Reverse
-from unstuck.gradcheck.tape.trials import LAST, Trial, moved_tensor, trials
+from unstuck.gradcheck.tape.tensor_trials import moved_tensor
+from unstuck.gradcheck.tape.trial import LAST, Trial
+from unstuck.gradcheck.tape.trials import trials
 from unstuck.gradcheck.tape.writing import Written
 from unstuck.gradcheck.tree import Array
 

@@ -2,38 +2,20 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from unstuck.gradcheck.known.functions import derivative_slips
 from unstuck.gradcheck.tape.graph import Graph, Unit
+from unstuck.gradcheck.tape.loss_trials import of_losses
 from unstuck.gradcheck.tape.record import Edge, Place, Record
-from unstuck.gradcheck.tape.reverse import Override, Passed, Reverse
+from unstuck.gradcheck.tape.reverse import Override, Passed
 from unstuck.gradcheck.tape.rules import PARTIALS
 from unstuck.gradcheck.tape.tape import unbroadcast
+from unstuck.gradcheck.tape.tensor_trials import of_tensors
+from unstuck.gradcheck.tape.trial import FIRST, LAST, MOST_ALONE, SECOND, THIRD, Trial, changed
 from unstuck.gradcheck.tree import Array
-
-Change = Callable[[Edge, Array], Array | None]
-"""(operand, gradient by the result) to the gradient by the operand; None: none."""
-FIRST, SECOND, THIRD, LAST = 1, 2, 3, 4
-"""How typical a mistake is: where two give the same gradients, the more typical one is told."""
-MOST_ALONE = 6
-"""Of so many steps of one place each is also tried alone."""
-
-
-@dataclass
-class Trial:
-    """One mistake to try."""
-
-    kind: str
-    text: str
-    overrides: dict[int, Override]
-    rank: int
-    tensors: frozenset[str]
-    """Whose gradients it may change."""
-    fit: bool = False
-    """Whether a factor of the gradient is to be found, which the overrides take for 0."""
 
 
 def trials(graph: Graph, inputs: set[str]) -> list[Trial]:
@@ -56,8 +38,8 @@ def trials(graph: Graph, inputs: set[str]) -> list[Trial]:
             if group[0].number in inside:
                 made = [_of_function(trial) for trial in made]
             found += made
-    found += _of_tensors(graph, inputs)
-    found += _of_losses(graph)
+    found += of_tensors(graph, inputs)
+    found += of_losses(graph)
     held = [trial for trial in found if trial.kind == "statistics-held-constant"]
     for one, two in itertools.combinations(held[:8], 2):
         if not one.overrides.keys() & two.overrides.keys():
@@ -82,23 +64,6 @@ def _groups(site: list[Record], graph: Graph) -> list[list[Record]]:
     if few or len(set(owners)) > 1:
         return [site, *([record] for record in site[: 2 * MOST_ALONE])]
     return [site]
-
-
-def changed(change: Change, which: int | None = None) -> Override:
-    """Another gradient by one operand, or by all."""
-
-    def override(record: Record, dy: Array) -> Passed:
-        passed: Passed = []
-        for number, edge in enumerate(record.edges):
-            if which is None or number == which:
-                gradient = change(edge, dy)
-                if gradient is not None:
-                    passed.append((edge.ids, gradient))
-            else:
-                passed.append((edge.ids, edge.pull(dy, None)))
-        return passed
-
-    return override
 
 
 def _nothing(*_: object) -> None:
@@ -404,109 +369,3 @@ def _cut(parts: list[tuple[int, Record]], times: float) -> Override:
         return passed
 
     return override
-
-
-def moved_tensor(graph: Graph, name: str, value: Array) -> tuple[dict[int, Override], frozenset[str]]:
-    """Gradients that pass through a tensor as if it had another value."""
-    own = graph.tape.leaves[name]
-    base, flat = int(own.flat[0]), value.reshape(-1)
-    overrides: dict[int, Override] = {}
-    tensors: set[str] = set()
-
-    def override(record: Record, dy: Array) -> Passed:
-        passed: Passed = []
-        for number, edge in enumerate(record.edges):
-            other = record.edges[1 - number]
-            if graph.tape.owner(other.ids) == name:
-                passed.append((edge.ids, edge.pull(dy, flat[other.ids - base])))
-            else:
-                passed.append((edge.ids, edge.pull(dy, None)))
-        return passed
-
-    for record in graph.records:
-        if len(record.edges) == 2 and name in graph.owners(record) and record.name in {"product", *PARTIALS}:
-            overrides[record.number] = override
-            tensors |= graph.tensors[record.number] - {name}
-    return overrides, frozenset(tensors)
-
-
-def _of_losses(graph: Graph) -> Iterator[Trial]:
-    """Losses of scores, however they are written: their derivative is p - t for a sigmoid or softmax p."""
-    if graph.made.y.size != 1 or not graph.records:
-        return
-    signals = Reverse(graph.made, np.ones(graph.made.y.shape)).signals
-    twice = "p - t is the derivative of {} and cross-entropy; the {} is differentiated once more"
-    for record in graph.records:
-        z, by_z = record.value, signals[record.number]
-        if z.size < MOST_ALONE // 2 or not by_z.any():
-            continue
-        p = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
-        text = twice.format("sigmoid", "sigmoid") + graph.said(record.place)
-        if _is_difference(p, by_z, z.shape):
-            override = changed(lambda e, dy, p=p: e.pull(dy * p * (1 - p), None))
-            yield Trial("softmax-twice", text, {record.number: override}, FIRST, graph.tensors[record.number])
-        for axis in range(z.ndim if z.ndim > 1 else 0):
-            shifted = np.exp(z - z.max(axis=axis, keepdims=True))
-            q = shifted / shifted.sum(axis=axis, keepdims=True)
-            if z.shape[axis] < MOST_ALONE // 3 or not _is_difference(q, by_z, z.shape):
-                continue
-            text = twice.format("softmax", "softmax") + graph.said(record.place)
-            for override in (_jacobian(q, axis), changed(lambda e, dy, q=q: e.pull(dy * q * (1 - q), None))):
-                overrides = {record.number: override}
-                yield Trial("softmax-twice", text, overrides, FIRST, graph.tensors[record.number])
-
-
-def _jacobian(q: Array, axis: int) -> Override:
-    def change(edge: Edge, dy: Array) -> Array:
-        return edge.pull(q * (dy - (dy * q).sum(axis=axis, keepdims=True)), None)
-
-    return changed(change)
-
-
-def _is_difference(p: Array, gradient: Array, shape: tuple[int, ...]) -> bool:
-    """Whether a gradient is p - t, with t of zeros and ones, but for a mean over something."""
-    for count in {1, *shape, int(np.prod(shape))}:
-        t = p - gradient * count
-        if np.abs(t - np.round(t)).max() < 1e-6 and set(np.unique(np.round(t))) <= {0.0, 1.0}:
-            return True
-    return False
-
-
-def _of_tensors(graph: Graph, inputs: set[str]) -> Iterator[Trial]:
-    for name, ids in graph.tape.leaves.items():
-        if name in inputs or ids.ndim < 2:
-            continue
-        value = np.zeros(graph.tape.count)
-        for record in graph.records:
-            for edge in record.edges:
-                if graph.tape.owner(edge.ids) == name:
-                    value[edge.ids] = edge.value
-        for kind, text, moved in _moves(name, value[ids]):
-            overrides, tensors = moved_tensor(graph, name, moved)
-            yield Trial(kind, text, overrides, FIRST, tensors)
-
-
-def _moves(name: str, value: Array) -> Iterator[tuple[str, str, Array]]:
-    shape = value.shape
-    for a, b in itertools.combinations(range(value.ndim), 2):
-        if shape[a] != shape[b] or shape[a] < 2:
-            continue
-        if value.ndim == 2 or (value.ndim == 3 and a == 1):
-            yield (
-                "transposed",
-                f"{name} is transposed where the gradient is passed on through it",
-                value.swapaxes(a, b),
-            )
-        else:
-            text = f"input and output channels of {name} are exchanged where the gradient is passed on"
-            kind = "channels-swapped" if (a, b) in {(0, 1), (2, 3)} else "transposed"
-            yield kind, text, value.swapaxes(a, b)
-    if value.ndim < 3:
-        return
-    sets = [(2, 3), (0, 1), (1, 2)] if value.ndim == 4 else [(2,), (0,), (1, 2), (0, 1)]
-    for axes in sets:
-        if all(shape[axis] > 1 for axis in axes):
-            text = (
-                f"the kernel {name} is the wrong way round (flipped, or not) where the gradient is passed on"
-            )
-            yield "kernel-not-flipped", text, np.flip(value, axes)
