@@ -230,3 +230,59 @@ def test_keras_refuses_what_it_cannot_watch(keras: Any, monkeypatch: pytest.Monk
             record_keras(model)
     with pytest.raises(ValueError, match="compile it first"):
         record_keras(keras.Sequential([keras.layers.Dense(1)]))
+
+
+@pytest.mark.parametrize(("penalty", "further"), [(0.0, False), (1e-5, False), (1.0, True), ("added", True)])
+def test_terms_that_are_added_to_a_keras_loss_make_its_constant_that_of_a_part(
+    keras: Any, penalty, further
+) -> None:
+    from unstuck.sources.keras.recorder import record_keras
+
+    class Adds(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            self.add_loss(keras.ops.mean(x**2))
+            return x
+
+    inputs, labels = (tensor.numpy() for tensor in digits())
+    keras.utils.set_random_seed(0)
+    held = keras.regularizers.L2(penalty) if penalty and penalty != "added" else None
+    layers = [keras.layers.Dense(16, activation="relu", kernel_regularizer=held)]
+    layers += [Adds()] if penalty == "added" else []
+    model = keras.Sequential([*layers, keras.layers.Dense(10)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer="adam", loss=loss)
+    with record_keras(model) as run:
+        model.fit(inputs, labels, epochs=1, batch_size=64, verbose=0)
+    assert run.recording.has("part_baseline") == further
+    assert run.recording.has("baseline_loss") != further
+
+
+@pytest.mark.parametrize(
+    ("last", "scores", "bad", "code"),
+    [
+        ("softmax", True, False, "OUT002"),
+        (None, False, False, "OUT003"),
+        ("softmax", False, False, None),
+        (None, True, False, None),
+        ("softmax", False, True, "DAT003"),
+    ],
+)
+def test_faults_that_people_bring_from_keras(
+    keras: Any, last: Any, scores: bool, bad: bool, code: Any
+) -> None:
+    from unstuck.sources.keras.recorder import record_keras
+
+    inputs, labels = (tensor.numpy().copy() for tensor in digits())
+    if bad:
+        inputs[700, 3] = float("nan")  # not in the first batch
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(32, activation="relu"), keras.layers.Dense(10, activation=last)]
+    model = keras.Sequential(layers)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=scores)
+    model.compile(optimizer=keras.optimizers.Adam(3e-3), loss=loss)
+    with record_keras(model) as run:
+        model.fit(inputs, labels, epochs=5, batch_size=32, verbose=0, shuffle=False)
+    diagnosis = run.diagnose()
+    codes = [one.code for one in diagnosis.findings if one.severity != "info"]
+    assert codes[:1] == ([code] if code else [])
+    assert diagnosis.healthy == (code is None)

@@ -264,6 +264,18 @@ def effective_rank(rows: Doubles) -> float | None:
 
 
 @_QUIET
+def nonfinite_share(inputs: Array) -> float:
+    """Share of the numbers that are NaN or infinite.
+
+    Example:
+        >>> nonfinite_share(np.array([[1.0, np.nan], [0.0, 2.0]]))
+        0.25
+    """
+    if not np.issubdtype(inputs.dtype, np.inexact) or not inputs.size:
+        return 0.0
+    return 1 - float(np.isfinite(inputs).mean())
+
+
 def data_stats(inputs: Array) -> Values:
     """Smallest, largest, mean and std of the finite inputs, and the share that is not finite."""
     x = doubles(inputs).ravel()

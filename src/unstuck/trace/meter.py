@@ -34,15 +34,17 @@ class Meter:
     The arrays that are passed in are only read; what is needed later is copied.
     """
 
-    def __init__(self, recording: Sink, *, same_samples: bool = False) -> None:
+    def __init__(self, recording: Sink, *, same_samples: bool = False, partial: bool = False) -> None:
         """A meter that has seen nothing yet.
 
         Args:
             recording: where the rows go; its structure tells the type of each operation.
             same_samples: whether the activations are always those of the same samples.
+            partial: whether the loss has terms beside the one that is known.
         """
         self._recording = recording
         self._activity = Activity(same_samples=same_samples)
+        self._partial = partial
         self._seen_weights = False
         self._start: dict[str, Array] = {}
         self._before: dict[str, Array] = {}
@@ -80,6 +82,10 @@ class Meter:
         add(step, "", {name: value for name, value in network.items() if value is not None})
         if inputs is not None and not self._seen_data:
             self._first_data(step, inputs, targets)
+        elif inputs is not None:
+            lost = measure.nonfinite_share(inputs)
+            if lost:
+                self._recording.add_row(step, "", {"data.nonfinite": lost})
         if params is not None:
             self._weights(step, params, grads or {})
         for name, output in (activations or {}).items():
@@ -150,6 +156,8 @@ class Meter:
         values = baseline.prediction_stats(
             outputs, targets=targets, loss_name=meta.loss or structure.loss, task=meta.task
         )
+        if self._partial and "baseline_loss" in values:
+            values["part_baseline"] = values.pop("baseline_loss")
         if targets is not None and outputs.ndim <= 2:
             count = measure.by_row(outputs).shape[1]
             if meta.task == "classification":

@@ -27,7 +27,10 @@ _WANTS: Final = {
     "NLLLoss": "logarithms of probabilities",
     "KLDivLoss": "logarithms of probabilities",
     "BCELoss": "probabilities",
+    "categorical_crossentropy": "probabilities",
+    "sparse_categorical_crossentropy": "probabilities",
 }
+"""What losses take for granted; Keras's cross entropies where they are not told of scores."""
 
 
 @rule(
@@ -180,7 +183,7 @@ def _no_logarithm(node: Node) -> bool:
 
 
 def _what_happens(loss: str, *, certain: bool) -> str:
-    if loss == "BCELoss":
+    if _WANTS[loss] == "probabilities":
         return "Logarithms of numbers outside 0..1 are undefined or cut off, and so is the gradient."
     if certain:
         return "Without the logarithm there is hardly a gradient where the network is wrong."

@@ -8,6 +8,8 @@ import numpy as np
 from unstuck.sources.keras.structure import Array, as_array
 from unstuck.trace.structure import LossFacts
 
+_MUCH = 0.05
+"""A penalty on weights below this part of the loss does not matter to it."""
 Given = Mapping[str, Any]
 """Arguments of `compute_loss` by their names."""
 
@@ -30,6 +32,21 @@ def loss_facts(given: Given, source: str, loss: Any) -> LossFacts:
         target_dtype=str(getattr(target, "dtype", "")).removeprefix("torch."),
         reduction="mean",
     )
+
+
+def has_further_terms(model: Any, loss: Any) -> bool:
+    """Whether much of the loss is terms that the model or its layers add, or that keep weights small.
+
+    Args:
+        model: the model, after a forward pass.
+        loss: the step's loss with all terms, if it was seen.
+    """
+    terms = [float(as_array(term).mean()) for term in model.losses]
+    held = [one for one in model.trainable_weights if getattr(one, "regularizer", None) is not None]
+    if len(terms) > len(held):
+        return True  # somebody called `add_loss`
+    total = 0.0 if loss is None else abs(float(as_array(loss)))
+    return sum(abs(term) for term in terms) > _MUCH * total
 
 
 def _aligns(loss: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from unstuck.sources.keras.batch import batch, loss_facts, ranges
+from unstuck.sources.keras.batch import batch, has_further_terms, loss_facts, ranges
 from unstuck.sources.keras.refusals import check
 from unstuck.sources.keras.structure import (
     Array,
@@ -26,6 +26,7 @@ from unstuck.sources.keras.structure import (
     loss_scale,
     options,
     structure,
+    takes_scores,
     total_norm,
     units_first,
     weights_of,
@@ -306,7 +307,8 @@ class KerasRecorder:
         loss = loss_name(getattr(self._model, "loss", None), None if last is None else activation_type(last))
         source = _result(self._calls[-1]) if self._calls else ""
         facts = loss_facts(given, source, getattr(self._model, "loss", None))
-        made = structure(self._calls, self._weights, held, loss, facts, self._locations)
+        scores = takes_scores(getattr(self._model, "loss", None), sys.modules["keras"].backend.backend())
+        made = structure(self._calls, self._weights, held, loss, facts, self._locations, scores=scores)
         meta.loss, meta.optimizer = loss, type(self._optimizer).__name__
         meta.optimizer_options = dict(options(self._optimizer))
         if loss in {"CrossEntropyLoss", "BCELoss", "BCEWithLogitsLoss"}:
@@ -318,7 +320,7 @@ class KerasRecorder:
         if not given:
             unseen = "the data were" if loss_seen else "the loss and the data were"
             self.warnings.append(f"compute_loss was not called: {unseen} not seen")
-        return Meter(self._recording)
+        return Meter(self._recording, partial=has_further_terms(self._model, given.get("loss")))
 
     def _trained(self) -> list[Any]:
         return list(getattr(self._optimizer, "_trainable_variables", None) or self._model.trainable_variables)

@@ -124,6 +124,19 @@ def loss_name(loss: Any, last: str | None) -> str | None:
     return LOSSES.get(name, name)
 
 
+def takes_scores(loss: Any, backend: str) -> bool:
+    """Whether a loss applies a softmax or a sigmoid itself.
+
+    TensorFlow's looks behind an activation for the scores, if it is told that it is given scores.
+
+    Args:
+        loss: what `compile` was given.
+        backend: Keras's.
+    """
+    settings = loss.get_config() if hasattr(loss, "get_config") else {}
+    return bool(settings.get("from_logits", False)) and backend != "tensorflow"
+
+
 @dataclass(frozen=True)
 class Called:
     """A layer's call: what it was given by whom, and what came out."""
@@ -141,8 +154,13 @@ def structure(
     loss: str | None,
     facts: LossFacts,
     locations: Mapping[int, Location],
+    *,
+    scores: bool = False,
 ) -> Structure:
-    """The layers in the order of their calls; an activation inside a layer is a node of its own."""
+    """The layers in the order of their calls; an activation inside a layer is a node of its own.
+
+    `scores`: whether the loss applies a softmax or a sigmoid itself.
+    """
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     optimised: dict[str, bool] = {}
     for weight in weights:
@@ -176,7 +194,7 @@ def structure(
                 )
             )
     nodes += [_loose(name, own, nodes) for name, own in shapes.items()]
-    if loss == "CrossEntropyLoss" and nodes and nodes[-1].type == "Softmax":
+    if loss == "CrossEntropyLoss" and nodes and nodes[-1].type == "Softmax" and not scores:
         nodes.pop()  # PyTorch's loss contains it
     return Structure(nodes=tuple(nodes), loss=loss, loss_facts=facts)
 
