@@ -1,6 +1,7 @@
 """The best constant answer of losses of any kind: the program's own loss, computed once more."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -301,3 +302,31 @@ def test_tables_that_hardly_move(lr, named):
             (-functional.logsigmoid(better)).mean().backward()
             optimizer.step()
     assert ("LRN002" in {one.code for one in diagnose(run.recording).findings}) == named
+
+
+def test_functions_that_a_program_replaced_are_called_as_often_as_without(monkeypatch):
+    """PyTorch hands a mode the function by its name, which would be the replaced one again."""
+    plain, calls = torch.nn.functional.mse_loss, []
+
+    def twice(*args):
+        calls.append(1)
+        return 2 * plain(*args)
+
+    monkeypatch.setattr(torch.nn.functional, "mse_loss", twice)
+
+    def train(*, watched):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 2)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        x, y = torch.randn(8, 3), torch.randn(8, 2)
+        with record(model, optimizer) if watched else nullcontext():
+            for _ in range(12):
+                optimizer.zero_grad()
+                out = model(x)
+                loss = torch.nn.functional.mse_loss(out, y) + out.sigmoid().log().neg().mean()
+                loss.backward()
+                optimizer.step()
+        return model.weight.detach().clone()
+
+    assert torch.equal(train(watched=False), train(watched=True))
+    assert len(calls) == 24

@@ -73,15 +73,24 @@ def test_what_takes_the_scale_out_is_no_harm():
     assert unscaled_input(raw(linear("fc1", "input"), rms=0.6), BOUNDS) == []  # divided by 255 in forward
 
 
+def multiplied(bias=0.1, **values):
+    run = raw(linear("fc1", "input"), **values)
+    run.add(0, "fc1.bias", "weight_norm", bias)
+    return run
+
+
 def test_inputs_that_the_model_multiplies_itself():
     usual = {"data__mean": 0.1, "data__std": 0.8}
-    found = unscaled_input(raw(linear("fc1", "input"), rms=1e4, **usual), BOUNDS)
+    found = unscaled_input(multiplied(rms=1e4, **usual), BOUNDS)
     assert told(found) == [("DAT001", "error", "fc1")]
     assert "multiplied on their way" in found[0].summary
+    assert (
+        unscaled_input(multiplied(bias=1e4 * math.sqrt(8), rms=1e4, **usual), BOUNDS) == []
+    )  # the bias's doing
     # what inputs of this size can do at most, where all of them point along a unit's weights
     fan_in = math.prod(linear("fc1", "input").parameters["weight"][1:])
     most = 2.8 / math.sqrt(linear("fc1", "input").units) * math.sqrt(fan_in)
-    assert unscaled_input(raw(linear("fc1", "input"), rms=most, **usual), BOUNDS) == []
+    assert unscaled_input(multiplied(rms=most, **usual), BOUNDS) == []
 
 
 # ---- DAT002 dead-input

@@ -83,7 +83,9 @@ def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     elif std <= bounds.data.centred * abs(mean) and _varies_as_little(trace, node, bounds):
         problem = "they hardly vary beside their mean"
         evidence = Evidence("data.std", std, "<=", bounds.data.centred * abs(mean))
-    elif answer >= bounds.data.large * usual * max(size, 1.0) * math.sqrt(_inputs_of(node)):
+    elif answer - _biases(trace, node) >= (
+        bounds.data.large * usual * max(size, 1.0) * math.sqrt(_inputs_of(node))
+    ):
         # more than any inputs of that size can do with these weights (Cauchy and Schwarz)
         problem = "they are large where they arrive, multiplied on their way"
         evidence = Evidence("act_rms", answer, ">=", bounds.data.large * usual, node.name)
@@ -125,6 +127,15 @@ def _usual_answer(trace: Recording, node: Node) -> float:
     """RMS output for inputs of mean square 1 that fit no unit in particular: |W| / sqrt(units)."""
     weight = trace.first("weight_norm", node.name)
     return weight / math.sqrt(node.units) if weight and node.units else 0.0
+
+
+def _biases(trace: Recording, node: Node) -> float:
+    """Root mean square of a layer's biases at the start: so much of an answer needs no input."""
+    shape = node.parameters.get("bias")
+    if not shape:
+        return 0.0
+    norm = trace.first("weight_norm", f"{node.name}.bias")
+    return math.inf if norm is None else norm / math.sqrt(math.prod(shape))
 
 
 def _inputs_of(node: Node) -> int:

@@ -99,7 +99,7 @@ def _late(trace: Recording, bounds: Bounds, layers: tuple[str, ...]) -> list[Fin
         left = (1 - momentum) ** batches
         mean, var = (trace.series(name, layer).values[-3:] for name in ("norm_mean_gap", "norm_var_gap"))
         enough = typical(trace, "norm_values", layer) > limit.values
-        if left < limit.start or not enough or mean.size < 3:
+        if left < limit.start or not enough or mean.size < 3 or not var.size:
             continue
         if not (mean.min() >= limit.far or var.min() >= limit.far):
             continue

@@ -272,8 +272,8 @@ def fisher(first: int, of_first: int, second: int, of_second: int) -> float:
         The probability of tables no likelier than this one, given the margins.
 
     Example:
-        >>> round(fisher(0, 6, 100, 200), 4), fisher(0, 5, 0, 200)
-        (0.0295, 1.0)
+        >>> round(fisher(0, 6, 100, 200), 3), fisher(0, 5, 0, 200)
+        (0.029, 1.0)
     """
     from scipy.stats import hypergeom
 

@@ -30,7 +30,7 @@ class Carried:
             >>> import numpy as np
             >>> runs = Runs(np.ones(2, bool), np.zeros(2), ("success",) * 2, np.zeros(2))
             >>> str(Carried("lr*2", runs, runs, "5 of 5 torch runs end alike")).split(";")[0]
-            'lr*2: 2/2 of other seeds succeed, 2/2 without, difference -0.73 to +0.73'
+            'lr*2: 2/2 of other seeds succeed, 2/2 without, difference -0.66 to +0.66'
         """
         low, high = self.difference.low, self.difference.high
         return (

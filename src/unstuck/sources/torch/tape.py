@@ -8,6 +8,7 @@ function and changes none.
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -112,7 +113,8 @@ class Tape(TorchFunctionMode):
                 one, (place, index, tuple(one.shape[2 if one.dim() == 3 else 1 :]))
             )
             self._known[id(one)] = one
-        if self.answers and not self.broken and not self._pushed and _free() and not _compiles():
+        may = self.answers and not self.broken and not self._pushed
+        if may and _free() and not _compiles() and not _replaced():
             self.__enter__()
             self._pushed = True
         self.on = self._pushed
@@ -230,6 +232,19 @@ def _writes(name: str) -> bool:
             and name not in {"__invert__", "__index__", "__int__"}
         )
         or name == "__setitem__"
+    )
+
+
+def _replaced() -> bool:
+    """Whether somebody put a function of their own in the place of one of PyTorch's.
+
+    PyTorch's then asks the mode, and hands it the function by its name: the other one would be called twice.
+    """
+    return any(
+        isinstance(one, FunctionType) and not str(one.__globals__.get("__name__")).startswith("torch")
+        for owner in (torch.nn.functional, torch.functional, torch.Tensor)
+        for name, one in vars(owner).items()
+        if name != "backward"  # watched by ourselves, while nothing is noted
     )
 
 
