@@ -1,0 +1,55 @@
+"""How often the gradient check names a planted mistake: rightly, as something else, or only where it is.
+
+    python benchmarks/gradcheck_names.py [--set other|unseen] [--show]
+
+The mistakes are those of `tests/other_*.py` and `tests/unseen_*.py`: programs by hand in many styles, each
+right but for one slip. A name is right if it is one of those that the slip may be called by.
+"""
+
+import argparse
+import collections
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import unstuck
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+import other_images
+import other_networks
+import other_sequences
+import unseen_networks
+
+SETS = {
+    "other": [*other_networks.PLANTED, *other_sequences.PLANTED, *other_images.PLANTED],
+    "unseen": unseen_networks.PLANTED,
+}
+
+
+def main() -> None:
+    """Print a line for each set."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--set", choices=SETS, action="append")
+    parser.add_argument("--show", action="store_true", help="name those that are not named rightly")
+    given = parser.parse_args()
+    for name in given.set or SETS:
+        counts = collections.Counter[str]()
+        for builder, slip, kinds, _ in SETS[name]:
+            report = unstuck.check_gradients(*builder(slip, np.random.default_rng(0)))
+            told = "nothing" if report.ok else report.mistakes[0].kind
+            word = {"nothing": "missed", "unknown": "located"}.get(told, "wrong")
+            word = "right" if told in kinds else word
+            counts[word] += 1
+            if given.show and word != "right":
+                print(f"  {builder.__name__}, {slip}: {told}, expected {' or '.join(sorted(kinds))}")
+        print(
+            f"{name}: {len(SETS[name])} mistakes, " + ", ".join(f"{n} {word}" for word, n in counts.items())
+        )
+
+
+if __name__ == "__main__":
+    main()
