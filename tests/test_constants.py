@@ -23,6 +23,12 @@ NUMBER = X[:, 1:2] + 0.3 * torch.randn(512, 1, generator=torch.Generator().manua
 BATCH = 64
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_compiled():
+    """Other tests of the same process compile: then nothing is noted."""
+    torch.compiler.reset()
+
+
 def watched(loss, *, steps=60, lr=1e-2, outputs=1, before=None):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 32), nn.Tanh(), nn.Linear(32, outputs))

@@ -180,7 +180,7 @@ class Calls:
 
     def _keep(self, place: Any, output: Any) -> None:
         """Note what is done with an answer from here on."""
-        if self.taping and not self.light and torch.is_grad_enabled():
+        if self.taping and not self.light and torch.is_grad_enabled() and self.tape.may_listen:
             self.tape.answered(place, list(_tensors(output)))
 
     def _leave(self, name: str, number: int) -> Any:

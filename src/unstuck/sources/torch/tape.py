@@ -101,6 +101,11 @@ class Tape(TorchFunctionMode):
 
     # ---- when it listens
 
+    @property
+    def may_listen(self) -> bool:
+        """Whether the program has no mode of its own, compiles nothing and replaced no function."""
+        return self._pushed or (_free() and not _compiles() and not _replaced())
+
     def answered(self, place: Any, tensors: list[torch.Tensor]) -> None:
         """A model gave these out; what is done with them is noted from here on."""
         for index, one in enumerate(tensors):
@@ -113,8 +118,7 @@ class Tape(TorchFunctionMode):
                 one, (place, index, tuple(one.shape[2 if one.dim() == 3 else 1 :]))
             )
             self._known[id(one)] = one
-        may = self.answers and not self.broken and not self._pushed
-        if may and _free() and not _compiles() and not _replaced():
+        if self.answers and not self.broken and not self._pushed:
             self.__enter__()
             self._pushed = True
         self.on = self._pushed
