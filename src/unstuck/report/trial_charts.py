@@ -8,7 +8,7 @@ from unstuck.report.charts import WIDTH, Canvas
 from unstuck.report.numbers import fit, short
 from unstuck.study.statistics import wilson
 
-LEFT, ROW = 132, 26
+LEFT, ROW = 152, 26
 KINDS = {"proved": "third", "harmful": "fourth"}
 
 
