@@ -12,6 +12,9 @@ from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import INPUT, Node
 
+_SEVERAL = 4
+"""Samples of a batch that would hardly all be one number by chance."""
+
 
 def _first_layers(trace: Recording) -> list[Node]:
     """Weight layers that the input reaches without passing another operation that has parameters."""
@@ -258,8 +261,15 @@ def _all_copies(trace: Recording) -> Finding:
 
 
 def _one_number(trace: Recording, bounds: Bounds) -> bool:
-    """Whether all inputs of the first batch were one number, and nothing was learned from them."""
-    return trace.first("data.std") == 0 and outcome(trace, bounds.outcome).word == "not learned"
+    """Whether all inputs of a batch of several samples were one number, and nothing was learned from them.
+
+    One sample alone tells nothing: online, its one feature is one number always.
+    """
+    facts = trace.structure.loss_facts
+    several = trace.meta.kind == "engine" or (facts is not None and len(facts.input_shape) > 0)
+    if several and facts is not None and facts.input_shape:
+        several = facts.input_shape[0] >= _SEVERAL
+    return several and trace.first("data.std") == 0 and outcome(trace, bounds.outcome).word == "not learned"
 
 
 def _all_one_number(trace: Recording) -> Finding:
