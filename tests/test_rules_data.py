@@ -1,5 +1,6 @@
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -9,7 +10,6 @@ from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import diagnose
 from unstuck.diagnose.registry import NotChecked
 from unstuck.diagnose.rules.data import dead_input, non_finite_data, unscaled_input
-from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node, Structure
 
 BOUNDS = load_bounds()
@@ -159,13 +159,13 @@ def test_gaps_that_the_program_fills_are_worth_knowing_only():
 
 def test_one_sample_that_is_one_number_is_no_dead_input():
     """Online, with one feature: the first batch is one number, whatever the data."""
-    run = Recording()
-    w = np.array([[0.5], [0.5]])
-    for step in range(200):
-        x = np.array([[(0.0, 0.3, 0.6, 1.0)[step % 4]]])
-        activations = {"w": x @ w.T}
-        run.step(
-            loss=1.0, params={"w": w}, grads={"w": 0 * w}, activations=activations, inputs=x, targets=[0]
-        )
-    assert run.first("data.std") == 0
-    assert "DAT002" not in {one.code for one in diagnose(run).findings}
+    nodes = [linear("fc1", "elsewhere")]
+    failed = msgspec.structs.replace(BOUNDS, outcome=msgspec.structs.replace(BOUNDS.outcome, failed=True))
+    for samples, fires in ((1, False), (None, False), (32, True)):
+        given = None if samples is None else facts("fc1", given=(samples, 8), wanted=(samples,))
+        run = recorded(nodes, "CrossEntropyLoss", given, data__std=0.0, data__mean=0.0)
+        try:
+            fired = bool(dead_input(run, failed))
+        except NotChecked:
+            fired = False
+        assert fired == fires
