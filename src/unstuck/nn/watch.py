@@ -1,6 +1,6 @@
 """Watches a training from inside its own pass: every step, or every so many, at little cost."""
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ class Watch:
     """
 
     training: Training
-    start: Array
+    start: InitVar[Array]
     """The parameters before the first step, flat; copied."""
     every: int = 1
     """Steps whose number this divides are watched."""
@@ -54,7 +54,7 @@ class Watch:
     _first: int = field(default=0, init=False)
     _found: Doubles = field(default_factory=lambda: np.empty((0, 0)), init=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, start: Array) -> None:
         training, layout = self.training, self.training.layout
         layers = training.network.layers
         self.outputs = {
@@ -72,7 +72,7 @@ class Watch:
         numbers = [*head, *(number for row in (*rows, *tensors) for number in row)]
         self.plan = np.array(numbers, dtype=np.int64)
         self.held = aligned(3 * layout.size, training.dtype)
-        self.held[: layout.size] = self.start
+        self.held[: layout.size] = start
         self.centres = np.zeros(units, training.dtype)
 
     @property

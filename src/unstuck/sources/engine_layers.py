@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from unstuck.nn.kernels.statistics import LARGEST, SMALLEST
 from unstuck.nn.observer import Observer
 from unstuck.nn.runner import Samples
 from unstuck.nn.training import Training
@@ -21,8 +22,6 @@ TOGETHER = 256
 """Steps that are written down at once."""
 CLOSE_SAMPLES, CLOSE_ROWS = 32, 1024
 """What is looked at closely: about so many samples times positions, but so many samples at least."""
-SMALLEST, LARGEST = 1e-30, 1e30
-"""Sums of squares outside of these are not trusted (float32 ends near 1e-38 and 1e38): `measure` looks."""
 
 
 class Layers:

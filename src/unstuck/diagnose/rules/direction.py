@@ -80,23 +80,26 @@ def flipped_sign(trace: Recording, bounds: Bounds) -> list[Finding]:  # noqa: PL
         else f"{loss} cannot be negative, but every backward pass began with a negative number "
         f"({finite[-1]:.3g} at the end): its sign was flipped. Something else keeps it from getting far."
     )
-    return [
-        Finding(
-            code="OUT009",
-            name="flipped-sign",
-            severity="error",
-            layer=None,
-            step=0,
-            confidence=0.95 if driven else 0.85,
-            summary=f"{how} Minimise the loss as it is.",
-            evidence=(Evidence("loss", float(finite[-1]), ">" if rises else "<", 0.0),),
-            rival=(
-                "LRN001 learning-rate-too-high: then a smaller rate helps; here it only goes wrong more "
-                "slowly."
-            ),
-            apart=("",),  # no other fault makes such a loss negative
-        )
-    ]
+    evidence = Evidence("loss", float(finite[-1]), ">" if rises else "<", 0.0)
+    # no other fault makes such a loss negative
+    return [_flipped(f"{how} Minimise the loss as it is.", evidence, 0.95 if driven else 0.85, apart=("",))]
+
+
+def _flipped(summary: str, evidence: Evidence, confidence: float, apart: tuple[str, ...] = ()) -> Finding:
+    return Finding(
+        code="OUT009",
+        name="flipped-sign",
+        severity="error",
+        layer=None,
+        step=0,
+        confidence=confidence,
+        summary=summary,
+        evidence=(evidence,),
+        rival=(
+            "LRN001 learning-rate-too-high: then a smaller rate helps; here it only goes wrong more slowly."
+        ),
+        apart=apart,
+    )
 
 
 def _no_better(trace: Recording, losses: np.ndarray, bounds: Bounds) -> bool:
@@ -168,22 +171,8 @@ def _bottomless(trace: Recording, bounds: Bounds) -> list[Finding]:
         else f"The number falls faster and faster, from {start:.3g} to {end:.3g}: it has no floor, as if the "
         "sign of the loss were flipped."
     )
-    return [
-        Finding(
-            code="OUT009",
-            name="flipped-sign",
-            severity="error",
-            layer=None,
-            step=0,
-            confidence=0.9 if open_below else 0.8,
-            summary=f"{how} Minimise the loss as it is: minus the logarithm of a likelihood, for instance.",
-            evidence=(Evidence("loss", end, "<", start),),
-            rival=(
-                "LRN001 learning-rate-too-high: then a smaller rate helps; here it only goes wrong more "
-                "slowly."
-            ),
-        )
-    ]
+    summary = f"{how} Minimise the loss as it is: minus the logarithm of a likelihood, for instance."
+    return [_flipped(summary, Evidence("loss", end, "<", start), 0.9 if open_below else 0.8)]
 
 
 def _negated(trace: Recording) -> bool:

@@ -88,7 +88,6 @@ class Traced(np.ndarray):
     ) -> Any:
         """The variance."""
         self.tape.label = "var.mean."
-        count = self.size
         total = np.add.reduce(self, axis=axis, keepdims=True)
         count = self.size / max(1, total.size)
         mean = total / count
