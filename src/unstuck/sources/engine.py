@@ -19,6 +19,7 @@ from unstuck.trace.meta import Meta
 from unstuck.trace.meter import Meter
 from unstuck.trace.recording import Recording
 from unstuck.trace.schedule import is_close, measured_steps
+from unstuck.trace.signal import MOST, NUMBERS, is_open, signal
 
 Array = NDArray[np.floating]
 
@@ -206,6 +207,8 @@ class _Watch:
             recording.add_columns(range(step), "", {"loss": np.array(session.losses[:-1])})
             recording.add(step, "", "loss", loss)  # may be NaN, which stays
         self.look()
+        if is_open(recording):
+            self._compare_pairs(last)
         recording.steps = session.step
         if not session.diverged:
             self._allocate(path, last)
@@ -214,6 +217,14 @@ class _Watch:
             self._probe(last, session)
         recording.steps = session.step
         recording.meta.complete = True
+
+    def _compare_pairs(self, last: int) -> None:
+        """Whether simple models find anything in the targets."""
+        training = self.session.training
+        some = slice(None, None, -(-training.samples.count // MOST))
+        given = training.inputs[some].reshape(len(training.inputs[some]), -1)
+        found = signal(given[:, :: -(-given.shape[1] // NUMBERS)], training.targets[some])
+        self.recording.add_row(last, "", {f"data.{name}": value for name, value in found.items()})
 
     def _allocate(self, path: list[Array], last: int) -> None:
         session, layout = self.session, self.session.training.layout

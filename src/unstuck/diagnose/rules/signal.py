@@ -1,6 +1,7 @@
 """Rule on data whose inputs say nothing about their targets."""
 
 import math
+from typing import NamedTuple
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
@@ -9,46 +10,77 @@ from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 
 
-@rule(
-    "DAT008",
-    "no-signal",
-    severity="warning",
-    needs=("probe.signal", "probe.signal_p", "probe.signal_samples", "probe.overfit"),
-    from_step_0=False,
-)
+class _Read(NamedTuple):
+    """What simple models make of samples and their targets; NaN: not measured."""
+
+    effect: float
+    chance: float
+    samples: float
+    source: str
+    """The quantity's name up to the signal."""
+
+    @classmethod
+    def of(cls, trace: Recording, source: str) -> "_Read":
+        effect, chance, samples = (
+            math.nan if value is None else value
+            for value in map(
+                trace.last, (f"{source}.signal", f"{source}.signal_p", f"{source}.signal_samples")
+            )
+        )
+        return cls(effect, chance, samples, source)
+
+    @property
+    def known(self) -> bool:
+        return all(map(math.isfinite, self[:3]))
+
+    def nothing(self, bounds: Bounds) -> bool:
+        """Whether no more is found than in targets that were dealt out."""
+        return self.chance > bounds.data.chance and self.effect <= bounds.data.effect
+
+
+@rule("DAT008", "no-signal", severity="warning", explains={"OUT010": "any"}, from_step_0=False)
 def no_signal(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Neighbours and a linear model find no more in the targets than in dealt-out ones."""
-    names = ("probe.signal", "probe.signal_p", "probe.signal_samples", "probe.overfit")
-    effect, chance, samples, by_heart = (
-        math.nan if value is None else value for value in map(trace.first, names)
-    )
-    if not all(map(math.isfinite, (effect, chance, samples, by_heart))):
-        raise NotChecked("what simple models find in the targets was not measured")
     if trace.meta.examined or outcome(trace, bounds.outcome).word != "not learned":
         return []
+    seen, probed = _Read.of(trace, "data"), _Read.of(trace, "probe")
+    read = seen if seen.known else probed
+    if not read.known:
+        raise NotChecked(
+            "what simple models find in the targets was not measured: that needs 200 different samples, each "
+            "with its target, and a single input"
+        )
+    learned = trace.first("probe.overfit")
+    by_heart = math.nan if learned is None else learned
+    measured = math.isfinite(by_heart)
+    if read is probed and not measured:
+        raise NotChecked("it was not measured whether one batch can be learned by heart")
     if by_heart > bounds.outcome.well_learned:
         return []  # what cannot even learn one batch by heart has another fault
-    if chance <= bounds.data.chance or effect > bounds.data.effect:
+    if not read.nothing(bounds):
         return []
+    heart = f"One batch can be learned by heart (to {by_heart:.0%} of its loss), the data cannot. "
     return [
         Finding(
             code="DAT008",
             name="no-signal",
-            severity="info",
+            severity="warning" if read is seen else "info",
             layer=None,
             step=0,
-            confidence=0.5,
+            confidence=0.6 if read is seen else 0.5,
             summary=(
-                f"One batch can be learned by heart (to {by_heart:.0%} of its loss), the data cannot; and on "
-                f"{samples:.0f} samples neither neighbours nor a linear model tell left-out targets "
-                f"better than dealt-out ones (p = {chance:.2f}). The inputs may say nothing about the "
-                "targets. Only what both of them are blind to, such as parities, could be there still."
+                (heart if measured else "")
+                + f"On {read.samples:.0f} samples neither neighbours nor a linear model tell left-out "
+                f"targets better than targets dealt out at random (p = {read.chance:.2f}): the inputs seem "
+                "to say nothing about the targets. Look at a few samples with their targets: were the two "
+                "shuffled, sorted or filtered apart? Only what both models are blind to, such as parities "
+                "or the order of words, could be there still."
             ),
             evidence=(
-                Evidence("probe.signal_p", chance, ">", bounds.data.chance),
-                Evidence("probe.signal", effect, "<=", bounds.data.effect),
+                Evidence(f"{read.source}.signal_p", read.chance, ">", bounds.data.chance),
+                Evidence(f"{read.source}.signal", read.effect, "<=", bounds.data.effect),
                 Evidence("probe.overfit", by_heart, "<=", bounds.outcome.well_learned),
-            ),
+            )[: 3 if measured else 2],
             rival=(
                 "DAT004 misaligned-labels: inputs and labels shuffled apart look the same; a few samples "
                 "beside their labels separate the two."

@@ -1,5 +1,6 @@
 """Forward hooks: which module made what, in which order, and statistics of what came out."""
 
+import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,8 @@ class Group:
     """Which of the recorded models."""
     batch: torch.Tensor | None = None
     """Its first input."""
+    alone: bool = True
+    """Whether that is all that the model was given."""
     calls: list[Call] = field(default_factory=list[Call])
     names: list[str] = field(default_factory=list[str])
     """Of all calls, in their order."""
@@ -152,8 +155,11 @@ class Calls:
         return not self.active or torch.compiler.is_compiling() or threading.get_ident() != self._thread
 
     def _begin(self, number: int, given: Any) -> None:
-        batch = next((one for one in _tensors(given) if one.dim() > 0), None)
-        self._group = Group(self._numbers, number, None if batch is None else batch.detach())
+        batches = [one for one in itertools.islice(_tensors(given), 3) if one.dim() > 0]
+        batch = batches[0] if batches else None
+        self._group = Group(
+            self._numbers, number, None if batch is None else batch.detach(), len(batches) == 1
+        )
         self._numbers += 1
         self.groups = [*self.groups[1 - MOST_GROUPS :], self._group]
         if batch is not None and batch.grad_fn is None:

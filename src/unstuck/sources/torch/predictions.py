@@ -11,6 +11,7 @@ from unstuck.sources.torch.handwritten import target as target_of
 from unstuck.sources.torch.loss import Loss
 from unstuck.sources.torch.marks import Marks
 from unstuck.sources.torch.ops import SAME_VALUES, kind, saved
+from unstuck.sources.torch.signal import Pairs
 from unstuck.sources.torch.stats import Floats, Gather, evenly
 from unstuck.sources.torch.weights import Rows
 from unstuck.trace import baseline, measure
@@ -33,6 +34,8 @@ class Predictions:
         self.marks, self.meta = marks, meta
         self._batch: torch.Tensor | None = None
         self._seen_data = self._seen_targets = False
+        self.pairs = Pairs()
+        """Samples with their targets."""
 
     def look(
         self,
@@ -98,6 +101,18 @@ class Predictions:
             rows[""] |= values
 
         gather.put(where.new_zeros(0, dtype=torch.float32), use)
+
+    def keep_pairs(self, gather: Gather, graph: Graph, batch: torch.Tensor) -> None:
+        """Keep some samples with their targets, where the loss is of the batch's samples alone.
+
+        Args:
+            gather: brings them.
+            graph: with the loss.
+            batch: all that the model was given.
+        """
+        loss = graph.loss
+        if loss is not None and loss.target is not None and not loss.terms:
+            self.pairs.look(gather, batch, loss.target)
 
     def _inputs(self, gather: Gather, batch: torch.Tensor, rows: Rows) -> None:
         """The data at the first step; whether a batch is that of the measured step before, or one sample."""

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import torch
 
+from unstuck.sources.torch import signal
 from unstuck.sources.torch.copy import untouched
 from unstuck.sources.torch.scene import NotMeasured, Scene, arguments
 from unstuck.sources.torch.sharpness import sharpness
-from unstuck.sources.torch.signal import signal
 from unstuck.trace.measure import Values, ratio
 from unstuck.trace.recording import Recording
 
@@ -301,7 +301,7 @@ PROBES: Final[dict[str, Probe]] = {
     "overfit": overfit,
     "capacity": capacity,
     "permuted": permuted,
-    "signal": signal,
+    "signal": signal.probe,
     "duplicate": duplicate,
     "noise": noise,
     "fresh_gradient": fresh_gradient,

@@ -1,32 +1,87 @@
-"""Whether a batch's targets have anything to do with its inputs, for two simple readers of both."""
+"""Samples of the measured batches with their targets: do the targets have anything to do with the inputs?"""
 
-import math
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from unstuck.sources.torch.scene import NotMeasured, Scene
+from unstuck.sources.torch.stats import Floats, Gather
 from unstuck.trace.measure import Values
+from unstuck.trace.signal import MOST, NUMBERS, signal
 
-LEAST: Final = 200
-"""Samples from which on a missing signal can be told from one that is hard to see."""
-_MOST: Final = 512
-_DEALS: Final = 99
-_NEIGHBOURS: Final = 5
-Matrix = npt.NDArray[np.float64]
+_ROWS: Final = 64
+"""Samples of one batch, at most."""
 
 
-def signal(scene: Scene) -> Values:
-    """How well neighbours and a linear model tell left-out targets, against targets dealt out at random.
+class Pairs:
+    """Keeps some samples of each measured batch, with their targets."""
 
-    Both predict a sample's target as weighted sums of the others' targets, S Y, where S depends on the inputs
-    alone: dealing the targets out costs one product each. What counts is the cosine of S Y and Y (centred).
+    def __init__(self) -> None:
+        """None yet."""
+        self._inputs: list[Floats] = []
+        self._targets: list[Floats] = []
+        self._kind: tuple[bool, bool, int, int] | None = None
+        """Whether inputs and targets are real numbers, and how many of each a sample has."""
+        self._count = 0
+
+    def look(self, gather: Gather, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        """Keep some of this batch.
+
+        Args:
+            gather: brings them over.
+            inputs: (N, ...), all that the model is given.
+            targets: (N, ...), what the loss compares with.
+        """
+        if self._count >= 2 * MOST or not _alike(inputs, targets):
+            return
+        every = -(-inputs.shape[0] // _ROWS)
+        given, wanted = _thin(inputs[::every]), _thin(targets[::every])
+        kind = given.is_floating_point(), wanted.is_floating_point(), given.shape[1], wanted.shape[1]
+        if self._kind not in {None, kind}:
+            return  # another kind of batch, or texts of another length
+        self._kind = kind
+        self._count += len(given)
+        gather.put(given, self._inputs.append)
+        gather.put(wanted, self._targets.append)
+
+    def measure(self) -> Values:
+        """What neighbours and a linear model make of them; nothing where too few were seen."""
+        if self._kind is None or not self._inputs:
+            return {}
+        given, wanted = np.concatenate(self._inputs), np.concatenate(self._targets)
+        real, numbers = self._kind[:2]
+        found = signal(
+            given if real else np.rint(given).astype(np.int64),
+            wanted if numbers else np.rint(wanted).astype(np.int64),
+        )
+        return {f"data.{name}": value for name, value in found.items()}
+
+
+def _alike(inputs: torch.Tensor, targets: torch.Tensor) -> bool:
+    """Whether both have a row for each sample, of numbers that can be read."""
+    return (
+        inputs.dim() > 1
+        and targets.dim() > 0
+        and inputs.shape[0] == targets.shape[0]
+        and inputs.numel() > 0
+        and targets.numel() > 0
+        and not inputs.is_complex()
+        and not targets.is_complex()
+    )
+
+
+def _thin(rows: torch.Tensor) -> torch.Tensor:
+    """Rows of so many numbers at most, always the same ones."""
+    flat = rows.detach().reshape(len(rows), -1)
+    return flat[:, :: -(-flat.shape[1] // NUMBERS)].clone()
+
+
+def probe(scene: Scene) -> Values:
+    """The same of one batch that is at hand, of real numbers, a row each: images and sequences are left out.
 
     Args:
-        scene: its batch; fewer than 200 samples measure nothing, nor do images and sequences: to these
-            readers a shifted picture is another one.
+        scene: its batch; fewer than 200 samples measure nothing.
     """
     args, named = scene.inputs
     given: Any = args[0] if len(args) == 1 and not named else None
@@ -35,62 +90,14 @@ def signal(scene: Scene) -> Values:
         return {}
     if not given.is_floating_point() or given.dim() != 2 or not 1 <= targets.dim() <= 2:
         return {}
-    count = min(len(given), _MOST)
-    if len(given) != len(targets) or count < LEAST:
+    if len(given) != len(targets):
         return {}
-    inputs = given[:count].detach().reshape(count, -1).double().cpu().numpy()
-    wanted = _numbers(targets[:count].detach())
-    if not (np.isfinite(inputs).all() and np.isfinite(wanted).all()):
+    rows, wanted = given.detach().cpu(), targets.detach().cpu()
+    if not (bool(rows.isfinite().all()) and bool(wanted.isfinite().all())):
         raise NotMeasured("the batch holds NaN or infinity")
-    readers, rng = _readers(inputs), np.random.default_rng(0)
-    own = _agreement(readers, wanted)
-    dealt = np.array([_agreement(readers, wanted[rng.permutation(count)]) for _ in range(_DEALS)])
-    mean, spread = dealt.mean(axis=0), np.maximum(dealt.std(axis=0), 1e-12)
-    best = ((own - mean) / spread).max()
-    as_good = int((((dealt - mean) / spread).max(axis=1) >= best).sum())
-    return {
-        "probe.signal": float((own - mean).max()),
-        "probe.signal_p": (1 + as_good) / (1 + _DEALS),
-        "probe.signal_samples": float(count),
-    }
-
-
-def _numbers(targets: torch.Tensor) -> Matrix:
-    """Targets as centred columns, a column for each class."""
-    if targets.is_floating_point():
-        columns = targets.reshape(len(targets), -1).double().cpu().numpy()
-    else:
-        flat = targets.reshape(len(targets), -1).cpu().numpy()
-        columns = (flat[:, :1] == np.unique(flat[:, 0])).astype(np.float64)
-    columns = columns - columns.mean(axis=0)
-    if not np.abs(columns).max() > 0:
+    if bool((wanted == wanted[:1]).all()):
         raise NotMeasured("all targets are the same")
-    return columns
-
-
-def _readers(inputs: Matrix) -> list[Matrix]:
-    """For each reader the weights of the samples' targets in its prediction for each, its own left out."""
-    spread = inputs.std(axis=0)
-    features = (inputs - inputs.mean(axis=0))[:, spread > 0] / spread[spread > 0]
-    if not features.size:
+    if bool((rows == rows[:1]).all()):
         raise NotMeasured("all inputs are the same")
-    count = len(features)
-    near = features @ features.T / features.shape[1]
-    hat = near @ np.linalg.inv(near + np.trace(near) / count * np.eye(count))
-    own = np.diag(hat).copy()
-    linear = (hat - np.diag(own)) / (1 - own)[:, None]
-    apart = np.diag(near)[:, None] + np.diag(near)[None] - 2 * near
-    np.fill_diagonal(apart, math.inf)
-    neighbours = np.zeros((count, count))
-    nearest = np.argpartition(apart, _NEIGHBOURS, axis=1)[:, :_NEIGHBOURS]
-    np.put_along_axis(neighbours, nearest, 1 / _NEIGHBOURS, axis=1)
-    return [linear, neighbours]
-
-
-def _agreement(readers: list[Matrix], wanted: Matrix) -> Matrix:
-    """Cosine between each reader's predictions and the targets."""
-    told = [reader @ wanted for reader in readers]
-    length = float(np.linalg.norm(wanted))
-    return np.array(
-        [float((one * wanted).sum()) / (float(np.linalg.norm(one)) * length or 1.0) for one in told]
-    )
+    found = signal(rows.double().numpy(), (wanted.double() if wanted.is_floating_point() else wanted).numpy())
+    return {f"probe.{name}": value for name, value in found.items()}

@@ -162,6 +162,8 @@ class Step:
             self.predictions.look(
                 self.gather, graph, self.calls.outputs, batch, self.rows, scale=self.scale, share=self.share
             )
+            if batch is not None and group is not None and group.alone and len(groups) == 1:
+                self.predictions.keep_pairs(self.gather, graph, batch)
             if self.probing is not None and graph.loss is not None and loss is not None:
                 scores, _ = self.predictions.scores(graph.loss, self.calls.outputs)
                 self.probing.loss(graph.loss, scores, loss)

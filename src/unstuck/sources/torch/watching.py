@@ -25,6 +25,7 @@ from unstuck.sources.torch.weights import Weights
 from unstuck.sources.torch.writer import Writer
 from unstuck.trace.recording import Recording
 from unstuck.trace.schedule import is_close, is_measured
+from unstuck.trace.signal import is_open
 from unstuck.trace.structure import Location
 
 
@@ -121,6 +122,11 @@ class Watching:
             self._probing.detach()
         if os.getpid() == self._process:
             self._guard.run("the end", self.ledger.finish, self.number, self.weights, self.rounds.optimised)
+            self._guard.run("samples and their targets", self._compare_pairs)
+
+    def _compare_pairs(self) -> None:
+        if self.number and is_open(self._recording):
+            self._recording.add_row(self.number - 1, "", self._predictions.pairs.measure())
 
     @property
     def waiting(self) -> bool:
