@@ -4,10 +4,11 @@ Each takes jobs one by one, so that what is not begun can still be left to anoth
 what became of them in any order. A worker that dies costs the shards it worked on; they are trained again.
 """
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, ThreadPoolExecutor, wait
 from typing import Any, Protocol, TypeVar
 
 from unstuck.errors import UnstuckError
@@ -16,6 +17,8 @@ from unstuck.study.shard import Ends, Job, train
 T = TypeVar("T")
 MOST_DEATHS = 3
 """So often a worker may die over the same shard before the study ends with an error."""
+LOOK = 1.0
+"""Seconds between two looks whether a cluster's scheduler is still there."""
 
 
 class Executor(Protocol):
@@ -124,8 +127,30 @@ class Cluster:
         except (OSError, ValueError, TimeoutError) as error:
             reason = str(error).split("\n", 1)[0]
             raise UnstuckError(f"--dask {address}: no scheduler answers ({reason})") from None
-        self.room = 2 * max(1, sum(self._client.nthreads().values()))
+        self.threads = max(1, sum(self._client.nthreads().values()))
+        """Of all workers that are there now: so many jobs run at a time."""
+        self.room = 2 * self.threads
         self._running: set[Any] = set()
+        self._waiting: set[Future[Any]] = set()
+        self._left = threading.Event()
+        self._address = address
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        """When the scheduler is gone for good, Dask leaves its futures as they are: end those that wait."""
+        while not self._left.wait(LOOK):
+            if self._client.status == "closed":
+                self._end_all()
+
+    def _end_all(self) -> None:
+        for mine in list(self._waiting):
+            with contextlib.suppress(InvalidStateError):
+                mine.set_exception(
+                    UnstuckError(
+                        f"--dask {self._address}: the connection to the scheduler was lost; what is finished "
+                        "is kept, and the same command goes on"
+                    )
+                )
 
     def submit(self, job: Job) -> "Future[Ends]":
         """Begin a job."""
@@ -134,16 +159,22 @@ class Cluster:
     def call(self, function: Callable[..., T], *args: object) -> "Future[T]":
         """Begin anything else that a worker can be sent."""
         mine: Future[T] = Future()
+        self._waiting.add(mine)
+        mine.add_done_callback(self._waiting.discard)
+        if self._client.status == "closed":
+            self._end_all()
+            return mine
         theirs = self._client.submit(function, *args, pure=False)
         self._running.add(theirs)
 
         def done(future: Any) -> None:
             self._running.discard(future)
             error = future.exception() if future.status == "error" else None
-            if future.status == "finished":
-                mine.set_result(future.result())
-            else:
-                mine.set_exception(error or ConnectionError(f"a job was {future.status}"))
+            with contextlib.suppress(InvalidStateError):
+                if future.status == "finished":
+                    mine.set_result(future.result())
+                else:
+                    mine.set_exception(error or ConnectionError(f"a job was {future.status}"))
 
         theirs.add_done_callback(done)
         return mine
@@ -154,12 +185,15 @@ class Cluster:
 
     def stop(self) -> None:
         """Call back what was not begun."""
-        self._client.cancel(list(self._running))
-        self._client.close()
+        if self._client.status != "closed":
+            self._client.cancel(list(self._running))
+        self.close()
 
     def close(self) -> None:
         """Leave the cluster as it is."""
+        self._left.set()
         self._client.close()
+        self._end_all()
 
 
 def executor(workers: int | None, dask: str | None, small: bool) -> Executor:

@@ -2,12 +2,14 @@
 
 `python -m unstuck.prove.script.nursery MODULE ...` reads one order a line from standard input, as JSON,
 splits off a process for it, and answers with the process's id, then with its exit code. It computes nothing
-itself, so that no thread is lost when it splits.
+itself, so that no thread is lost when it splits. When the process that gave the orders is gone, so is the run
+that it wanted.
 """
 
 import contextlib
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -19,6 +21,9 @@ import msgspec
 
 NOT_SPLIT = ("tensorflow", "jax", "jaxlib", "grpc", "ray", "dask", "distributed", "cupy")
 """Packages that begin threads when they are imported: they are left to the run itself."""
+
+LOOK = 2.0
+"""Seconds between two looks whether the process that gave the orders is still there."""
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,6 +101,8 @@ def serve(modules: Sequence[str]) -> None:
     for name in modules:
         with contextlib.suppress(Exception):  # what cannot be imported alone, the run imports itself
             importlib.import_module(name)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # it is waited for, with a look around
+    orders = os.getppid()
     for line in sys.stdin.buffer:
         order = msgspec.json.decode(line, type=Order)
         child = os.fork()
@@ -103,8 +110,20 @@ def serve(modules: Sequence[str]) -> None:
             answers.close()
             _become(order)
         answers.write(f"{child}\n".encode())
-        _, status = os.waitpid(child, 0)
-        answers.write(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        answers.write(f"{os.waitstatus_to_exitcode(_ended(child, orders))}\n".encode())
+
+
+def _ended(child: int, orders: int) -> int:
+    """The status of a run when it has ended; with a new parent here, nobody waits for it any more."""
+    while True:
+        gone, status = os.waitpid(child, os.WNOHANG)
+        if gone:
+            return status
+        if os.getppid() != orders:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
+            os._exit(1)
+        signal.sigtimedwait({signal.SIGCHLD}, LOOK)
 
 
 def _become(order: Order) -> None:
@@ -114,6 +133,7 @@ def _become(order: Order) -> None:
     code = 1
     try:
         os.setsid()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         log = os.open(order.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (log, 1), (log, 2)):

@@ -122,8 +122,8 @@ def prove(request: Request, say: Say, progress: TrialProgress | None = None) -> 
         from_file(request.script)
     check_executor(request.workers, request.dask)
     cluster = Cluster(request.dask) if request.dask is not None else None
-    workers = request.workers or (cluster.room if cluster is not None else os.cpu_count() or 1)
-    threads = max((os.cpu_count() or 1) // workers, 1)
+    workers = request.workers or (cluster.threads if cluster is not None else os.cpu_count() or 1)
+    threads = max((os.cpu_count() or 1) // workers, 1) if cluster is None else 1
     launcher: Launcher = RemoteLauncher(request.folder, threads=threads, cluster=cluster)
     task = Task(request.script, request.args, module=request.module, steps=request.steps, name=request.script)
     if chosen is not None:
@@ -143,7 +143,8 @@ def prove(request: Request, say: Say, progress: TrialProgress | None = None) -> 
     proposals, notes = _proposals(seen, asked)
     if not proposals:
         return Proof(seen.diagnosis, seen.training.recording, notes=tuple(notes), steps=request.steps)
-    subject = ScriptSubject(_judging(task, seen), launcher, store, workers=workers)
+    room = workers if cluster is None else cluster.room
+    subject = ScriptSubject(_judging(task, seen), launcher, store, workers=room)
     tried = pilot(subject)
     notes += _about(tried)
     subject.success = chosen or usual_success(tried.rows, [one.treatment for one in proposals])

@@ -1,5 +1,6 @@
 """Runs of a script on a Dask cluster: each worker starts the process, and sends back what the run left."""
 
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,6 +8,9 @@ from unstuck.errors import UnstuckError
 from unstuck.prove.script.launch import Launcher
 from unstuck.prove.script.row import Row, Task
 from unstuck.study.executors import MOST_DEATHS, Cluster
+
+REST = 60.0
+"""Seconds after its last run for which a worker keeps a process that has the script's imports ready."""
 
 
 @dataclass
@@ -33,12 +37,19 @@ class RemoteLauncher(Launcher):
         for _ in range(MOST_DEATHS):
             if self.stopped:
                 break
-            future = self.cluster.call(run_there, str(self.folder), self.threads, self.limit, task)
+            future = self.cluster.call(
+                run_there, str(self.folder), self.threads, self.limit, self.preload, task
+            )
             try:
                 return future.result()
+            except UnstuckError:
+                raise
             except Exception as error:
                 if not self.cluster.died(error):
-                    raise
+                    raise UnstuckError(
+                        f"--dask: a worker could not begin a run ({type(error).__name__}: {error}); expected "
+                        "the same unstuck installed there as here"
+                    ) from error
         raise UnstuckError(f"{task.name}: workers of the cluster died {MOST_DEATHS} times over one run")
 
     def stop(self) -> None:
@@ -54,13 +65,14 @@ class RemoteLauncher(Launcher):
             self.cluster.close()
 
 
-def run_there(folder: str, threads: int, limit: float, task: Task) -> Row:
+def run_there(folder: str, threads: int, limit: float, preload: tuple[str, ...], task: Task) -> Row:
     """On a worker: one run, in a process of its own.
 
     Args:
         folder: where the user started.
         threads: for the arithmetic of the process.
         limit: seconds that it may take.
+        preload: modules that the script imports.
         task: what to run.
 
     Raises:
@@ -68,4 +80,46 @@ def run_there(folder: str, threads: int, limit: float, task: Task) -> Row:
     """
     if not Path(folder).is_dir():
         raise UnstuckError(f"{folder}: a worker of the cluster does not see it; expected a shared folder")
-    return Launcher(Path(folder), threads=threads, limit=limit).run(task)
+    return _READY.run((folder, threads, limit, preload), task)
+
+
+_Kind = tuple[str, int, float, tuple[str, ...]]
+
+
+class _Ready:
+    """The launchers of a worker's process: kept from run to run, so that imports are made once."""
+
+    def __init__(self) -> None:
+        self._launchers: dict[_Kind, Launcher] = {}
+        self._busy = 0
+        self._lock = threading.Lock()
+        self._rest: threading.Timer | None = None
+
+    def run(self, kind: _Kind, task: Task) -> Row:
+        folder, threads, limit, preload = kind
+        with self._lock:
+            self._busy += 1
+            new = Launcher(Path(folder), threads=threads, limit=limit, preload=preload)
+            launcher = self._launchers.setdefault(kind, new)
+        try:
+            return launcher.run(task)
+        finally:
+            with self._lock:
+                self._busy -= 1
+                if self._rest is not None:
+                    self._rest.cancel()
+                self._rest = threading.Timer(REST, self.close)
+                self._rest.daemon = True
+                self._rest.start()
+
+    def close(self) -> None:
+        """End the processes that wait, unless a run has begun meanwhile."""
+        with self._lock:
+            if self._busy:
+                return
+            launchers, self._launchers = list(self._launchers.values()), {}
+        for launcher in launchers:
+            launcher.close()
+
+
+_READY = _Ready()
