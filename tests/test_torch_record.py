@@ -306,6 +306,18 @@ def test_uncleared_gradients_are_seen():
     assert run.recording.series("grad_uncleared").values.tolist() == [0, 1, 1, 1]
 
 
+def test_what_no_optimiser_holds_is_not_asked_to_be_cleared():
+    model = torch_trainings.mlp()
+    optimizer = torch.optim.SGD(model[-1].parameters(), lr=0.1)
+    with record(model, optimizer) as run:
+        for x, y in random_batches(4):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    assert model[0].weight.grad.norm() > 0
+    assert run.recording.series("grad_uncleared").values.tolist() == [0, 0, 0, 0]
+
+
 def test_clipping_is_seen():
     models, optimizers, train = made(torch_trainings.clipped)
     with record(models, optimizers) as run:

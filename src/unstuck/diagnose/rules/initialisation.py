@@ -17,7 +17,7 @@ from unstuck.diagnose.measured import (
 from unstuck.diagnose.outcome import falls_short, outcome, unproven
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
-from unstuck.trace.structure import Node
+from unstuck.trace.structure import NORMALISING, Node
 
 
 @rule(
@@ -41,6 +41,9 @@ def zero_weights(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Layers in series start at zero, so that what lies before them stays without gradient or equal."""
     layers = weight_layers(trace)
     zeros = [node for node in layers if is_zero(trace, node)]
+    locked = _locked(trace)
+    if any(node not in layers for node in locked) and outcome(trace, bounds.outcome).word != "learned":
+        return [_locked_zeros(trace, locked)]
     if not zeros or len(layers) < 2:
         return []
     through = _zeros_on_every_path(trace, {node.name for node in zeros})
@@ -55,6 +58,45 @@ def zero_weights(trace: Recording, bounds: Bounds) -> list[Finding]:
         if blocks and layers[0] != node:
             findings.append(_single_zero(trace, node))
     return findings
+
+
+def _locked(trace: Recording) -> list[Node]:
+    """Zero layers, tables among them, that never got a gradient: each waits for another to leave 0 first.
+
+    A product of two zeros has slope 0 in both: a table into a zero layer, or two tables multiplied.
+    """
+    zeros = [
+        node
+        for node in trace.structure.layers
+        if node.connected and node.trainable and node.type not in NORMALISING and is_zero(trace, node)
+    ]
+    still = [
+        node
+        for node in zeros
+        if (grads := trace.series("grad_norm", node.name).values).size and bool((grads == 0).all())
+    ]
+    return still if len(still) >= 2 else []
+
+
+def _locked_zeros(trace: Recording, locked: list[Node]) -> Finding:
+    first = locked[0]
+    return Finding(
+        code="INI001",
+        name="zero-weights",
+        severity="error",
+        layer=first.name,
+        step=0,
+        confidence=0.98 if trace.steps > 1 else 0.9,
+        summary=(
+            f"{names(locked)} all start at 0 and are multiplied with each other: the slope of a product of "
+            "two zeros is 0 in both, so that each gets a gradient of exactly 0 and never leaves 0. Let one "
+            "of them start with small random numbers."
+        ),
+        evidence=tuple(Evidence("weight_norm", 0.0, "=", 0.0, node.name) for node in locked),
+        rival=("GRD003 no-gradient: there a path is cut; here it is whole, and every factor on it is 0."),
+        location=first.location,
+        apart=AFTER_THE_START,
+    )
 
 
 def _zeros_on_every_path(trace: Recording, zeros: set[str]) -> dict[str, int]:

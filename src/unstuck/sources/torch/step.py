@@ -80,6 +80,8 @@ class Step:
         """Runs extra computations with the step's batch, if they were asked for."""
         self.several = False
         """Whether several optimisers take turns."""
+        self.optimised: set[int] | None = None
+        """Ids of the tensors that an optimiser holds; None when none is known."""
         self.graphs: list[tuple[Graph, list[Call], tuple[int, ...]]] = []
         """With the calls that belong to each, and the shape of one sample of their input."""
         self.order: list[str] = [INPUT]
@@ -133,7 +135,10 @@ class Step:
         if self.number == 0 and not self.ours:
             note_draws(self.gather, self.params.measurable(), self.rows)
         if not self.several:
-            self.weights.held_before(self.gather, self.params.measurable(), self.rows)
+            # what no optimiser holds, none is asked to clear
+            known, held = self.optimised, self.params.measurable()
+            cleared = held if known is None else [one for one in held if id(one.tensor) in known]
+            self.weights.held_before(self.gather, cleared, self.rows)
         if scale is not None:
             factor = scale.detach().float().reshape(()).clone()
             self.gather.put(factor, lambda x: self.scale.__setitem__(0, float(x)))

@@ -173,6 +173,7 @@ class Watching:
         )
         self._step.probing = self._probing if due(self.number) else None
         self._step.several = len(self.rounds.known) > 1
+        self._step.optimised = self.rounds.optimised
         self._strays.attach()
         self._arrivals.forget()
         self._arrivals.attach(one.tensor for one in self.params.held)
