@@ -41,8 +41,16 @@ def test_labels_that_come_in_runs():
         run = batches(SORTED, ended=ended)
         assert told(unshuffled(run, BOUNDS)) == [("DAT006", "warning", None)]
         assert [one.id for one in diagnose(run).findings[0].treatments] == ["order=shuffle"]
-    regression = batches(SORTED, ended=OPEN, loss="SmoothL1Loss")
+    regression = batches([*SORTED, *SORTED], ended=OPEN, loss="SmoothL1Loss")
     assert told(unshuffled(regression, BOUNDS)) == [("DAT006", "info", None)]
+
+
+def test_targets_that_drift_one_way_are_not_unshuffled():
+    """Those that the training itself makes, such as the returns that an agent learns to expect."""
+    drifting = batches(SORTED, ended=STUCK, loss="SmoothL1Loss")
+    assert unshuffled(drifting, BOUNDS) == []
+    back = batches([*SORTED, *SORTED], ended=STUCK, loss="SmoothL1Loss")
+    assert told(unshuffled(back, BOUNDS)) == [("DAT006", "warning", None)]
 
 
 def test_shuffled_batches():

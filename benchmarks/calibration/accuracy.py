@@ -22,6 +22,8 @@ PEERS = Path(__file__).with_name("peers.md")
 """What other packages say of the scripts; `peers.py` writes it."""
 LOSSES = Path(__file__).with_name("losses.md")
 """Scripts with losses of other kinds; `losses.py` writes it."""
+ENGINE = Path(__file__).with_name("engine.md")
+"""Trainings of our engine; `engine.py` writes it."""
 SEEN, HELD, PROGRAMS = "generated, first half", "generated, second half", "programs"
 FIRST, MENDED, SCRIPTS = "scripts, first try", "scripts, mended", "scripts, held back"
 AREA = """Own faults: trainings harmed by a fault that this rule should name first of all. The area is that
@@ -214,10 +216,9 @@ def main() -> None:
     more: list[str] = []
     if given.pairs:
         more = ["", "## Two faults at once", "", TWO, "", *pairs.table(pairs.pairs(given.pairs))]
-    if PEERS.exists():
-        more += ["", *PEERS.read_text(encoding="utf-8").splitlines()]
-    if LOSSES.exists():
-        more += ["", *LOSSES.read_text(encoding="utf-8").splitlines()]
+    for part in (ENGINE, PEERS, LOSSES):
+        if part.exists():
+            more += ["", *part.read_text(encoding="utf-8").splitlines()]
     PAGE.write_text(page(sets, more), encoding="utf-8")
     told = [case for name, found in sets.items() if name != FIRST for case in found]
     print(f"wrote {PAGE} and {rates.write_pages(told)} pages of rules")

@@ -85,6 +85,7 @@ class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     leap: float
     gone: float
     still: float
+    under_way: float
     straight: float
     straight_still: float
     sensitive: float
@@ -102,6 +103,7 @@ class DataBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batches: int
     runs: float
     jump: float
+    back: float
     anew: float
     rare: float
     rare_seen: int

@@ -251,9 +251,11 @@ def learning_rate_too_low(trace: Recording, bounds: Bounds) -> list[Finding]:
     if trace.meta.examined:
         raise NotChecked("a look before training is too short to call a rate slow")
     taken = _probes(trace)
-    if not taken:
-        return _hardly_moved(trace, bounds)
-    probes = taken[-1]
+    return (_probed(trace, bounds, taken[-1]) if taken else []) or _hardly_moved(trace, bounds)
+
+
+def _probed(trace: Recording, bounds: Bounds, probes: _Probes) -> list[Finding]:
+    """Ten times the rate does several times as much."""
     ended = outcome(trace, bounds.outcome)
     if ended.word in {"diverged", "unknown"} and trace.steps < bounds.outcome.few_steps:
         raise NotChecked(f"only {trace.steps} updates were seen; a slow beginning is no fault")
@@ -277,7 +279,7 @@ def learning_rate_too_low(trace: Recording, bounds: Bounds) -> list[Finding]:
         Finding(
             code="LRN002",
             name="learning-rate-too-low",
-            severity="warning",
+            severity="info" if ended.fraction <= bounds.rate.under_way else "warning",
             layer=None,
             step=probes.at,
             confidence=0.8,

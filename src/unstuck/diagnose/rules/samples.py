@@ -4,6 +4,7 @@ import math
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
@@ -59,6 +60,8 @@ def unshuffled(trace: Recording, bounds: Bounds) -> list[Finding]:
         return []  # within a run of one kind a constant does well; over all of them the network does better
     if _jumps(means, between) > bounds.data.jump:
         return []  # batches of one kind each, but in no order: tasks, documents, images
+    if trace.meta.task != "classification" and not _returns(means.values[known], bounds.data.back):
+        return []  # they drift: targets that the training itself makes do so (bootstrapping, a teacher)
     wrong = trace.meta.task == "classification" or ended.word in {"not learned", "diverged"}
     return [
         Finding(
@@ -82,6 +85,13 @@ def unshuffled(trace: Recording, bounds: Bounds) -> list[Finding]:
             ),
         )
     ]
+
+
+def _returns(values: npt.NDArray[np.float64], part: float) -> bool:
+    """Whether numbers both rise and fall again by this part of their range, as runs that come again do."""
+    rise = float(np.max(values - np.minimum.accumulate(values)))
+    fall = float(np.max(np.maximum.accumulate(values) - values))
+    return min(rise, fall) >= part * float(np.ptp(values))
 
 
 def _jumps(means: Series, variance: float) -> float:
