@@ -3,7 +3,8 @@
     python benchmarks/gradcheck_names.py [--set fresh|held-back|other|unseen] [--show]
 
 The mistakes are those of `tests/fresh_*.py`, `tests/other_*.py` and `tests/unseen_*.py`: programs by
-hand in many styles, each right but for one slip. A name is right if it is one of those that the slip may be called by.
+hand in many styles, each right but for one slip. A name is right if it is one of those that the slip may be
+called by.
 """
 
 import argparse
