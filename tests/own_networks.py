@@ -300,7 +300,7 @@ def dropped(slip, rng):
 
     def forward(p, x):
         h = np.maximum(x @ p["first"] + p["b"], 0)
-        mask = np.random.rand(*h.shape) < keep  # noqa: NPY002  (as people write it)
+        mask = np.random.rand(*h.shape) < keep
         d = h * mask / keep
         return d @ p["second"], (x, h, mask, d)
 
@@ -308,7 +308,7 @@ def dropped(slip, rng):
         x, h, mask, d = cache
         dd = dy @ p["second"].T
         if slip == "drawn again":
-            mask = np.random.rand(*h.shape) < keep  # noqa: NPY002
+            mask = np.random.rand(*h.shape) < keep
         dh = dd * mask / keep
         if slip == "not scaled":
             dh = dd * mask

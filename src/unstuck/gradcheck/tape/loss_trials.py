@@ -1,14 +1,18 @@
 """Typical mistakes in the gradients of losses of scores."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from unstuck.gradcheck.tape.graph import Graph
-from unstuck.gradcheck.tape.record import Edge
+from unstuck.gradcheck.tape.record import Edge, Record
 from unstuck.gradcheck.tape.reverse import Override, Reverse
-from unstuck.gradcheck.tape.trial import FIRST, MOST_ALONE, Trial, changed
+from unstuck.gradcheck.tape.trial import FIRST, MOST_ALONE, SECOND, Trial, changed
 from unstuck.gradcheck.tree import Array
+
+CERTAIN = 1e-6
+Slope = Callable[[Array, Array], Array]
+"""(p, gradient by p) to the gradient by the scores."""
 
 
 def of_losses(graph: Graph) -> Iterator[Trial]:
@@ -16,38 +20,79 @@ def of_losses(graph: Graph) -> Iterator[Trial]:
     if graph.made.y.size != 1 or not graph.records:
         return
     signals = Reverse(graph.made, np.ones(graph.made.y.shape)).signals
-    twice = "p - t is the derivative of {} and cross-entropy; the {} is differentiated once more"
-    for record in graph.records:
-        z, by_z = record.value, signals[record.number]
-        if z.size < MOST_ALONE // 2 or not by_z.any():
+    for site in graph.sites.values():  # one sample or step after the other, or all at once
+        first = site[0]
+        if first.value.size < 2 or any(
+            record.value.shape != first.value.shape or not signals[record.number].any() for record in site
+        ):
             continue
-        p = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
-        text = twice.format("sigmoid", "sigmoid") + graph.said(record.place)
-        if _is_difference(p, by_z, z.shape):
-            override = changed(lambda e, dy, p=p: e.pull(dy * p * (1 - p), None))
-            yield Trial("softmax-twice", text, {record.number: override}, FIRST, graph.tensors[record.number])
-        for axis in range(z.ndim if z.ndim > 1 else 0):
-            shifted = np.exp(z - z.max(axis=axis, keepdims=True))
-            q = shifted / shifted.sum(axis=axis, keepdims=True)
-            if z.shape[axis] < MOST_ALONE // 3 or not _is_difference(q, by_z, z.shape):
-                continue
-            text = twice.format("softmax", "softmax") + graph.said(record.place)
-            for override in (_jacobian(q, axis), changed(lambda e, dy, q=q: e.pull(dy * q * (1 - q), None))):
-                overrides = {record.number: override}
-                yield Trial("softmax-twice", text, overrides, FIRST, graph.tensors[record.number])
+        if first.value.size * len(site) >= MOST_ALONE // 2:
+            yield from _of(graph, site, signals, None)
+        for axis in range(first.value.ndim):
+            if first.value.shape[axis] > 1:
+                yield from _of(graph, site, signals, axis)
 
 
-def _jacobian(q: Array, axis: int) -> Override:
+def _of(graph: Graph, site: list[Record], signals: list[Array], axis: int | None) -> Iterator[Trial]:
+    """Mistakes with p - t, where p is the softmax along an axis, or the sigmoid for None."""
+    ps = [_probabilities(record.value, axis) for record in site]
+    found = _target(ps, [signals[record.number] for record in site])
+    if found is None:
+        return
+    ts, count = found
+    line = graph.said(site[0].place)
+    tensors = frozenset[str]().union(*(graph.tensors[record.number] for record in site))
+    word = "sigmoid" if axis is None else "softmax"
+    text = f"p - t is the derivative of {word} and cross-entropy; the {word} is differentiated once more"
+
+    def once(p: Array, dy: Array) -> Array:
+        return p * (dy - (dy * p).sum(axis=axis, keepdims=True))
+
+    def diagonal(p: Array, dy: Array) -> Array:
+        return dy * p * (1 - p)
+
+    for slope in (diagonal,) if axis is None else (once, diagonal):
+        overrides = {r.number: _slope(slope, p) for r, p in zip(site, ps, strict=True)}
+        yield Trial("softmax-twice", text + line, overrides, FIRST, tensors)
+    if axis is None:
+        return
+    for by in (-1, 1):
+        text = f"where p - t is made, the targets lie off by one{line}"
+        others = [np.roll(t, by, axis) for t in ts]
+        yield Trial("shifted", text, _retargeted(site, ts, others, count), SECOND, tensors)
+
+
+def _retargeted(site: list[Record], ts: list[Array], others: list[Array], count: int) -> dict[int, Override]:
+    """As if the targets were others."""
+
+    def override(gap: Array) -> Override:
+        return changed(lambda edge, dy: edge.pull(dy + gap, None))
+
+    return {r.number: override((t - o) / count) for r, t, o in zip(site, ts, others, strict=True)}
+
+
+def _slope(slope: Slope, p: Array) -> Override:
     def change(edge: Edge, dy: Array) -> Array:
-        return edge.pull(q * (dy - (dy * q).sum(axis=axis, keepdims=True)), None)
+        return edge.pull(slope(p, dy), None)
 
     return changed(change)
 
 
-def _is_difference(p: Array, gradient: Array, shape: tuple[int, ...]) -> bool:
-    """Whether a gradient is p - t, with t of zeros and ones, but for a mean over something."""
-    for count in {1, *shape, int(np.prod(shape))}:
-        t = p - gradient * count
-        if np.abs(t - np.round(t)).max() < 1e-6 and set(np.unique(np.round(t))) <= {0.0, 1.0}:
-            return True
-    return False
+def _probabilities(z: Array, axis: int | None) -> Array:
+    if axis is None:
+        return 1 / (1 + np.exp(-np.clip(z, -500, 500)))
+    shifted = np.exp(z - z.max(axis=axis, keepdims=True))
+    return shifted / shifted.sum(axis=axis, keepdims=True)
+
+
+def _target(ps: list[Array], gradients: list[Array]) -> tuple[list[Array], int] | None:
+    """The t of zeros and ones, and the N, with which these are (p - t) / N; None: there is no such."""
+    shape = ps[0].shape
+    counts = {1, *shape, int(np.prod(shape))}
+    for count in sorted(counts | {len(ps) * count for count in counts}):
+        ts = [p - gradient * count for p, gradient in zip(ps, gradients, strict=True)]
+        if all(np.abs(t - np.round(t)).max() < CERTAIN for t in ts):
+            ts = [np.round(t) for t in ts]
+            if all(set(np.unique(t)) <= {0.0, 1.0} for t in ts):
+                return ts, count
+    return None
