@@ -85,7 +85,6 @@ class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     leap: float
     gone: float
     still: float
-    under_way: float
     straight: float
     straight_still: float
     sensitive: float

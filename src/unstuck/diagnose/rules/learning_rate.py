@@ -251,7 +251,14 @@ def learning_rate_too_low(trace: Recording, bounds: Bounds) -> list[Finding]:
     if trace.meta.examined:
         raise NotChecked("a look before training is too short to call a rate slow")
     taken = _probes(trace)
-    return (_probed(trace, bounds, taken[-1]) if taken else []) or _hardly_moved(trace, bounds)
+    if not taken:
+        return _hardly_moved(trace, bounds)
+    probes, told = taken[-1], bounds.rate.gain * abs(taken[-1].start)
+    shows = probes.low < probes.same - told or not probes.high < probes.start + told
+    found = _probed(trace, bounds, probes)
+    if found or shows or trace.steps < 5 * bounds.outcome.few_steps:
+        return found
+    return _hardly_moved(trace, bounds)  # so far from enough that ten times the rate shows nothing either
 
 
 def _probed(trace: Recording, bounds: Bounds, probes: _Probes) -> list[Finding]:
@@ -279,7 +286,7 @@ def _probed(trace: Recording, bounds: Bounds, probes: _Probes) -> list[Finding]:
         Finding(
             code="LRN002",
             name="learning-rate-too-low",
-            severity="info" if ended.fraction <= bounds.rate.under_way else "warning",
+            severity="warning",
             layer=None,
             step=probes.at,
             confidence=0.8,
