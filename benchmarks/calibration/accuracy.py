@@ -24,6 +24,8 @@ LOSSES = Path(__file__).with_name("losses.md")
 """Scripts with losses of other kinds; `losses.py` writes it."""
 ENGINE = Path(__file__).with_name("engine.md")
 """Trainings of our engine; `engine.py` writes it."""
+FRESH = Path(__file__).with_name("fresh.md")
+"""Scripts of the mainstream, diagnosed once; its figures are of that time and stay."""
 SEEN, HELD, PROGRAMS = "generated, first half", "generated, second half", "programs"
 FIRST, MENDED, SCRIPTS = "scripts, first try", "scripts, mended", "scripts, held back"
 AREA = """Own faults: trainings harmed by a fault that this rule should name first of all. The area is that
@@ -216,7 +218,7 @@ def main() -> None:
     more: list[str] = []
     if given.pairs:
         more = ["", "## Two faults at once", "", TWO, "", *pairs.table(pairs.pairs(given.pairs))]
-    for part in (ENGINE, PEERS, LOSSES):
+    for part in (FRESH, ENGINE, PEERS, LOSSES):
         if part.exists():
             more += ["", *part.read_text(encoding="utf-8").splitlines()]
     PAGE.write_text(page(sets, more), encoding="utf-8")
