@@ -42,8 +42,9 @@ class Pairs:
             return  # another kind of batch, or texts of another length
         self._kind = kind
         self._count += len(given)
-        gather.put(given, self._inputs.append)
-        gather.put(wanted, self._targets.append)
+        # copies: a view would keep all that came over with it
+        gather.put(given, lambda x: self._inputs.append(np.array(x)))
+        gather.put(wanted, lambda x: self._targets.append(np.array(x)))
 
     def measure(self) -> Values:
         """What neighbours and a linear model make of them; nothing where too few were seen."""
