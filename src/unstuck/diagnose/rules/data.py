@@ -266,9 +266,10 @@ def _one_number(trace: Recording, bounds: Bounds) -> bool:
     One sample alone tells nothing: online, its one feature is one number always.
     """
     facts = trace.structure.loss_facts
-    several = trace.meta.kind == "engine" or (facts is not None and len(facts.input_shape) > 0)
-    if several and facts is not None and facts.input_shape:
+    if facts is not None and facts.input_shape:
         several = facts.input_shape[0] >= _SEVERAL
+    else:
+        several = trace.meta.kind == "engine"
     return several and trace.first("data.std") == 0 and outcome(trace, bounds.outcome).word == "not learned"
 
 

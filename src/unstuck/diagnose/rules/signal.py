@@ -60,6 +60,12 @@ def no_signal(trace: Recording, bounds: Bounds) -> list[Finding]:
     if not read.nothing(bounds):
         return []
     heart = f"One batch can be learned by heart (to {by_heart:.0%} of its loss), the data cannot. "
+    evidence = [
+        Evidence(f"{read.source}.signal_p", read.chance, ">", bounds.data.chance),
+        Evidence(f"{read.source}.signal", read.effect, "<=", bounds.data.effect),
+    ]
+    if measured:
+        evidence.append(Evidence("probe.overfit", by_heart, "<=", bounds.outcome.well_learned))
     return [
         Finding(
             code="DAT008",
@@ -76,11 +82,7 @@ def no_signal(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "shuffled, sorted or filtered apart? Only what both models are blind to, such as parities "
                 "or the order of words, could be there still."
             ),
-            evidence=(
-                Evidence(f"{read.source}.signal_p", read.chance, ">", bounds.data.chance),
-                Evidence(f"{read.source}.signal", read.effect, "<=", bounds.data.effect),
-                Evidence("probe.overfit", by_heart, "<=", bounds.outcome.well_learned),
-            )[: 3 if measured else 2],
+            evidence=tuple(evidence),
             rival=(
                 "DAT004 misaligned-labels: inputs and labels shuffled apart look the same; a few samples "
                 "beside their labels separate the two."
