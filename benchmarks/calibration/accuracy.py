@@ -7,7 +7,7 @@ It writes docs/accuracy.md, and the error rates on the pages of the rules.
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pairs
@@ -160,6 +160,30 @@ def by_confidence(found: Sequence[Case]) -> list[str]:
     return lines
 
 
+def section(intro: str, sets: Mapping[str, Sequence[Case]], faults: Mapping[str, Sequence[Case]]) -> str:
+    """A part of the page that another program writes.
+
+    Args:
+        intro: its heading and what is to be known.
+        sets: cases by the heading of their column.
+        faults: those whose faults are told one by one.
+    """
+    lines = [*intro.splitlines(), "", *columns(sets)]
+    for title, found in faults.items():
+        lines += ["", f"### By fault, {title}", "", *by_fault(found)]
+    return "\n".join([*lines, ""])
+
+
+def columns(sets: Mapping[str, Sequence[Case]]) -> list[str]:
+    """The summary of each set as a column."""
+    told = [summary(found) for found in sets.values()]
+    return [
+        f"| | {' | '.join(sets)} |",
+        "|---|" + "---|" * len(sets),
+        *(f"| {rows[0][0]} | {' | '.join(words for _, words in rows)} |" for rows in zip(*told, strict=True)),
+    ]
+
+
 def page(sets: dict[str, Sequence[Case]], more: Sequence[str] = ()) -> str:
     """The page.
 
@@ -167,12 +191,7 @@ def page(sets: dict[str, Sequence[Case]], more: Sequence[str] = ()) -> str:
         sets: cases by the heading of their column.
         more: lines of further measurements.
     """
-    lines = [*INTRO.splitlines(), "", f"| | {' | '.join(sets)} |", "|---|" + "---|" * len(sets)]
-    columns = [summary(found) for found in sets.values()]
-    lines += [
-        f"| {rows[0][0]} | {' | '.join(told for _, told in rows)} |" for rows in zip(*columns, strict=True)
-    ]
-    lines += [*REPRODUCE.splitlines(), *more]
+    lines = [*INTRO.splitlines(), "", *columns(sets), *REPRODUCE.splitlines(), *more]
     now = [case for name, found in sets.items() if name != FIRST for case in found]
     generated = [*sets[SEEN], *sets[HELD]]
     for title, found in (

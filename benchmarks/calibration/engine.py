@@ -7,19 +7,17 @@ Each healthy training that learns has a sibling with one fault. Bounds may be ch
 other half, and the trainings in PyTorch, report.
 """
 
-import argparse
 import math
-import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from multiprocessing import get_context
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accuracy import section
 from faults import FAULTS, Fault
-from labelled import LABEL, LEARNS, Label, write
-from measure import Case, judged, share, tell
+from labelled import LEARNS, Label, make, write
+from measure import arguments, cases, tell
 from spec import Spec, draw
 
 from unstuck import nn
@@ -235,14 +233,14 @@ def both(task: tuple[int, Path]) -> int:
     number, out = task
     rng = np.random.default_rng(FIRST + number)
     fault = POSSIBLE[number % len(POSSIBLE)]
-    for spec in _specs(rng):
+    specs = _specs(rng)
+    while True:
+        spec = next(specs)
         if not fault.fits(spec):
             continue
         recording, learned, _ = train(spec, number)
         if recording is not None and learned >= LEARNS:
             break
-    else:
-        raise AssertionError("specs never end")
     changed = fault.inject(spec, rng)
     faulty, score, failed = train(changed, number)
     folder = out / f"{number:05d}"
@@ -261,8 +259,6 @@ def both(task: tuple[int, Path]) -> int:
 
 def _specs(rng: np.random.Generator) -> Iterator[Spec]:
     """Trainings that the engine can make."""
-    from dataclasses import replace
-
     while True:
         spec = draw(rng)
         if spec.body in {"mlp", "cnn"}:
@@ -270,80 +266,19 @@ def _specs(rng: np.random.Generator) -> Iterator[Spec]:
             yield replace(spec, norm=norm, width=int(rng.choice(WIDTHS)))
 
 
-def make(count: int, out: Path, workers: int) -> None:
-    """Train what is missing; goes on where it stopped."""
-    out.mkdir(parents=True, exist_ok=True)
-    missing = [number for number in range(count) if not (out / f"{number:05d}" / "done").exists()]
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with get_context("spawn").Pool(workers) as pool:
-        tasks = [(number, out) for number in missing]
-        for place, _ in enumerate(pool.imap_unordered(both, tasks, chunksize=4)):
-            print(f"\r{place + 1} of {len(missing)}", end="", flush=True)
-    print()
-
-
-def diagnosed(out: Path, workers: int) -> list[Case]:
-    """Every training that is there, diagnosed."""
-    with get_context("spawn").Pool(workers) as pool:
-        return pool.map(_judged, sorted(out.glob(f"*/*/{LABEL}")), chunksize=50)
-
-
-def _judged(path: Path) -> Case:
-    return judged(Label.read(path), [Recording.load(path.parent)])
-
-
-def section(found: Sequence[Case]) -> str:
-    """The part of the page of error rates that is about our engine."""
-    halves = [[case for case in found if case.label.half == half] for half in (0, 1)]
-    lines = [
-        *INTRO.format(count=len(found)).splitlines(),
-        "",
-        "| | first half | second half |",
-        "|---|---|---|",
-    ]
-    for words, kind, right in (
-        ("error or warning on a healthy training", "healthy", lambda case: case.false),
-        ("the injected fault is named first", "harmed", lambda case: case.rank == 1),
-        ("... is among the first three", "harmed", lambda case: 1 <= case.rank <= 3),
-        ("it is noticed that something is wrong", "harmed", _noticed),
-    ):
-        told: list[str] = []
-        for half in halves:
-            own = [case for case in half if case.label.truth == kind]
-            told.append(share(sum(right(case) for case in own), len(own)))
-        lines.append(f"| {words} | {' | '.join(told)} |")
-    lines += ["", "### By fault, engine", "", "| fault | harmed | named first | what else stood first |"]
-    lines.append("|---|---|---|---|")
-    harmed = [case for case in found if case.label.truth == "harmed"]
-    for fault in sorted({case.label.fault for case in harmed}):
-        own = [case for case in harmed if case.label.fault == fault]
-        others = Counter((case.alarms or [case.status])[0] for case in own if case.rank != 1)
-        words = ", ".join(f"{code} {count}" for code, count in others.most_common(4)) or "–"
-        lines.append(f"| {fault} | {len(own)} | {sum(case.rank == 1 for case in own)} | {words} |")
-    return "\n".join([*lines, ""])
-
-
-def _noticed(case: Case) -> bool:
-    return case.status in {"faulty", "no known cause"}
-
-
 def main() -> None:
     """Train, diagnose, tell."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--trainings", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--list", action="store_true")
+    parser = arguments(__doc__)
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     if given.trainings:
-        make(given.trainings, given.out, given.workers)
-    found = diagnosed(given.out, given.workers)
+        make(given.trainings, given.out, given.workers, both)
+    found = cases(given.out, given.workers)
     tell(found, everything=given.list)
     if given.write:
-        PAGE.write_text(section(found), encoding="utf-8")
+        halves = [[case for case in found if case.label.half == half] for half in (0, 1)]
+        sets = dict(zip(("first half", "second half"), halves, strict=True))
+        PAGE.write_text(section(INTRO.format(count=len(found)), sets, {"engine": found}), encoding="utf-8")
 
 
 if __name__ == "__main__":

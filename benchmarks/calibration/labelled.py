@@ -4,7 +4,7 @@ import json
 import math
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,20 @@ class Label:
         return int(np.random.default_rng(self.number).integers(2))
 
 
-def make(count: int, out: Path, workers: int) -> None:
-    """Train `count` healthy trainings that learn, each with a faulty sibling; goes on where it stopped."""
+def make(count: int, out: Path, workers: int, both: Callable[[tuple[int, Path]], int] | None = None) -> None:
+    """Train `count` healthy trainings that learn, each with a faulty sibling; goes on where it stopped.
+
+    Args:
+        count: of pairs.
+        out: a folder for each pair.
+        workers: processes.
+        both: makes a pair, by its number, and returns that; by default one in PyTorch.
+    """
     out.mkdir(parents=True, exist_ok=True)
     missing = [number for number in range(count) if not (out / f"{number:05d}" / "done").exists()]
     with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=40) as pool:
-        for place, number in enumerate(pool.imap_unordered(_both, [(number, out) for number in missing])):
+        tasks = [(number, out) for number in missing]
+        for place, number in enumerate(pool.imap_unordered(both or _both, tasks)):
             print(f"\r{place + 1} of {len(missing)} (number {number})", end="", flush=True)
     print()
 
@@ -128,9 +136,17 @@ def keep(folder: Path, label: Label) -> None:
 
 
 def load(out: Path) -> Iterator[tuple[Label, list[Recording]]]:
-    """All that are finished; a script may have trained several networks, one after another."""
-    for path in sorted(out.glob(f"*/*/{LABEL}")):
-        folders = [path.parent, *sorted(path.parent.glob("[0-9]*"))]
-        found = [Recording.load(folder) for folder in folders if (folder / "meta.json").exists()]
-        if found:
-            yield Label.read(path), found
+    """All that are finished."""
+    return (found for found in map(read, finished(out)) if found is not None)
+
+
+def finished(out: Path) -> list[Path]:
+    """The labels that are there."""
+    return sorted(out.glob(f"*/*/{LABEL}"))
+
+
+def read(path: Path) -> tuple[Label, list[Recording]] | None:
+    """A label and its recordings, if there are any: a script may have trained several networks in turn."""
+    folders = [path.parent, *sorted(path.parent.glob("[0-9]*"))]
+    found = [Recording.load(folder) for folder in folders if (folder / "meta.json").exists()]
+    return (Label.read(path), found) if found else None

@@ -9,11 +9,10 @@ DIR holds develop.json and report.json: what was said before these losses could 
 """
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from accuracy import by_fault, summary
-from measure import Case, cases, kept
+from accuracy import section
+from measure import cases, kept
 
 HERE = Path(__file__).parent
 INTRO = """## Losses of other kinds
@@ -24,30 +23,12 @@ actor and its critic. All were written, with their faults, and split into two ha
 diagnosed. *Before*: as they were diagnosed when the best constant answer was known of the usual losses
 only. *Developed with*: eleven, whose recordings were looked at while rules were mended. *First try*: the
 other eleven, diagnosed once, after that. *Held back earlier*: the eleven scripts that are held back above,
-diagnosed anew; the one on quantiles was trained again, since more is recorded of it than was. A siamese
-network and a policy, whose losses were not known either, were not.
+trained again and diagnosed anew.
 
 Faults of forums that no number of a plain run shows are among them: labels of other rows, pairs turned
 round, a bounded loss with its sign flipped (minus an overlap is somebody else's loss). Three of the faults
 of the half that was developed with were mended themselves: two had turned their own yardstick round, one
 changed nothing that was evaluated."""
-
-
-def text(sets: dict[str, Sequence[Case]], faults: dict[str, Sequence[Case]]) -> str:
-    """The section.
-
-    Args:
-        sets: cases by the heading of their column.
-        faults: those whose faults are told one by one.
-    """
-    lines = [*INTRO.splitlines(), "", f"| | {' | '.join(sets)} |", "|---|" + "---|" * len(sets)]
-    columns = [summary(found) for found in sets.values()]
-    lines += [
-        f"| {rows[0][0]} | {' | '.join(told for _, told in rows)} |" for rows in zip(*columns, strict=True)
-    ]
-    for title, found in faults.items():
-        lines += ["", f"### By fault, {title}", "", *by_fault(found)]
-    return "\n".join([*lines, ""])
 
 
 def main() -> None:
@@ -61,7 +42,7 @@ def main() -> None:
     develop = cases(given.develop)
     first_try = given.before / "report_first.json"
     report = kept(first_try) if first_try.exists() else cases(given.report)
-    sets: dict[str, Sequence[Case]] = {
+    sets = {
         "before, one half": kept(given.before / "develop.json"),
         "developed with": develop,
         "before, other half": kept(given.before / "report.json"),
@@ -69,7 +50,7 @@ def main() -> None:
         "held back earlier": cases(given.scripts),
     }
     faults = {"developed with": develop, "first try, other half": report}
-    (HERE / "losses.md").write_text(text(sets, faults), encoding="utf-8")
+    (HERE / "losses.md").write_text(section(INTRO, sets, faults), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ import argparse
 import json
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
-from labelled import Label, load, make
+from labelled import Label, finished, make, read
 
 from unstuck import Recording
 from unstuck.sources.script.diagnosis import diagnose_trainings
@@ -62,9 +63,20 @@ def judged(label: Label, recordings: list[Recording]) -> Case:
     )
 
 
-def cases(out: Path) -> list[Case]:
-    """Every training diagnosed."""
-    return [judged(label, recordings) for label, recordings in load(out)]
+def cases(out: Path, workers: int = 1) -> list[Case]:
+    """Every training diagnosed, by so many processes."""
+    paths = finished(out)
+    if workers == 1:
+        found = list(map(_case, paths))
+    else:
+        with get_context("spawn").Pool(workers) as pool:
+            found = pool.map(_case, paths, chunksize=50)
+    return [case for case in found if case is not None]
+
+
+def _case(path: Path) -> Case | None:
+    found = read(path)
+    return None if found is None else judged(*found)
 
 
 def kept(path: Path) -> list[Case]:
@@ -119,15 +131,23 @@ def tell(found: list[Case], *, everything: bool) -> None:
                 )
 
 
-def main() -> None:
-    """Train, diagnose, tell."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def arguments(words: str | None) -> argparse.ArgumentParser:
+    """What all that train and tell are asked.
+
+    Args:
+        words: what `--help` says first.
+    """
+    parser = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trainings", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--list", action="store_true")
+    return parser
+
+
+def main() -> None:
+    """Train, diagnose, tell."""
+    parser = arguments(__doc__)
     parser.add_argument("--save", type=Path)
     given = parser.parse_args()
     if given.trainings:
