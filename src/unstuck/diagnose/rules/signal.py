@@ -41,8 +41,9 @@ class _Read(NamedTuple):
 @rule("DAT008", "no-signal", severity="warning", explains={"OUT010": "any"}, from_step_0=False)
 def no_signal(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Neighbours and a linear model find no more in the targets than in dealt-out ones."""
-    if trace.meta.examined or outcome(trace, bounds.outcome).word != "not learned":
-        return []
+    word = outcome(trace, bounds.outcome).word
+    if word == "learned":
+        return []  # there is something to learn, and nothing need be measured
     seen, probed = _Read.of(trace, "data"), _Read.of(trace, "probe")
     read = seen if seen.known else probed
     if not read.known:
@@ -55,6 +56,8 @@ def no_signal(trace: Recording, bounds: Bounds) -> list[Finding]:
     measured = math.isfinite(by_heart)
     if read is probed and not measured:
         raise NotChecked("it was not measured whether one batch can be learned by heart")
+    if trace.meta.examined or word != "not learned":
+        return []
     if by_heart > bounds.outcome.well_learned:
         return []  # what cannot even learn one batch by heart has another fault
     if not read.nothing(bounds):
