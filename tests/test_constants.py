@@ -281,6 +281,20 @@ def test_batches_are_compared_with_their_own_constants(apart, word):
     assert outcome(of_batches(apart), load_bounds().outcome).word == word
 
 
+@pytest.mark.parametrize(("followed", "word"), [(0.0, "learned"), (0.97, "not learned")])
+def test_constants_that_drift_are_no_noise(followed, word):
+    """An agent's returns grow, and with them what their best constant costs."""
+    rng = np.random.default_rng(0)
+    run = Recording(meta=Meta(kind="torch", loss="Own"))
+    constants = np.exp(np.arange(200) / 30)
+    for step, constant in enumerate(constants):
+        run.add(step, "", "loss", float((0.1 + followed * constant) * (1 + 0.1 * rng.standard_normal())))
+    for step in (0, 1, 2, 4, 10, 25, 63, 100, 140, 158, 180):
+        run.add(step, "", "constant_loss", float(constants[step] * (1 + 0.1 * rng.standard_normal())))
+    run.steps = 200
+    assert outcome(run, load_bounds().outcome).word == word
+
+
 @pytest.mark.parametrize(("lr", "named"), [(1e-6, True), (3e-2, False)])
 def test_tables_that_hardly_move(lr, named):
     torch.manual_seed(0)

@@ -16,6 +16,7 @@ from pathlib import Path
 from labelled import Label, finished, make, read
 
 from unstuck import Recording
+from unstuck.diagnose.bounds import Bounds
 from unstuck.sources.script.diagnosis import diagnose_trainings
 from unstuck.sources.script.training import Watched
 from unstuck.study.statistics import wilson
@@ -51,9 +52,9 @@ class Case:
         return places[0] if places else 0
 
 
-def judged(label: Label, recordings: list[Recording]) -> Case:
-    """What the diagnosis says of a program's trainings."""
-    diagnosis, _ = diagnose_trainings([Watched(one) for one in recordings])
+def judged(label: Label, recordings: list[Recording], bounds: Bounds | None = None) -> Case:
+    """What the diagnosis says of a program's trainings; with other bounds than those that ship, if given."""
+    diagnosis, _ = diagnose_trainings([Watched(one) for one in recordings], bounds=bounds)
     return Case(
         label,
         diagnosis.status,

@@ -111,7 +111,8 @@ def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Wor
     if baseline < 0 and trace.meta.kind == "torch" and not tried.size:
         return "unknown", f"the loss was multiplied by a negative number: {compared}"
     least = (1 - bounds.learned) * abs(baseline)
-    if final - baseline < -max(least, _noise(trace, tried)) or (tried.size and _paired(trace, least)):
+    clearly = final - baseline < -max(least, _noise(trace, tried))
+    if clearly or (tried.size and (_paired(trace, least) or _below_all(trace, tried, bounds))):
         if _constant_answer(trace) and trace.steps >= bounds.few_steps:
             return "not learned", f"{compared}, and the answer is the same whatever the input"
         return "learned", compared
@@ -229,6 +230,20 @@ def _paired(trace: Recording, least: float) -> bool:
         return False
     error = float(np.std(apart, ddof=1)) / math.sqrt(apart.size)
     return float(np.mean(apart)) < -max(least, _STUDENT * error)
+
+
+def _below_all(trace: Recording, tried: npt.NDArray[np.float64], bounds: OutcomeBounds) -> bool:
+    """Whether the end lies clearly below every constant that was found late.
+
+    What they scatter by may be drift: an agent's returns grow, and their best constant's loss with them.
+    """
+    batches = trace.series("loss").values
+    tail = batches[-max(1, batches.size // 10) :]
+    if tried.size < _PAIRS or tail.size < _PAIRS:
+        return False
+    most = float(np.mean(tail)) + 3 * float(np.std(tail, ddof=1)) / math.sqrt(tail.size)
+    lowest = float(np.min(tried))
+    return most < lowest - (1 - bounds.learned) * abs(lowest)
 
 
 def learning_curve(trace: Recording) -> Series:
