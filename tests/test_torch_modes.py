@@ -216,3 +216,27 @@ def test_a_mode_is_measured_and_left_alone(make, every):
         assert recording.series("grad_norm", name).values[0] > 0, name
     assert recording.has("act_std") == (make is not complex_layers)
     recording.diagnose()
+
+
+@pytest.mark.parametrize("unscaled", [False, True], ids=["clipped before", "clipped after"])
+def test_clipping_of_gradients_that_are_still_scaled(unscaled):
+    torch.manual_seed(0)
+    x = torch.randn(256, 16)
+    y = (x @ torch.randn(16, 4)).argmax(1)
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    with record(model, optimizer) as run:
+        for step in range(160):
+            rows = torch.arange(32 * step, 32 * step + 32) % 256
+            optimizer.zero_grad()
+            scaler.scale(functional.cross_entropy(model(x[rows]), y[rows])).backward()
+            if unscaled:
+                scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+    findings = [one for one in run.diagnose().findings if one.severity != "info"]
+    assert run.recording.last("loss_scale") == 2.0**16
+    assert [one.code for one in findings] == ([] if unscaled else ["GRD007"])
+    assert unscaled or "unscale_" in findings[0].summary

@@ -13,6 +13,8 @@ from unstuck.diagnose.outcome import falls_short, learning_curve, outcome, stand
 from unstuck.diagnose.registry import NotChecked, Where, rule
 from unstuck.trace.recording import Recording
 
+_ABOUT = 10.0
+"""Clipped at about the usual norm: to a tenth of it, or at ten times."""
 _FIRST_STEP = reach.SCALED - {"Adadelta", "RAdam"}
 """Those whose first step is about the learning rate (Adadelta's grows with eps, RAdam's begins unscaled)."""
 _FAILS: Final[dict[str, Where]] = {"OUT010": "any", "LRN002": "any", "DAT004": "any"}
@@ -61,7 +63,7 @@ def clipping_always_on(trace: Recording, bounds: Bounds) -> list[Finding]:
                 f"In {share:.0%} of the measured steps the gradient was clipped to less than "
                 f"{bounds.steps.clipped:.0%} of its norm, usually to {usual:.1g} of it: no layer moves by "
                 "more "
-                f"than {moved:.1g} of its weights in a step. Clip at about the usual norm, or not at all."
+                f"than {moved:.1g} of its weights in a step. {_unscaled(trace, usual)}"
             ),
             evidence=(
                 Evidence("clip_ratio", usual, "<", bounds.steps.clipped),
@@ -71,6 +73,19 @@ def clipping_always_on(trace: Recording, bounds: Bounds) -> list[Finding]:
             apart=("",) if nowhere else (),
         )
     ]
+
+
+def _unscaled(trace: Recording, usual: float) -> str:
+    """What to do about the clipping; where the cut is about the scale of half precision, that is why."""
+    scale = typical(trace, "loss_scale")
+    meant = usual * scale
+    if scale > 1 and 1 / _ABOUT < meant < _ABOUT:
+        return (
+            f"Its losses are multiplied by {scale:.3g} for half precision, and what clipping meant to leave "
+            f"is divided by it: call scaler.unscale_(optimizer) before clipping, and {meant:.1g} of the norm "
+            "is left."
+        )
+    return "Clip at about the usual norm, or not at all."
 
 
 @rule(

@@ -106,6 +106,8 @@ class Weights:
         self._versions |= {id(one.tensor): _version(one.tensor) for one in having}
 
         def norms(found: Floats) -> None:
+            if scale[0] != 1:
+                rows[""]["loss_scale"] = scale[0]
             for (one, grad), norm in zip(present, found.tolist(), strict=False):
                 row = rows[one.row]
                 row["grad_norm"] = self._raw[id(one.tensor)] = norm / scale[0]
