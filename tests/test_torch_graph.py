@@ -454,3 +454,25 @@ def test_identical_units_of_a_weight_that_lies_turned():
     # equal rows of the tensor are equal inputs, not equal units
     assert sibling.first("distinct_units", "0") == 5
     assert "INI002" not in [one.code for one in sibling.diagnose().findings]
+
+
+def test_a_bare_parameter_has_one_name_from_the_first_step_on():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.at, self.out = nn.Parameter(torch.randn(4)), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.out(x + self.at)
+
+    net = Net()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with record(net, optimizer, every=1) as run:
+        for _ in range(4):
+            optimizer.zero_grad()
+            functional.cross_entropy(net(torch.randn(4, 4)), labels()).backward()
+            optimizer.step()
+    recording = run.recording
+    assert set(recording.layers("weight_norm")) == {"add_1.at", "out", "out.bias"}
+    for quantity in ("weight_norm", "grad_norm", "update_ratio", "drift"):
+        assert recording.series(quantity, "add_1.at").steps[:4].tolist() == [0, 1, 2, 3], quantity

@@ -65,18 +65,25 @@ class Ledger:
                 rate.detach().float().reshape(()).clone(), lambda x: recording.add(number, "", "lr", float(x))
             )
 
-    def write(self, step: Step, *, scaled: bool) -> None:
-        """Bring a step's numbers over and put them into the recording.
+    def bring(self, step: Step) -> None:
+        """Bring a step's numbers over, and write its losses.
 
         Args:
             step: it is complete.
-            scaled: whether losses are multiplied for half precision.
         """
         self._writing = step.number
         self.losses.put(step.gather, self._write_losses)
         with torch.no_grad():
             step.finish()
         self._writing = -1
+
+    def write(self, step: Step, *, scaled: bool) -> None:
+        """Put a step's numbers into the recording.
+
+        Args:
+            step: its numbers are here.
+            scaled: whether losses are multiplied for half precision.
+        """
         known = self.params.note_remade()
         for layer in known:
             step.rows[layer]["remade"] = float(layer in self.params.remade)
@@ -84,7 +91,7 @@ class Ledger:
         if loss is not None:
             step.rows[""]["loss_finite"] = float(loss - loss == 0)
         for row, values in step.rows.items():
-            self.recording.add_row(step.number, row, values)
+            self.recording.add_row(step.number, self.params.renamed.get(row, row), values)
         fresh = step.number == 0 or self._last_measured == step.number - 1
         if not self._named_origin:
             born = step.origin(loss=loss, scaled=scaled, weights_fresh=fresh)
