@@ -64,7 +64,9 @@ model = Checker()
 criterion = nn.CrossEntropyLoss()
 optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
 warmup = 50
-scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: min((s + 1) / warmup, (warmup / (s + 1)) ** 0.5))
+scheduler = torch.optim.lr_scheduler.LambdaLR(
+    optimizer, lambda s: min((s + 1) / warmup, (warmup / (s + 1)) ** 0.5)
+)
 
 for epoch in range(16):
     order = torch.randperm(len(train_x))

@@ -7,7 +7,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-WORDS = ["<s>", "</s>", "a", "red", "green", "blue", "yellow", "square", "cross", "bar", "top", "bottom", "left", "right"]
+WORDS = "<s> </s> a red green blue yellow square cross bar top bottom left right".split()
 IX = {w: i for i, w in enumerate(WORDS)}
 RGB = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 220), "yellow": (230, 220, 50)}
 rng = np.random.default_rng(17)
