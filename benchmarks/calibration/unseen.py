@@ -56,8 +56,8 @@ def variants(seeds: int = SEEDS, faults: int | None = None, half: str = "") -> l
     Args:
         seeds: of each healthy script.
         faults: the first so many of each script.
-        half: only scripts of this half: "develop", "report", "fresh_develop", "fresh_report", or "first"
-            for those that have none.
+        half: only scripts of this half: "develop", "report", "fresh_develop", "fresh_report",
+            "fresh3_develop", "fresh3_report", or "first" for those that have none.
     """
     table: dict[str, Any] = tomllib.loads((SCRIPTS / "faults.toml").read_text(encoding="utf-8"))
     found: list[Variant] = []
@@ -122,7 +122,11 @@ def main() -> None:
     parser.add_argument("--part", default="0/1", help="i/n: every n-th script, from the i-th")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--faults", type=int, help="the first so many of each script")
-    parser.add_argument("--half", default="", help="first, develop, report, fresh_develop or fresh_report")
+    parser.add_argument(
+        "--half",
+        default="",
+        help="first, develop, report, fresh_develop, fresh_report, fresh3_develop or fresh3_report",
+    )
     given = parser.parse_args()
     import sklearn.datasets  # what every script needs is loaded once
     import torch
