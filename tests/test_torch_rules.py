@@ -430,3 +430,21 @@ def test_without_a_measure_of_success_no_harm_is_claimed():
     diagnosis = watched([maker, judge], optimizers, step)
     assert faults(diagnosis) == []
     assert "ACT003" in [found.code for found in diagnosis.findings]
+
+
+# ---- graphs that are cut
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda scores: scores.detach().requires_grad_(),
+        lambda scores: torch.tensor(scores.tolist(), requires_grad=True),
+        lambda scores: (scores > 0).float().requires_grad_(),
+    ],
+    ids=["detach", "list", "comparison"],
+)
+def test_a_loss_of_a_new_tensor_trains_nothing(cut):
+    diagnosis = trained(mlp(), lambda scores, y: entropy(cut(scores), y))
+    assert first(diagnosis) == ("GRD003", "error", "2")
+    assert faults(trained(mlp(), lambda scores, y: entropy(scores.requires_grad_(), y))) == []
