@@ -448,3 +448,44 @@ def test_a_loss_of_a_new_tensor_trains_nothing(cut):
     diagnosis = trained(mlp(), lambda scores, y: entropy(cut(scores), y))
     assert first(diagnosis) == ("GRD003", "error", "2")
     assert faults(trained(mlp(), lambda scores, y: entropy(scores.requires_grad_(), y))) == []
+
+
+class Coder(nn.Module):
+    """Its code is kept small by a penalty, and goes on to the answer in one way or another."""
+
+    def __init__(self, passed):
+        super().__init__()
+        torch.manual_seed(0)
+        self.code, self.spare, self.answer = nn.Linear(64, 8), nn.Linear(64, 8), nn.Linear(8, 10)
+        self.passed = passed
+
+    def forward(self, x):
+        code = self.code(x) + 0.1 * torch.tanh(self.spare(x))
+        return self.answer(self.passed(code)), code.square().mean()
+
+
+def coded(passed, **more):
+    return trained(Coder(passed), lambda both, y: entropy(both[0], y) + both[1], lr=0.05, **more)
+
+
+@pytest.mark.parametrize(
+    "passed",
+    [
+        lambda code: torch.tensor(code.detach().numpy().copy()),
+        lambda code: torch.tensor(code.tolist()),
+        lambda code: torch.tensor(code.detach().double().cpu().numpy(), dtype=torch.float32),
+    ],
+    ids=["numpy", "list", "double"],
+)
+def test_numbers_that_leave_the_graph_are_named_though_a_penalty_reaches_their_layer(passed):
+    found = [one for one in coded(passed).findings if one.code == "GRD003"]
+    assert [(one.severity, one.layer) for one in found] == [("warning", "spare")]
+    assert "code and spare" in found[0].summary
+
+
+@pytest.mark.parametrize(
+    "passed",
+    [lambda code: code, lambda code: code.detach() + code - code.detach(), lambda code: code.detach()],
+)
+def test_what_stays_in_the_graph_or_is_detached_on_purpose_is_no_cut(passed):
+    assert "GRD003" not in [code for code, _ in faults(coded(passed))]
