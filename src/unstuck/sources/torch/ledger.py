@@ -65,11 +65,13 @@ class Ledger:
                 rate.detach().float().reshape(()).clone(), lambda x: recording.add(number, "", "lr", float(x))
             )
 
-    def write(self, step: Step, *, scaled: bool) -> None:
-        """Bring a step's numbers over and put them into the recording.
+    def write(self, step: Step, optimizer: Any, optimised: set[int] | None, *, scaled: bool) -> None:
+        """Bring a step's numbers over and put them into the recording, with the structure that it shows.
 
         Args:
             step: it is complete.
+            optimizer: that made it.
+            optimised: see `learn_structure`.
             scaled: whether losses are multiplied for half precision.
         """
         self._writing = step.number
@@ -77,6 +79,12 @@ class Ledger:
         with torch.no_grad():
             step.finish()
         self._writing = -1
+        earlier = {id(one.tensor): one.row for one in self.params.held}
+        self.learn_structure(step, optimizer, optimised)
+        for one in self.params.held:  # a parameter that stands alone has another name once its use is known
+            old = earlier.get(id(one.tensor), one.row)
+            if old != one.row and old in step.rows:
+                step.rows[one.row] |= step.rows.pop(old)
         known = self.params.note_remade()
         for layer in known:
             step.rows[layer]["remade"] = float(layer in self.params.remade)

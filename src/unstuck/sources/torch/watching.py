@@ -291,9 +291,8 @@ class Watching:
         if step is not None:
             self._learn_repeats(step)
             step.rows[""] |= self.loaders.values(step.samples)
-            self.ledger.write(step, scaled=self._scaler is not None)
+            self.ledger.write(step, optimizer, self.rounds.optimised, scaled=self._scaler is not None)
             self._calls.taping = self._calls.taping and step.wants_tape
-            self.ledger.learn_structure(step, optimizer, self.rounds.optimised)
             self._recording.steps = self.number
         if step is not None or is_measured(self.number, self.every):
             self._arm()
