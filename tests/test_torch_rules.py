@@ -489,3 +489,33 @@ def test_numbers_that_leave_the_graph_are_named_though_a_penalty_reaches_their_l
 )
 def test_what_stays_in_the_graph_or_is_detached_on_purpose_is_no_cut(passed):
     assert "GRD003" not in [code for code, _ in faults(coded(passed))]
+
+
+# ---- data that are no numbers, in a step that is not measured
+
+
+def spoiled(where, row):
+    """Sample `row` comes in steps 2, 8, 14, ... or, for rows below 50, in the first."""
+    x, y = X.clone(), X.sum(dim=1, keepdim=True) / 20 - 1
+    (x if where == "inputs" else y)[row, 0] = float("nan")
+    return trained(mlp(out=1), nn.SmoothL1Loss(), lr=0.1, data=(x, y), steps=60)
+
+
+@pytest.mark.parametrize("where", ["inputs", "targets"])
+@pytest.mark.parametrize("row", [10, 270])
+def test_data_that_are_lost_stand_before_what_they_spoil(where, row):
+    diagnosis = spoiled(where, row)
+    assert first(diagnosis) == ("DAT003", "error", None)
+    assert where in diagnosis.findings[0].summary
+    assert "GRD004" in [one.code for one in diagnosis.findings[0].consequences]
+
+
+def test_what_the_network_loses_itself_is_not_the_data():
+    def loss(scores, y):
+        loss.step = getattr(loss, "step", -1) + 1
+        return entropy(scores * (float("inf") if loss.step == 37 else 1.0), y)
+
+    told = trained(mlp(), loss).findings
+    everything = [one.code for found in told for one in (found, *found.consequences)]
+    assert "GRD004" in everything
+    assert "DAT003" not in everything

@@ -81,6 +81,8 @@ class Watching:
         """Whether a backward pass is running."""
         self._inside: int | None = None
         """While an optimiser steps: how many backward passes its closure has run."""
+        self._sound = True
+        """Whether all losses so far were numbers; on other devices nobody waits for them."""
         self._scaler: Any = None
         self._scaled = False
         self._repeats: tuple[tuple[str, ...], ...] | None = None
@@ -212,6 +214,8 @@ class Watching:
         if loss.numel() == 1 and gradients is None:
             value = loss.detach()
             self._losses.note(value if scale is None else value / scale.to(value.device))
+            if scale is None and value.device.type == "cpu" and self._sound:
+                self._sound = self.ledger.is_sound(self.number, float(value), loss.grad_fn)
         if self._step is None:
             return False
         with torch.no_grad():
