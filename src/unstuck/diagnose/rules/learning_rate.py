@@ -29,6 +29,7 @@ from unstuck.diagnose.outcome import (
     unproven,
 )
 from unstuck.diagnose.registry import NotChecked, rule
+from unstuck.diagnose.relapse import relapse
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node
 
@@ -92,7 +93,7 @@ def learning_rate_too_high(trace: Recording, bounds: Bounds) -> list[Finding]:
         found = _too_high_by_probe(ended, probe, bounds)
         if found:
             return found
-    found = _blew_up(trace, bounds) or ([] if probes else _leaps(trace, bounds))
+    found = _blew_up(trace, bounds) or ([] if probes else _leaps(trace, bounds) or relapse(trace, bounds))
     if not found and not probes:
         raise NotChecked(_PROBES)
     return [msgspec.structs.replace(one, apart=_not_of(trace, one, bounds)) for one in found]
