@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from traces import every, facts, linear, recorded
+from traces import every, facts, linear, op, recorded
 from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import diagnose
 from unstuck.diagnose.relapse import relapse
@@ -13,9 +13,8 @@ FALLS_AND_RISES = [0.6] * 30 + [1.2] * 170
 
 
 def training(losses, *, drift=3.0, ratio=0.08, noise=0.02):
-    run = recorded(
-        [linear("fc1", "input"), linear("fc2", "fc1")], "CrossEntropyLoss", facts("fc2"), steps=len(losses)
-    )
+    nodes = [linear("fc1", "input"), op("act", "ReLU", "fc1"), linear("fc2", "act")]
+    run = recorded(nodes, "CrossEntropyLoss", facts("fc2"), steps=len(losses))
     rng = np.random.default_rng(0)
     for step, loss in enumerate(losses):
         run.add_row(step, "", {"loss": loss + noise * rng.normal(), "baseline_loss": 1.4, "lr": 0.1})

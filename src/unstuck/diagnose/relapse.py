@@ -57,9 +57,9 @@ def relapse(trace: Recording, bounds: Bounds) -> list[Finding]:
             confidence=0.75,
             summary=(
                 f"The loss was down at {means[low]:.3g} after {after} steps, then rose and stayed up: it "
-                f"ended at {end:.3g}. Steps of up to {largest:.2g} of the weights (median over the layers, at step "
-                f"{step}) carried them away from where they began by {float(np.median(known)):.2g} times "
-                "their size. Usual are steps of 0.001 to 0.05."
+                f"ended at {end:.3g}. Steps of up to {largest:.2g} of the weights (median over the layers, "
+                f"at step {step}) carried them away from where they began by {float(np.median(known)):.2g} "
+                "times their size. Usual are steps of 0.001 to 0.05."
             ),
             evidence=(
                 Evidence("update_ratio", largest, ">=", bounds.gradient.calm),
