@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from small_network import Network, blobs, train
+from traces import every, facts, linear, op, recorded
 from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import diagnose
 from unstuck.diagnose.registry import NotChecked
@@ -49,6 +50,25 @@ def test_a_sure_answer_of_the_last_layer_is_not_saturation():
     run = train(network, X, T, lr=1e-6, steps=25, classes=True)
     assert run.last("saturated", "act2") > BOUNDS.signal.saturated
     assert saturated_units(run, BOUNDS) == []
+
+
+def answering(share, slope, varies, final=0.5):
+    """A network that ends with a sigmoid, against targets of mean square 0.13."""
+    nodes = [linear("fc1", "input"), linear("fc2", "fc1", units=3), op("end", "Sigmoid", "fc2", shape=(3,))]
+    run = recorded(nodes, "MSELoss", facts("end", (32, 3)), start=0.5, final=final, baseline=0.13)
+    every(run, "", output_variation=varies)
+    for name in ("fc1", "fc2"):
+        every(run, name, grad_norm=0.0, zero_grad=1.0, weight_norm=2.0, drift_norm=0.0)
+    return every(run, "end", saturated=share, slope=slope)
+
+
+def test_a_last_sigmoid_at_its_end_from_the_start_stands_before_the_missing_gradient():
+    found = diagnose(answering(1.0, 0.0, 0.0)).findings
+    assert told(found)[0] == ("ACT003", "error", "fc2")
+    assert [one.code for one in found[0].consequences].count("GRD003") == 2
+    assert saturated_units(answering(0.97, 0.02, 0.0), BOUNDS) == []
+    assert saturated_units(answering(1.0, 0.02, 0.9), BOUNDS) == []  # both ends: wrong, but answers
+    assert saturated_units(answering(1.0, 0.0, 1e-6, final=0.01), BOUNDS) == []
 
 
 # ---- ACT005 collapsed-representation

@@ -94,6 +94,32 @@ def test_inputs_that_the_model_multiplies_itself():
     assert unscaled_input(multiplied(rms=most, **usual), BOUNDS) == []
 
 
+def test_biases_hide_how_little_tiny_inputs_do():
+    tiny = {"data__mean": 0.0, "data__std": 1e-5}
+    hidden = raw(linear("fc1", "input"), rms=0.5, **tiny)
+    assert unscaled_input(hidden, BOUNDS) == []  # of what varies nothing is known
+    found = unscaled_input(every(hidden, "fc1", act_variation=1e-9), BOUNDS)
+    assert told(found) == [("DAT001", "error", "fc1")]
+    scaled = every(raw(linear("fc1", "input"), rms=0.5, **tiny), "fc1", act_variation=0.9)
+    assert unscaled_input(scaled, BOUNDS) == []  # the model makes them larger itself
+
+
+def test_what_was_divided_by_255_twice_ends_there_exactly():
+    learns = {"start": 1.0, "final": 0.1, "baseline": 1.0}
+
+    def pixels(top):
+        nodes = [linear("fc1", "input"), linear("head", "fc1")]
+        sizes = {"data__mean": top / 8, "data__std": top / 3, "data__min": 0.0, "data__max": top}
+        run = recorded(nodes, "BCELoss", facts("head"), **learns, **sizes)
+        return every(run, "fc1", act_rms=1e-3, act_variation=0.9, weight_norm=2.8)
+
+    found = unscaled_input(pixels(1 / 255 / (1 + 1e-7)), BOUNDS)
+    assert told(found) == [("DAT001", "warning", "fc1")]
+    assert "255 twice" in found[0].summary
+    assert unscaled_input(pixels(0.0041), BOUNDS) == []  # it learns, and nothing says that this is a mistake
+    assert unscaled_input(pixels(1.0), BOUNDS) == []
+
+
 # ---- DAT002 dead-input
 
 

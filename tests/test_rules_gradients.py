@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from small_network import Network, blobs, train
-from traces import every, facts, linear, recorded, told
+from traces import every, facts, linear, op, recorded, told
 from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import diagnose
 from unstuck.diagnose.registry import NotChecked
@@ -107,3 +107,30 @@ def test_a_cut_path_is_told_from_what_is_not_used():
     kept = [("GRD003", "warning", "reader"), ("GRD003", "warning", "mixer")]
     assert told(no_gradient(halves(8, 8, final=0.2), BOUNDS)) == kept
     assert no_gradient(halves(8, 8, optimised=False), BOUNDS) == []
+
+
+def cut_off(*, gradient=None, drift=0.0, steps=40, optimised=True):
+    """A network whose loss hangs on a tensor that was made to ask for a gradient."""
+    nodes = [
+        linear("reader", "input", connected=False, optimised=optimised),
+        linear("answer", "input", units=2, connected=False, optimised=optimised),
+        op("accumulate_grad_1", "accumulate_grad", "input", shape=(2,)),
+    ]
+    run = recorded(nodes, "CrossEntropyLoss", facts("accumulate_grad_1", (32, 2)), steps=steps, baseline=1.0)
+    for name in ("reader", "answer"):
+        every(run, name, grad_norm=gradient, zero_grad=gradient, drift_norm=drift)
+    return run
+
+
+def test_a_loss_that_does_not_hang_on_the_network_names_its_last_layer():
+    found = no_gradient(cut_off(), BOUNDS)
+    assert told(found) == [("GRD003", "error", "answer")]
+    assert "requires_grad_()" in found[0].summary
+    assert "behind answer" in found[0].summary
+
+
+def test_what_moved_had_a_gradient_or_was_not_meant_to_is_no_cut():
+    assert no_gradient(cut_off(drift=0.1), BOUNDS) == []
+    assert no_gradient(cut_off(gradient=1.0), BOUNDS) == []
+    assert no_gradient(cut_off(steps=5), BOUNDS) == []
+    assert no_gradient(cut_off(optimised=False), BOUNDS) == []

@@ -46,7 +46,7 @@ def series(run, layer, quantity, values):
 
 
 def clipped(ratios, moved=1e-5, **more):
-    return series(run_of(layers={"update_ratio": moved}, **more), "", "clip_ratio", ratios)
+    return series(run_of(**({"layers": {"update_ratio": moved}} | more)), "", "clip_ratio", ratios)
 
 
 @pytest.mark.parametrize("ended", [STUCK, HALF])
@@ -63,6 +63,21 @@ def test_clipping_at_a_usual_norm():
     assert clipping_always_on(clipped([0.01] * 40, ended=LEARNED), BOUNDS) == []
     for optimizer in ("Adam", "AdamW", "RMSprop"):
         assert clipping_always_on(clipped([0.01] * 40, optimizer=optimizer), BOUNDS) == []
+
+
+def test_clipping_of_a_start_that_is_far_too_large_is_its_consequence():
+    """At a usual norm only such a start is cut so much; at next to nothing any start is."""
+
+    def large(clip):
+        run = clipped([clip / 1000.0] * 40, moved=1e-6, layers=None, ended={**STUCK, "start": 900.0})
+        run = every(run, "fc1", weight_norm=30.0, grad_norm=1000.0, update_ratio=1e-6)
+        return every(series(run, "", "lr", [1e-4] * 40), "fc2", weight_norm=30.0)
+
+    usual = diagnose(large(1.0), select=["INI004", "GRD007"]).findings
+    assert [one.code for one in usual] == ["INI004"]
+    assert [one.code for one in usual[0].consequences] == ["GRD007"]
+    nothing = diagnose(large(1e-4), select=["INI004", "GRD007"]).findings
+    assert {one.code for one in nothing} == {"INI004", "GRD007"}
 
 
 def test_clipping_that_was_hardly_measured():

@@ -6,6 +6,7 @@ import pytest
 
 from silent import LOOP, Silent
 from unstuck.sources.script import training, watch
+from unstuck.sources.script.diagnosis import diagnose_trainings
 from unstuck.sources.script.run import WatchOptions, run_script
 
 torch = pytest.importorskip("torch")
@@ -210,3 +211,62 @@ def test_a_hopeless_run_is_stopped_when_an_error_was_found_twice(write, monkeypa
     result = run(write(LOOP, steps=1000), options=WatchOptions(stop_on_error=True))
     assert (result.ending, result.steps, result.stopped) == ("stopped", 32, "error")
     assert len(looks) == 2
+
+
+STAGES = """
+import torch
+from torch import nn
+torch.manual_seed(0)
+net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+def train(optimizer):
+    for _ in range(STEPS):
+        x = torch.randn(16, 2)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x), (x[:, 0] > 0).long()).backward()
+        optimizer.step()
+train(torch.optim.SGD(net.parameters(), lr=0.1))
+CHANGE
+train(torch.optim.SGD(NEXT, lr=0.1))
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "following", "steps", "apart"),
+    [
+        ("net[2] = nn.Linear(8, 2)", "net[2].parameters()", 30, [30, 30]),
+        ("", "net[2].parameters()", 30, [30, 30]),
+        ("", "net.parameters()", 30, [59]),
+        ("net[2] = nn.Linear(8, 2)", "net[2].parameters()", 5, [9]),
+    ],
+    ids=["new head", "fewer", "the same", "hardly begun"],
+)
+def test_a_stage_with_other_parameters_is_a_training_of_its_own(change, following, steps, apart, write):
+    """Where they are taken together, one optimiser's last step and the other's first are one round."""
+    result = run_script(write(STAGES.replace("CHANGE", change).replace("NEXT", following), steps=steps))
+    assert [one.recording.steps for one in result.trainings] == apart
+
+
+def test_a_stage_that_fails_is_not_hidden_by_a_longer_one_that_learned(write):
+    """The second head is trained on labels that were dealt out; nothing known can be found wrong with it."""
+    text = STAGES.replace("lr=0.1", "lr=0.5").replace("net(x), (x[:, 0] > 0)", "net(x), (target(x))")
+    text = text.replace("def train", "target = lambda x: x[:, 0] > 0\ndef train")
+    change = "target = lambda x: torch.rand(len(x)) > 0.5\nnet[2] = nn.Linear(8, 2)\nLONG = 150"
+    text = text.replace("CHANGE", change).replace("range(STEPS)", "range(LONG)")
+    text = text.replace("torch.manual_seed(0)", "torch.manual_seed(0)\nLONG = 400")
+    result = run_script(write(text.replace("NEXT", "net[2].parameters()")))
+    assert [one.recording.steps for one in result.trainings] == [400, 150]
+    found, chosen = diagnose_trainings(result.trainings, ignore=["LRN", "DAT", "OUT"])
+    assert found.status == "no known cause"
+    assert chosen.number == 2
+    assert [one.status for one in found.variants] == ["healthy"]
+
+
+@pytest.mark.parametrize(("bias", "named"), [(-50.0, ["ACT001"]), (0.0, [])], ids=["dead", "alive"])
+def test_a_frozen_layer_that_is_dead_is_named_behind_a_new_head(bias, named, write):
+    text = STAGES.replace("lr=0.1", "lr=0.5").replace("NEXT", "net[2].parameters()")
+    change = (
+        f"for p in net.parameters(): p.requires_grad = False\nnet[0].bias += {bias}\nnet[2] = nn.Linear(8, 2)"
+    )
+    result = run_script(write(text.replace("CHANGE", change), steps=200))
+    found, _ = diagnose_trainings(result.trainings)
+    assert [(one.code) for one in found.findings if one.severity != "info"][:1] == named

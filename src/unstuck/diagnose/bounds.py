@@ -84,6 +84,8 @@ class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slow: float
     leap: float
     gone: float
+    away: float
+    lost: float
     still: float
     straight: float
     straight_still: float

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -66,6 +67,39 @@ def multiplying(trace: Recording) -> list[Node]:
         for node in trace.structure.layers
         if node.type not in NORMALISING | LOOKS_UP and len(node.parameters["weight"]) >= 2
     ]
+
+
+def tables(trace: Recording) -> list[Node]:
+    """What is looked up, and parameters that stand alone: all of a model that multiplies nothing by a matrix.
+
+    A parameter in a function's hands has a row of its own; here it is a layer of that name, with a weight.
+    """
+    found: list[Node] = []
+    for node in trace.structure.nodes:
+        if not node.connected or not node.parameters:
+            continue
+        if node.type in LOOKS_UP and "weight" in node.parameters:
+            found.append(node)
+        elif "weight" not in node.parameters:
+            found += [
+                msgspec.structs.replace(node, name=f"{node.name}.{short}", parameters={"weight": shape})
+                for short, shape in node.parameters.items()
+                if len(shape) >= 2
+            ]
+    return found
+
+
+def moving(trace: Recording) -> list[Node]:
+    """Layers by which it is judged how far a training got: weight layers, tables where there are none."""
+    return weight_layers(trace) or tables(trace)
+
+
+def used(trace: Recording, node: Node) -> float:
+    """Share of a layer's rows that a batch reaches: 1 but for tables, whose other rows may stand still."""
+    if node.type not in LOOKS_UP and trace.structure.node(node.name) is not None:
+        return 1.0
+    idle = typical(trace, "zero_grad", node.name)
+    return max(1 - idle, 1e-6) if math.isfinite(idle) else 1.0
 
 
 def output_layer(trace: Recording) -> Node | None:

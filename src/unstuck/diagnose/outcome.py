@@ -83,6 +83,25 @@ def stands_still(trace: Recording, ended: Outcome, gain: float) -> bool:
     )
 
 
+def classifies(trace: Recording, least: float) -> bool:
+    """Whether classes are told apart although the loss may not show it: a few sure mistakes cost any amount.
+
+    Args:
+        trace: what was measured.
+        least: part of what there is to gain over naming the commonest class, that must be gained late.
+
+    Returns:
+        True if the batches of the last third show it by three standard errors.
+    """
+    right, facts = trace.series("accuracy").values, trace.structure.loss_facts
+    late, majority = right[-(right.size // 3) :], trace.first("data.majority")
+    if late.size < _TRIED or majority is None or facts is None or not facts.input_shape:
+        return False
+    samples = late.size * max(facts.input_shape[0], 1)
+    bound = majority + least * (1 - majority)
+    return float(np.mean(late)) - 3 * math.sqrt(0.25 / samples) > bound
+
+
 def falls_short(ended: Outcome, bounds: OutcomeBounds) -> bool:
     """Whether much is left to learn: not learned, diverged, or hardly better than the best constant."""
     return ended.word in {"not learned", "diverged"} or (

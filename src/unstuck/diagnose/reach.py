@@ -5,7 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from unstuck.diagnose.measured import typical, weight_layers
+from unstuck.diagnose.measured import moving, typical, used
+from unstuck.diagnose.outcome import constant_loss
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node
 
@@ -16,8 +17,8 @@ BY_RATE: Final = SCALED - {"Adagrad", "Adadelta"}
 
 
 def trained(trace: Recording) -> list[Node]:
-    """Weight layers that an optimiser holds, or may hold."""
-    return [node for node in weight_layers(trace) if node.trainable and node.optimised is not False]
+    """Layers that an optimiser holds, or may hold; tables where there is nothing else."""
+    return [node for node in moving(trace) if node.trainable and node.optimised is not False]
 
 
 def usual_size(trace: Recording, node: Node) -> float:
@@ -41,7 +42,7 @@ def by_rate(trace: Recording) -> float:
     """
     rate = trace.series("lr").values
     rate = rate[np.isfinite(rate)]
-    layers = trained(trace) or weight_layers(trace)
+    layers = trained(trace) or moving(trace)
     if trace.meta.optimizer not in BY_RATE or not rate.size or not layers:
         return math.nan
     way = float(rate.mean()) * trace.steps
@@ -78,7 +79,11 @@ def pushed(trace: Recording) -> float:
     ratio = ratio if math.isfinite(ratio) else 1.0
     return max(
         (
-            rate * ratio * typical(trace, "grad_norm", node.name) / (1 - momentum) / usual_size(trace, node)
+            rate
+            * ratio
+            * typical(trace, "grad_norm", node.name)
+            / (1 - momentum)
+            / (usual_size(trace, node) * math.sqrt(used(trace, node)))
             for node in trained(trace)
         ),
         default=math.nan,
@@ -98,7 +103,8 @@ def outweighed(trace: Recording) -> float:
         norm, gradient = trace.first("weight_norm", node.name), trace.first("grad_norm", node.name)
         if not norm or not gradient or not math.isfinite(gradient):
             return math.nan  # without a gradient anything is larger
-        parts.append(options.get("weight_decay", 0.0) * norm / gradient)
+        own = norm * math.sqrt(used(trace, node))  # of the rows that have a gradient
+        parts.append(options.get("weight_decay", 0.0) * own / gradient)
     return min(parts, default=math.nan)
 
 
@@ -116,3 +122,17 @@ def halved(trace: Recording) -> float:
     momentum = 0.0 if apart else options.get("momentum", 0.0)
     strength = float(rates.mean()) * options.get("weight_decay", 0.0)
     return math.log(2) * max(1 - momentum, 0.0) / strength if strength > 0 else math.inf
+
+
+def clipped_force(trace: Recording) -> float:
+    r"""What a clipped gradient would be to a sound network: $|W| \, |g| / L_0$, the largest of all layers.
+
+    Weights count by their usual size and the loss by that of the best constant answer, so that a start far
+    out of range changes nothing. NaN where something of it is not known.
+    """
+    ratio, baseline = typical(trace, "clip_ratio"), constant_loss(trace)
+    parts = [
+        ratio * typical(trace, "grad_norm", node.name) * usual_size(trace, node) for node in trained(trace)
+    ]
+    known = [part for part in parts if math.isfinite(part)]
+    return max(known) / baseline if known and baseline > 0 else math.nan

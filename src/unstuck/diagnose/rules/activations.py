@@ -2,13 +2,26 @@
 
 import math
 
+import numpy as np
+
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.measured import activation_place, first_step, typical, weight_layers
+from unstuck.diagnose.measured import (
+    activation_place,
+    first_step,
+    names,
+    output_layer,
+    typical,
+    weight_layers,
+)
 from unstuck.diagnose.outcome import outcome, unproven
+from unstuck.diagnose.paths import into_loss
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import SATURATING
+
+_SEEN = 3
+"""Measured steps at which all answers must have stood there."""
 
 
 @rule(
@@ -21,6 +34,7 @@ from unstuck.trace.structure import SATURATING
         "ACT003": "after",
         "ACT005": "from",
         "GRD001": "up to",
+        "GRD003": "up to",
         "INI003": "any",
         "OUT010": "any",
     },
@@ -30,7 +44,7 @@ def saturated_units(trace: Recording, bounds: Bounds) -> list[Finding]:
     ended = outcome(trace, bounds.outcome)
     if ended.word in {"learned", "diverged"}:
         return []  # units at their ends are a code that works, or the least of the problems
-    findings: list[Finding] = []
+    findings = _answers_at_one_end(trace, bounds) if ended.word == "not learned" else []
     for node in weight_layers(trace)[:-1]:  # the last layer's ends are answers
         activation = trace.structure.activation(node.name)
         if activation is None or activation.type not in SATURATING:
@@ -74,6 +88,47 @@ def saturated_units(trace: Recording, bounds: Bounds) -> list[Finding]:
             )
         )
     return findings
+
+
+def _answers_at_one_end(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """The last activation stands at its end for every input and output, from the first step to the last."""
+    node, activation = output_layer(trace), into_loss(trace)
+    if node is None or activation is None or activation.type not in SATURATING:
+        return []
+    if trace.structure.activation(node.name) != activation:
+        return []
+    shares = trace.series("saturated", activation.name).values
+    slope = trace.last("slope", activation.name)
+    varies = trace.series("output_variation").values
+    if shares.size < _SEEN or not (shares == 1).all() or slope is None or not slope <= bounds.signal.slope:
+        return []
+    if varies.size and float(np.max(varies)) > bounds.signal.collapsed:
+        return []  # at both ends: answers, if wrong ones
+    return [
+        Finding(
+            code="ACT003",
+            name="saturated-units",
+            severity="error",
+            layer=node.name,
+            step=0,
+            confidence=0.9,
+            summary=(
+                f"Every answer of {activation.name} is at the same end of the {activation.type.lower()}, "
+                f"from the first step on, whatever the input: its slope there is {slope:.1g} of the "
+                f"steepest, and hardly a gradient gets past it. The weights or the bias of {names([node])} "
+                "are too large at the start."
+            ),
+            evidence=(
+                Evidence("saturated", float(shares[-1]), ">=", 1.0, activation.name),
+                Evidence("slope", slope, "<=", bounds.signal.slope, activation.name),
+            ),
+            rival=(
+                "GRD003 no-gradient: that is what follows, in every layer before it. OUT001 output-range: "
+                "there the targets lie where this activation cannot get."
+            ),
+            location=node.location,
+        )
+    ]
 
 
 @rule(

@@ -12,6 +12,9 @@ from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import INPUT, Node
 
+_ROUNDING = 1e-5
+"""Relative error of numbers that were divided in float32."""
+_TINY = "they are tiny"
 _SEVERAL = 4
 """Samples of a batch that would hardly all be one number by chance."""
 
@@ -71,22 +74,27 @@ def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     full = trace.first("saturated", activation) or 0.0
     saturates = full >= bounds.signal.saturated
     badly = ended.word == "unknown" or ended.fraction > bounds.outcome.well_learned
-    if not stuck and not (saturates and badly):
+    twice = _divided_twice(trace)
+    harmed = stuck or (saturates and badly)
+    if not harmed and not twice:
         return []  # it learns all the same
     size = math.hypot(mean, std)
     answer, usual = trace.first("act_rms", node.name), _usual_answer(trace, node)
     if answer is None or not usual > 0:
         return []
-    if size >= bounds.data.large and answer >= bounds.data.answer * usual:
+    ends = f" {full:.0%} of its activation's outputs stand at an end at once." if saturates else ""
+    if harmed and size >= bounds.data.large and answer >= bounds.data.answer * usual:
         problem = "they are large"
         evidence = Evidence("act_rms", answer, ">=", bounds.data.answer * usual, node.name)
-    elif size <= bounds.data.small and answer * bounds.data.answer <= usual:
-        problem = "they are tiny"
-        evidence = Evidence("act_rms", answer, "<=", usual / bounds.data.answer, node.name)
-    elif std <= bounds.data.centred * abs(mean) and _varies_as_little(trace, node, bounds):
+    elif size <= bounds.data.small and _by_inputs(trace, node, answer) * bounds.data.answer <= usual:
+        problem = _TINY
+        moves = _by_inputs(trace, node, answer)
+        ends = " The largest is 1/255: numbers from 0 to 255 were divided by 255 twice." if twice else ends
+        evidence = Evidence("act_rms", moves, "<=", usual / bounds.data.answer, node.name)
+    elif harmed and std <= bounds.data.centred * abs(mean) and _varies_as_little(trace, node, bounds):
         problem = "they hardly vary beside their mean"
         evidence = Evidence("data.std", std, "<=", bounds.data.centred * abs(mean))
-    elif answer - _biases(trace, node) >= (
+    elif harmed and answer - _biases(trace, node) >= (
         bounds.data.large * usual * max(size, 1.0) * math.sqrt(_inputs_of(node))
     ):
         # more than any inputs of that size can do with these weights (Cauchy and Schwarz)
@@ -95,7 +103,6 @@ def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     else:
         return []
     direct = saturates or not problem.startswith("they are large")
-    ends = f" {full:.0%} of its activation's outputs stand at an end at once." if saturates else ""
     return [
         Finding(
             code="DAT001",
@@ -106,7 +113,7 @@ def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
             confidence=0.9 if stuck and saturates else 0.8 if stuck and direct else 0.7,
             summary=(
                 f"The inputs have mean {mean:.3g} and standard deviation {std:.3g}: {problem}. "
-                f"{names([node])} answers with {answer:.3g} on average, where inputs of size 1 would give "
+                f"{names([node])} {_words(problem, answer, evidence)}, where inputs of size 1 would give "
                 f"{usual:.2g}.{ends}"
             ),
             evidence=(Evidence("data.mean", mean), Evidence("data.std", std), evidence),
@@ -120,6 +127,13 @@ def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     ]
 
 
+def _words(problem: str, answer: float, evidence: Evidence) -> str:
+    """What a layer makes of its inputs; of tiny ones its biases make more than the inputs do."""
+    if problem == _TINY:
+        return f"changes its answer by {evidence.value:.3g} from input to input"
+    return f"answers with {answer:.3g} on average"
+
+
 def _normalised(trace: Recording, node: Node) -> bool:
     """Whether a normalisation follows at once and takes the scale out again."""
     after = next(trace.structure.after(node.name), None)
@@ -130,6 +144,18 @@ def _usual_answer(trace: Recording, node: Node) -> float:
     """RMS output for inputs of mean square 1 that fit no unit in particular: |W| / sqrt(units)."""
     weight = trace.first("weight_norm", node.name)
     return weight / math.sqrt(node.units) if weight and node.units else 0.0
+
+
+def _divided_twice(trace: Recording) -> bool:
+    """Whether the inputs lie between 0 and exactly 1/255: no other way leads there."""
+    low, high = trace.first("data.min"), trace.first("data.max")
+    return low is not None and high is not None and low >= 0 and abs(high * 255 - 1) <= _ROUNDING
+
+
+def _by_inputs(trace: Recording, node: Node, answer: float) -> float:
+    """The part of a layer's answer that changes with the input: beside tiny inputs the biases are all."""
+    depends = trace.first("act_variation", node.name)
+    return answer if depends is None else answer * math.sqrt(min(max(depends, 0.0), 1.0))
 
 
 def _biases(trace: Recording, node: Node) -> float:

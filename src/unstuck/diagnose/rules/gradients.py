@@ -3,6 +3,7 @@
 import msgspec
 import numpy as np
 
+from unstuck.diagnose import cuts
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
 from unstuck.diagnose.measured import (
@@ -130,9 +131,12 @@ def _share(trace: Recording, layers: list[Node]) -> str:
 )
 def no_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
     """A layer that should be trained gets a gradient of exactly zero."""
+    whole = cuts.whole_network(trace, bounds)
+    if whole is not None:
+        return [whole]
     layers = [node for node in multiplying(trace) if node.connected or _cut_off(trace, node, bounds)]
     zeros = [node for node in layers if is_zero(trace, node)]
-    findings: list[Finding] = []
+    findings = cuts.through_copies(trace, bounds)
     quiet = [node for node in layers if node.trainable and _silent_at_the_end(trace, node)]
     ended = outcome(trace, bounds.outcome)
     if len(quiet) == len(layers) and ended.word == "learned":
@@ -147,7 +151,10 @@ def no_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
             since = int(series.steps[nonzero[-1] + 1]) if nonzero.size else 0
             words = "none at all" if missing else "exactly 0"
             when = f"from step {since} on" if since else f"in all {trace.steps} steps seen"
-            summary = f"The gradient of {node.name} is {words} {when}: nothing that it does reaches the loss."
+            look = f" Between it and the loss, {cuts.LOOK_FOR}." if missing and not node.connected else ""
+            summary = (
+                f"The gradient of {node.name} is {words} {when}: nothing that it does reaches the loss.{look}"
+            )
             sure = 0.97 if trace.steps > 1 else 0.9
             # features may have been left as they are on purpose, if the rest learns from them
             harm: Severity = "warning" if not node.connected and ended.word == "learned" else "error"

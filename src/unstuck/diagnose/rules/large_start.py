@@ -26,6 +26,7 @@ from unstuck.trace.structure import NORMALISING, Node
         "GRD001": "any",
         "GRD002": "any",
         "GRD004": "any",
+        "GRD007": "any",
         "LRN001": "any",
         "LRN002": "any",
         "OUT004": "any",

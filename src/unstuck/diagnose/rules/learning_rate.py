@@ -10,7 +10,16 @@ import numpy as np
 from unstuck.diagnose import reach
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.measured import names, output_layer, straight_way, typical, weight_layers
+from unstuck.diagnose.measured import (
+    moving,
+    names,
+    output_layer,
+    straight_way,
+    tables,
+    typical,
+    used,
+    weight_layers,
+)
 from unstuck.diagnose.outcome import (
     Outcome,
     falls_short,
@@ -20,6 +29,7 @@ from unstuck.diagnose.outcome import (
     unproven,
 )
 from unstuck.diagnose.registry import NotChecked, rule
+from unstuck.diagnose.relapse import relapse
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node
 
@@ -83,7 +93,7 @@ def learning_rate_too_high(trace: Recording, bounds: Bounds) -> list[Finding]:
         found = _too_high_by_probe(ended, probe, bounds)
         if found:
             return found
-    found = _blew_up(trace, bounds) or ([] if probes else _leaps(trace, bounds))
+    found = _blew_up(trace, bounds) or ([] if probes else _leaps(trace, bounds) or relapse(trace, bounds))
     if not found and not probes:
         raise NotChecked(_PROBES)
     return [msgspec.structs.replace(one, apart=_not_of(trace, one, bounds)) for one in found]
@@ -194,13 +204,16 @@ def _leaps(trace: Recording, bounds: Bounds) -> list[Finding]:
     if not (unknown or falls_short(ended, bounds.outcome)):
         return []
     sizes: dict[str, float] = {}
-    for node in weight_layers(trace):
+    looked_up = not weight_layers(trace)
+    for node in moving(trace):
         norm, series = trace.first("weight_norm", node.name), trace.series("update_ratio", node.name)
         early = series.values[series.steps < _EARLY]
         early = early[np.isfinite(early)]
         # beside weights that are next to nothing any step is large: that is no matter of the rate
         if norm and early.size and norm / math.sqrt(node.units) >= _USUAL_WEIGHTS:
-            sizes[node.name] = float(np.median(early))
+            # rows of a table begin small on purpose: of size 1 they give answers of that size
+            large = max(math.sqrt(node.units) / norm, 1.0) if looked_up else 1.0
+            sizes[node.name] = float(np.median(early)) / large
     usual = float(np.median(list(sizes.values()))) if len(sizes) > 1 else 0.0
     if usual < (bounds.rate.gone if unknown else bounds.rate.leap):
         return []
@@ -230,7 +243,7 @@ def _leaps(trace: Recording, bounds: Bounds) -> list[Finding]:
 def _calm(trace: Recording, step: int, bounds: Bounds) -> bool:
     """Whether updates before a step were seen, and all were small beside the weights."""
     ratios: list[float] = []
-    for node in weight_layers(trace):
+    for node in moving(trace):
         series = trace.series("update_ratio", node.name)
         ratios += series.values[series.steps < step].tolist()
     known = [ratio for ratio in ratios if not math.isnan(ratio)]
@@ -323,7 +336,13 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
     if ended.word == "diverged" or not (unknown or falls_short(ended, bounds.outcome)):
         return []
     trained = _trained(trace)
-    drifts = {node.name: trace.last("drift", node.name) for node in trained}
+    # of a table, as if one batch's rows had moved alone: the others are not to be counted
+    drifts = {
+        node.name: None
+        if (way := trace.last("drift", node.name)) is None
+        else way / math.sqrt(used(trace, node))
+        for node in trained
+    }
     known = [drift for drift in drifts.values() if drift is not None and math.isfinite(drift)]
     if not known or len(known) < len(drifts):
         raise NotChecked(_PROBES)
@@ -403,7 +422,11 @@ def _trained(trace: Recording) -> list[Node]:
 
     A graph that holds derivatives has further places, without a measurement of their own, for the same layer.
     """
-    held = [node for node in trace.structure.layers if node.trainable and node.optimised is not False]
+    held = [
+        node
+        for node in trace.structure.layers or tables(trace)
+        if node.trainable and node.optimised is not False
+    ]
     names = {node.name for node in held}
     known = {node.name for node in weight_layers(trace)}
     once = [node for node in held if _NUMBERED.sub("", node.name) not in names - {node.name}]
@@ -419,7 +442,10 @@ def _creeps(trace: Recording, ended: Outcome, bounds: Bounds) -> bool:
     curve = learning_curve(trace).values
     if ended.word != "unknown" or not math.isnan(ended.baseline) or curve.size < 6:
         return False
-    ways = [typical(trace, "update_ratio", node.name) * trace.steps for node in _trained(trace)]
+    ways = [
+        typical(trace, "update_ratio", node.name) * trace.steps / math.sqrt(used(trace, node))
+        for node in _trained(trace)
+    ]
     third = curve.size // 3
     first, middle, last = (
         float(np.mean(part)) for part in (curve[:third], curve[third:-third], curve[-third:])

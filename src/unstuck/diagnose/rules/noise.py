@@ -7,7 +7,7 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import line, typical
-from unstuck.diagnose.outcome import falls_short, learning_curve, outcome
+from unstuck.diagnose.outcome import classifies, falls_short, learning_curve, outcome
 from unstuck.diagnose.paths import total_gradient
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -48,7 +48,7 @@ def noisy_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
         Finding(
             code="LRN007",
             name="noisy-gradient",
-            severity="warning",
+            severity="info" if classifies(trace, bounds.output.some) else "warning",
             layer=None,
             step=0,
             confidence=0.8 if probed else 0.6,

@@ -8,7 +8,7 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
 from unstuck.diagnose.measured import BUT_REMADE, names, weight_layers
-from unstuck.diagnose.outcome import falls_short, outcome
+from unstuck.diagnose.outcome import classifies, falls_short, outcome
 from unstuck.diagnose.paths import total_gradient
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -196,7 +196,9 @@ def frozen_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
     output = layers[-1]
     after = [node for node in layers[layers.index(frozen[0]) + 1 :] if node.trainable]
     # a frozen end is no backbone: it was hardly meant
-    stuck = ended.word == "not learned" or (output in frozen and falls_short(ended, bounds.outcome))
+    stuck = (ended.word == "not learned" and not classifies(trace, bounds.output.some)) or (
+        output in frozen and falls_short(ended, bounds.outcome)
+    )
     severity: Severity = "warning" if stuck else "info"
     entries = sum(node.units * node.fan_in for node in layers)
     share = sum(node.units * node.fan_in for node in frozen) / max(entries, 1)

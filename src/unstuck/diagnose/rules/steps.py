@@ -8,7 +8,7 @@ import numpy as np
 from unstuck.diagnose import reach
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.measured import line, names, typical
+from unstuck.diagnose.measured import line, names, typical, used
 from unstuck.diagnose.outcome import falls_short, learning_curve, outcome, stands_still, unproven
 from unstuck.diagnose.registry import NotChecked, Where, rule
 from unstuck.trace.recording import Recording
@@ -41,7 +41,11 @@ def clipping_always_on(trace: Recording, bounds: Bounds) -> list[Finding]:
         return []
     share, usual = float(np.mean(ratios < bounds.steps.clipped)), float(np.median(ratios))
     moved = max(
-        (typical(trace, "update_ratio", node.name) for node in reach.trained(trace)), default=math.nan
+        (
+            typical(trace, "update_ratio", node.name) / math.sqrt(used(trace, node))
+            for node in reach.trained(trace)
+        ),
+        default=math.nan,
     )
     pushed = reach.pushed(trace)
     # decay may move the weights all the same
@@ -70,7 +74,8 @@ def clipping_always_on(trace: Recording, bounds: Bounds) -> list[Finding]:
                 Evidence("update_ratio", moved, "<", bounds.rate.slow),
             ),
             rival="LRN002 learning-rate-too-low: here the rate is not small, the gradient is cut before it.",
-            apart=("",) if nowhere else (),
+            # what is left would move a sound network: then it is the start that makes gradients too large
+            apart=("",) if nowhere and not reach.clipped_force(trace) >= bounds.rate.sensitive else (),
         )
     ]
 
@@ -170,7 +175,8 @@ def decay_dominates(trace: Recording, bounds: Bounds) -> list[Finding]:
     for node in reach.trained(trace):
         start, end = trace.first("weight_norm", node.name), trace.last("weight_norm", node.name)
         if start and end is not None and math.isfinite(end):
-            left[node.name] = end / start
+            # decay may take rows of a table that are never used, and no harm is done
+            left[node.name] = end / (start * math.sqrt(used(trace, node)))
     if len(left) < max(1, len(reach.trained(trace)) / 2):
         if alone:  # they began at 0: it would not have let them grow
             return [_decays(trace, decay, halved)]

@@ -13,6 +13,9 @@ from unstuck.sources.script.training import Watched
 OF_THE_OPTIMISER = ("LRN", "GRD005")
 """Findings that are about the optimiser: where no layer tells a place, theirs is where it was made."""
 
+PRELUDE = 0.1
+"""Part of the longest training's steps below which one that failed is not put before it."""
+
 
 def diagnose_trainings(
     trainings: Sequence[Watched],
@@ -29,14 +32,22 @@ def diagnose_trainings(
         bounds: of the rules; None: those that ship with the package.
 
     Returns:
-        The diagnosis of the first faulty training (where none is, of the longest one) with the others as
-        its variants, and the training that it is of.
+        The diagnosis of the first faulty training with the others as its variants, and the training that
+        it is of. Where none is faulty: of one that failed for no known reason, if it was no mere prelude;
+        else of the longest one.
     """
     found = [_diagnosis(one, select, ignore, bounds) for one in trainings]
-    ranks = [(one.status != "faulty", -one.steps if one.status != "faulty" else 0) for one in found]
+    longest = max(one.steps for one in found)
+    ranks = [(_place(one, longest), -one.steps if one.status != "faulty" else 0) for one in found]
     main = min(range(len(found)), key=lambda i: (ranks[i], i))
     variants = tuple(one for i, one in enumerate(found) if i != main)
     return replace(found[main], variants=variants), trainings[main]
+
+
+def _place(diagnosis: Any, longest: int) -> int:
+    """Faulty ones first, then those that failed, then what is healthy or cannot be judged."""
+    failed = diagnosis.status == "no known cause" and diagnosis.steps >= PRELUDE * longest
+    return 0 if diagnosis.status == "faulty" else 1 if failed else 2
 
 
 def _diagnosis(training: Watched, select: Sequence[str], ignore: Sequence[str], bounds: Any) -> Any:

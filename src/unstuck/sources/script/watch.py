@@ -11,7 +11,17 @@ from typing import Any, Literal, Self
 from unstuck.errors import UnstuckError
 from unstuck.sources.script.keras import KerasWatch, core, is_layer
 from unstuck.sources.script.locations import Locations, Places, location, made_at
-from unstuck.sources.script.models import complete, holds, loose, owners, parts, related, roots, strays
+from unstuck.sources.script.models import (
+    complete,
+    holds,
+    loose,
+    owners,
+    parameters,
+    parts,
+    related,
+    roots,
+    strays,
+)
 from unstuck.sources.script.patches import after, before_next, on_import
 from unstuck.sources.script.training import (
     Attach,
@@ -24,6 +34,9 @@ from unstuck.sources.script.training import (
 
 MOST_RUNS = 8
 """So many trainings of one program are recorded (folds, ensembles); more are only counted."""
+
+STAGE = 20
+"""Updates after which an optimiser of other parameters of the same models begins a new training."""
 
 
 class Watch:
@@ -172,6 +185,11 @@ class Watch:
         known = complete(self._layers.alive(), optimizers)
         models = roots([*owners(optimizers, known), *joining], known) or [loose(optimizers)]
         same = next((run for run in self._runs if holds(run.models, models)), None)
+        if same is not None and same.seen >= STAGE and _others(optimizers, same.optimizers):
+            self._runs.remove(same)  # a training of its own: first the whole network, then a new head
+            self._finish(same)
+            self._record(same.models, optimizers)
+            return
         if same is not None:  # another optimiser for what is recorded already
             for optimizer in optimizers:
                 same.optimizers.append(optimizer)
@@ -286,3 +304,9 @@ class Watch:
             self.notes += [warning for warning in run.recorder.warnings if warning not in self.notes]
             made = location(run.optimizer_place, self._folder)
             self.results.append(Watched(recording, made, run.number))
+
+
+def _others(some: list[Any], known: list[Any]) -> bool:
+    """Whether optimisers hold other parameters than those that are known: a later stage of a training."""
+    held, before = ({id(one) for each in group for one in parameters(each)} for group in (some, known))
+    return held != before

@@ -1,5 +1,6 @@
 """The ledger of a recorded training: puts what was measured into the recording, and what that says."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from unstuck.sources.torch.calls import Calls
 from unstuck.sources.torch.graph import walk
 from unstuck.sources.torch.guard import Guard
 from unstuck.sources.torch.losses import Losses
+from unstuck.sources.torch.lost import lost
 from unstuck.sources.torch.marks import Marks
 from unstuck.sources.torch.ops import kind
 from unstuck.sources.torch.params import Params, options
@@ -22,7 +24,7 @@ from unstuck.sources.torch.structure import Places, chain, merged, structure
 from unstuck.sources.torch.units import compare_units
 from unstuck.sources.torch.weights import Rows, Weights
 from unstuck.trace.recording import Recording
-from unstuck.trace.structure import Location
+from unstuck.trace.structure import INPUT, Location
 
 
 class Ledger:
@@ -65,25 +67,26 @@ class Ledger:
                 rate.detach().float().reshape(()).clone(), lambda x: recording.add(number, "", "lr", float(x))
             )
 
-    def bring(self, step: Step) -> None:
-        """Bring a step's numbers over, and write its losses.
+    def write(self, step: Step, optimizer: Any, optimised: set[int] | None, *, scaled: bool) -> None:
+        """Bring a step's numbers over and put them into the recording, with the structure that it shows.
 
         Args:
             step: it is complete.
+            optimizer: that made it.
+            optimised: see `learn_structure`.
+            scaled: whether losses are multiplied for half precision.
         """
         self._writing = step.number
         self.losses.put(step.gather, self._write_losses)
         with torch.no_grad():
             step.finish()
         self._writing = -1
-
-    def write(self, step: Step, *, scaled: bool) -> None:
-        """Put a step's numbers into the recording.
-
-        Args:
-            step: its numbers are here.
-            scaled: whether losses are multiplied for half precision.
-        """
+        earlier = {id(one.tensor): one.row for one in self.params.held}
+        self.learn_structure(step, optimizer, optimised)
+        for one in self.params.held:  # a parameter that stands alone has another name once its use is known
+            old = earlier.get(id(one.tensor), one.row)
+            if old != one.row and old in step.rows:
+                step.rows[one.row] |= step.rows.pop(old)
         known = self.params.note_remade()
         for layer in known:
             step.rows[layer]["remade"] = float(layer in self.params.remade)
@@ -91,7 +94,7 @@ class Ledger:
         if loss is not None:
             step.rows[""]["loss_finite"] = float(loss - loss == 0)
         for row, values in step.rows.items():
-            self.recording.add_row(step.number, self.params.renamed.get(row, row), values)
+            self.recording.add_row(step.number, row, values)
         fresh = step.number == 0 or self._last_measured == step.number - 1
         if not self._named_origin:
             born = step.origin(loss=loss, scaled=scaled, weights_fresh=fresh)
@@ -106,6 +109,25 @@ class Ledger:
         gather = Gather()
         self.losses.put(gather, self._write_losses)
         gather.deliver()
+
+    def is_sound(self, number: int, loss: float, root: Any) -> bool:
+        """Whether a loss is a number; if not, the data that it was made of are looked at.
+
+        Args:
+            number: of the step.
+            loss: its value.
+            root: its operation in the graph.
+        """
+        if loss - loss == 0 or root is None:
+            return True
+        frozen = any(not one.tensor.requires_grad for one in self.params.held)
+        bad = "" if frozen else lost(root)  # what a frozen layer made has no graph either
+        if bad == "inputs":
+            self.recording.add(number, INPUT, "origin.nonfinite", float(number))
+        elif bad == "targets":
+            self.recording.add(number, "", "target.max", math.nan)
+        self._named_origin = self._named_origin or bool(bad)
+        return False
 
     def _write_losses(self, steps: list[int], values: Floats) -> None:
         for step, value in zip(steps, values.tolist(), strict=True):

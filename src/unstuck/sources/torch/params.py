@@ -84,8 +84,6 @@ class Params:
         """Layers whose parameters were other objects at the last `refresh`."""
         self._earlier: dict[str, weakref.ref[torch.Tensor]] = {}
         self._rows: dict[str, tuple[str, str, bool]] = {}
-        self.renamed: dict[str, str] = {}
-        """Names of rows that numbers of the step may have still, and what they are called now."""
         self._measurable: list[Held] = []
         self._noted: list[Held] | None = None
         self._known: set[str] = set()
@@ -151,8 +149,7 @@ class Params:
                 old = f"{one.layer}.{one.short}" if one.layer else one.short
                 self._rows[old] = (layer, short, turned)
                 one.layer, one.short, one.turned = layer, short, turned
-                before, one.row = one.row, row_name(f"{layer}.{short}")
-                self.renamed[before] = one.row
+                one.row = row_name(f"{layer}.{short}")
 
     def note_remade(self) -> set[str]:
         """Layers whose parameters are other objects than at the last call; all that had some by then."""

@@ -28,6 +28,9 @@ from unstuck.trace.schedule import is_close, is_measured
 from unstuck.trace.signal import is_open
 from unstuck.trace.structure import Location
 
+COPYING = 2
+"""Steps in which numbers that leave the graph are looked for."""
+
 
 class Watching:
     """Told of a training's steps (see `patches.Watcher`); what it measures goes into the ledger."""
@@ -78,6 +81,8 @@ class Watching:
         """Whether a backward pass is running."""
         self._inside: int | None = None
         """While an optimiser steps: how many backward passes its closure has run."""
+        self._sound = True
+        """Whether all losses so far were numbers; on other devices nobody waits for them."""
         self._scaler: Any = None
         self._scaled = False
         self._repeats: tuple[tuple[str, ...], ...] | None = None
@@ -142,6 +147,7 @@ class Watching:
         """The present step is not measured any further."""
         self._step = None
         self._calls.active = False
+        self._calls.copies.forget()
         self._calls.tape.forget()
 
     # ---- arming
@@ -157,6 +163,7 @@ class Watching:
         # between the steps of the default schedule, what the graph shows is known if nothing changed
         light = self._repeats is not None and not is_measured(self.number)
         self._calls.active, self._calls.light = not self._busy, light
+        self._calls.copying = self.number < COPYING and not light
         self._step = Step(
             self.number,
             close=close,
@@ -191,7 +198,7 @@ class Watching:
 
     def before_backward(self, tensors: Any, gradients: Any) -> bool:
         """Note the loss; on a measured step, look at its graph."""
-        self._calls.tape.pause()
+        self._calls.pause()
         if self._off() or self._busy:
             return False
         self._inside = None if self._inside is None else self._inside + 1
@@ -207,6 +214,8 @@ class Watching:
         if loss.numel() == 1 and gradients is None:
             value = loss.detach()
             self._losses.note(value if scale is None else value / scale.to(value.device))
+            if scale is None and value.device.type == "cpu" and self._sound:
+                self._sound = self.ledger.is_sound(self.number, float(value), loss.grad_fn)
         if self._step is None:
             return False
         with torch.no_grad():
@@ -223,7 +232,7 @@ class Watching:
 
     def before_step(self, optimizer: Any) -> None:
         """Remember the weights."""
-        self._calls.tape.pause()
+        self._calls.pause()
         if self._off() or not self.rounds.ours(optimizer, self._owned):
             return
         self._inside = 0
@@ -246,7 +255,7 @@ class Watching:
 
     def after_step(self, optimizer: Any) -> None:
         """Measure the update; the step may be complete."""
-        self._calls.tape.pause()
+        self._calls.pause()
         if self._off() or not self.rounds.ours(optimizer, self._owned):
             return
         once, self._inside = self._inside == 1, None
@@ -286,9 +295,7 @@ class Watching:
         if step is not None:
             self._learn_repeats(step)
             step.rows[""] |= self.loaders.values(step.samples)
-            self.ledger.bring(step)
-            self.ledger.learn_structure(step, optimizer, self.rounds.optimised)  # it may name rows anew
-            self.ledger.write(step, scaled=self._scaler is not None)
+            self.ledger.write(step, optimizer, self.rounds.optimised, scaled=self._scaler is not None)
             self._calls.taping = self._calls.taping and step.wants_tape
             self._recording.steps = self.number
         if step is not None or is_measured(self.number, self.every):
