@@ -102,17 +102,18 @@ def _both(task: tuple[int, Path]) -> int:
     write(
         folder / "healthy",
         healthy.recording,
-        Label(number, "", (), healthy.score, healthy.score, _about(spec)),
+        Label(number, "", (), healthy.score, healthy.score, about(spec)),
     )
     label = Label(
-        number, fault.name, fault.codes, faulty.score, healthy.score, _about(faulty_spec), faulty.crashed
+        number, fault.name, fault.codes, faulty.score, healthy.score, about(faulty_spec), faulty.crashed
     )
     write(folder / "faulty", faulty.recording, label)
     (folder / "done").touch()
     return number
 
 
-def _about(spec: Any) -> str:
+def about(spec: Any) -> str:
+    """A training in words."""
     values = {key: value for key, value in asdict(spec).items() if key != "task"}
     return f"{spec.data.name}: " + ", ".join(
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"

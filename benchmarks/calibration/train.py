@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,20 +92,22 @@ def train(spec: Spec, seed: int) -> Trained:
         warnings.simplefilter("ignore")
         with record(net, optimizer) as run:
             try:
-                _loop(spec, net, optimizer, schedule, (x, y), order)
+                loop(spec, net, optimizer, schedule, (x, y), order)
             except (RuntimeError, ValueError) as error:
                 crashed = str(error)
         return Trained(run.recording, _score(spec, net, x, y), crashed)
 
 
-def _loop(
+def loop(
     spec: Spec,
     net: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: Any,
     data: tuple[Tensor, Tensor],
     order: torch.Generator,
+    after: Callable[[Tensor], object] | None = None,
 ) -> None:
+    """Train, faults included; `after` is told each step's loss."""
     x, y = data
     faults = spec.faults
     rows = torch.empty(0, dtype=torch.long)
@@ -122,6 +125,8 @@ def _loop(
         if "clip" in faults:
             torch.nn.utils.clip_grad_norm_(net.parameters(), float(faults["clip"]))
         optimizer.step()
+        if after is not None:
+            after(loss.detach())
         if schedule is not None:
             schedule.step()
 
