@@ -20,6 +20,10 @@ FIRST_TRY = Path(__file__).with_name("first_try.json")
 """What was said of the scripts before rules were mended with them in view."""
 PEERS = Path(__file__).with_name("peers.md")
 """What other packages say of the scripts; `peers.py` writes it."""
+LIVE = Path(__file__).with_name("peers_live.md")
+"""What packages say that hook into a training; `peers_live.py` writes it."""
+BOUNDS = Path(__file__).with_name("bounds.md")
+"""Where the bounds come from; `bounds.py` writes it."""
 LOSSES = Path(__file__).with_name("losses.md")
 """Scripts with losses of other kinds; `losses.py` writes it."""
 ENGINE = Path(__file__).with_name("engine.md")
@@ -237,7 +241,7 @@ def main() -> None:
     more: list[str] = []
     if given.pairs:
         more = ["", "## Two faults at once", "", TWO, "", *pairs.table(pairs.pairs(given.pairs))]
-    for part in (FRESH, ENGINE, PEERS, LOSSES):
+    for part in (FRESH, ENGINE, BOUNDS, PEERS, LIVE, LOSSES):
         if part.exists():
             more += ["", *part.read_text(encoding="utf-8").splitlines()]
     PAGE.write_text(page(sets, more), encoding="utf-8")

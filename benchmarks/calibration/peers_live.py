@@ -1,7 +1,7 @@
 """What packages that hook into a training say of generated ones: torchmortem and torch-audit.
 
 python benchmarks/calibration/peers_live.py DIR [--pairs 100]
-    writes peers_live.md; DIR: generated trainings (`measure.py`); it needs `pip install torchmortem torch-audit`
+    writes peers_live.md; DIR: generated trainings (`measure.py`); needs `pip install torchmortem torch-audit`
 
 Every training of DIR is made once more, healthy and with its fault, with both packages watching as their
 front pages say. Whatever their words can be read to mean is counted for them.
