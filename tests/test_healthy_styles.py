@@ -1,4 +1,4 @@
-"""Healthy programs of other styles raise no alarm: tables, graphs, stages, copies, teachers, targets, a GAN."""
+"""Healthy programs of other styles raise no alarm: tables, graphs, stages, copies, teachers, a GAN."""
 
 from pathlib import Path
 
