@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import weakref
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_one_transfer_a_measured_step(name, monkeypatch):
     models, optimizers, train = made(make)
     transfers = Transfers(monkeypatch)
     train()
-    own = len(transfers.calls)
+    own = Counter(transfers.calls)
     transfers.calls.clear()
     models, optimizers, train = made(make)
     run = record(models, optimizers)
@@ -135,7 +136,10 @@ def test_one_transfer_a_measured_step(name, monkeypatch):
     measured = len(run.recording.series("weight_norm", run.recording.layers("weight_norm")[0]).steps)
     # .cpu().numpy() is one transfer; one more at the end
     assert transfers.calls.count("cpu") == transfers.calls.count("numpy") <= measured + 2
-    assert len(transfers.calls) - own == 2 * transfers.calls.count("cpu")
+    more = Counter(transfers.calls) - own
+    looked = more.pop("__float__", 0)  # at each loss: on the processor, nothing waits for it
+    assert more.total() == 2 * transfers.calls.count("cpu")
+    assert looked <= 4 * run.recording.steps
 
 
 class Token:

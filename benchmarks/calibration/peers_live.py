@@ -56,7 +56,7 @@ AUDIT: Mapping[str, set[str]] = {
     "TA402": {"LRN010"},
     "TA405": {"INI001"},
 }
-"""Its rules, and the causes that they can be read to name; those that are not here speak of speed or style."""
+"""Its rules, and the causes that they can be read to name; others speak of speed or style."""
 
 
 @dataclass(frozen=True)
