@@ -85,7 +85,11 @@ def _some(given: Array, expected: Expected) -> Named | None:
 
 def _telling(factor: float, expected: Expected) -> bool:
     """Whether a factor is one that people forget: few entries have some factor in common by chance."""
-    return abs(factor + 1) < 1e-3 or bool(factor_word(abs(factor), expected.sizes))
+    if abs(factor + 1) < 1e-3 or factor_word(abs(factor), expected.sizes):
+        return True
+    axes = expected.share.shape[:-1] if expected.share is not None else ()
+    counts = {int(np.prod([axes[axis] for axis in part])) for part in _subsets(axes)}
+    return any(count > 1 and abs(abs(factor) * count - 1) < 1e-4 for count in counts)
 
 
 def factor_named(factor: float, expected: Expected) -> Named:

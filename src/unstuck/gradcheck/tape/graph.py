@@ -290,15 +290,18 @@ class Graph:
 
     def _meets(self, other: Edge, before: set[int], source: Edge) -> bool:
         """Whether an operand comes from what was summed."""
-        if np.intersect1d(other.ids, source.ids).size:
-            return True
         here = self._before(other)
         if here & before:
             return True
-        entries = [edge.ids for number in (*here, *before) for edge in self.records[number].edges]
-        return any(
-            np.intersect1d(ids, source.ids).size for ids in entries if ids.size == source.ids.size
-        ) or any(np.intersect1d(ids, other.ids).size for ids in entries if ids.size == other.ids.size)
+        one, two = self._entries(here, other), self._entries(before, source)
+        return bool(np.intersect1d(one, two).size)
+
+    def _entries(self, steps: set[int], last: Edge) -> Array:
+        """All entries on the way to an operand, reshaped or not: as many as it has, or more."""
+        found = [edge.ids for number in steps for edge in self.records[number].edges]
+        kept = [ids.reshape(-1) for ids in (*found, last.ids) if ids.size >= last.ids.size]
+        everything = np.concatenate(kept)
+        return everything[everything > 0]
 
     # --- loops ---
 

@@ -30,12 +30,12 @@ class Trial:
 
 
 def changed(change: Change, which: int | None = None) -> Override:
-    """Another gradient by one operand, or by all."""
+    """Another gradient by the operand of one slot, or by all."""
 
     def override(record: Record, dy: Array) -> Passed:
         passed: Passed = []
-        for number, edge in enumerate(record.edges):
-            if which is None or number == which:
+        for edge in record.edges:
+            if which is None or edge.slot == which:
                 gradient = change(edge, dy)
                 if gradient is not None:
                     passed.append((edge.ids, gradient))

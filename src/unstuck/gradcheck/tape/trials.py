@@ -6,16 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from unstuck.gradcheck.known.functions import derivative_slips
+from unstuck.gradcheck.known.functions import Activation, derivative_slips
+from unstuck.gradcheck.tape.geometry_trials import of_geometry
 from unstuck.gradcheck.tape.graph import Graph, Unit
 from unstuck.gradcheck.tape.loss_trials import of_losses
 from unstuck.gradcheck.tape.record import Edge, Place, Record
 from unstuck.gradcheck.tape.reverse import Override, Passed
 from unstuck.gradcheck.tape.rules import PARTIALS
+from unstuck.gradcheck.tape.slice_trials import of_slices
 from unstuck.gradcheck.tape.tape import unbroadcast
 from unstuck.gradcheck.tape.tensor_trials import of_tensors
 from unstuck.gradcheck.tape.trial import FIRST, LAST, MOST_ALONE, SECOND, THIRD, Trial, changed
+from unstuck.gradcheck.tape.window_trials import of_windows
 from unstuck.gradcheck.tree import Array
+
+NEIGHBOURS = 4
+"""So many statistics after one may be of the same normalisation: its mean, its variance, and their parts."""
 
 
 def trials(graph: Graph, inputs: set[str]) -> list[Trial]:
@@ -40,9 +46,14 @@ def trials(graph: Graph, inputs: set[str]) -> list[Trial]:
             found += made
     found += of_tensors(graph, inputs)
     found += of_losses(graph)
+    found += of_slices(graph)
+    found += of_geometry(graph)
+    found += of_windows(graph)
     held = [trial for trial in found if trial.kind == "statistics-held-constant"]
-    for one, two in itertools.combinations(held[:8], 2):
-        if not one.overrides.keys() & two.overrides.keys():
+    for number, one in enumerate(held):
+        for two in held[number + 1 : number + 1 + NEIGHBOURS]:
+            if one.overrides.keys() & two.overrides.keys():
+                continue
             both = {**one.overrides, **two.overrides}
             found.append(replace(one, overrides=both, rank=SECOND, tensors=one.tensors | two.tensors))
     return sorted(found, key=lambda trial: trial.rank)
@@ -66,6 +77,11 @@ def _groups(site: list[Record], graph: Graph) -> list[list[Record]]:
     return [site]
 
 
+def fullest(group: list[Record]) -> Record:
+    """The step with the most operands; left out are constants, as a first state of zeros."""
+    return max(group, key=lambda record: len(record.edges))
+
+
 def _nothing(*_: object) -> None:
     """No gradient at all."""
 
@@ -82,7 +98,7 @@ def _of_group(graph: Graph, place: Place, group: list[Record], inputs: set[str])
     def trial(kind: str, text: str, rank: int, override: Override, *, fit: bool = False) -> Trial:
         return Trial(kind, text + line, {record.number: override for record in group}, rank, tensors, fit)
 
-    first = group[0]
+    first = fullest(group)
     yield trial(
         "sign-flipped",
         "what is passed on here has the wrong sign",
@@ -100,7 +116,7 @@ def _of_group(graph: Graph, place: Place, group: list[Record], inputs: set[str])
             changed(_nothing),
         )
     if len(first.edges) > 1:
-        for number in range(len(first.edges)):
+        for number in (edge.slot for edge in first.edges):
             yield trial(
                 "sign-flipped",
                 "what is passed on to an operand here has the wrong sign",
@@ -122,7 +138,7 @@ def _of_group(graph: Graph, place: Place, group: list[Record], inputs: set[str])
             )
     if first.name in {"product", "multiply", "divide"}:
         yield from _products(graph, trial, group, inputs)
-    if first.name == "max" and first.value.size > 1:
+    if first.name == "max" and sum(record.value.size for record in group) > 1:
         yield trial(
             "pooling-to-all",
             "max pooling gives its gradient to all of a window",
@@ -182,9 +198,41 @@ def _functions(graph: Graph, group: list[Record], line: str, inside: set[int]) -
             overrides[unit.record.number] = _onto(unit, lambda dy, c=factor: dy * c)
         rank = (FIRST if name == "missing" else SECOND) + 2 * rare
         yield Trial(kind, text + line, overrides, rank, tensors)
+    for text, factors in _miswritten(f, units):
+        overrides = {
+            unit.record.number: _onto(unit, lambda dy, c=factor: dy * c)
+            for unit, factor in zip(units, factors, strict=True)
+        }
+        yield Trial("activation-derivative-wrong", text + line, overrides, THIRD, tensors)
     masks = {unit.record.number: _onto(unit, lambda dy: dy * (dy > 0)) for unit in units}
     text = f"the mask of {f.name} is made from the gradient instead of the input"
     yield Trial("activation-derivative-wrong", text + line, masks, THIRD, tensors)
+
+
+FORMULAS: dict[str, Callable[[Array], Array]] = {
+    "1 - a": lambda a: 1 - a,
+    "1 + a": lambda a: 1 + a,
+    "1 - a^2": lambda a: 1 - a * a,
+    "1 + a^2": lambda a: 1 + a * a,
+    "a^2": lambda a: a * a,
+    "a (1 - a)": lambda a: a * (1 - a),
+    "a (1 + a)": lambda a: a * (1 + a),
+    "(1 - a)^2": lambda a: (1 - a) ** 2,
+    "(1 + a)^2": lambda a: (1 + a) ** 2,
+}
+"""What people write for the derivative of an activation a with a slip in it."""
+
+
+def _miswritten(f: Activation, units: list[Unit]) -> Iterator[tuple[str, list[Array]]]:
+    """Formulas of the output that are not the derivative."""
+    if f.slope_of_output is None or "ReLU" in f.name:
+        return
+    outputs = [unit.record.value for unit in units]
+    right = f.slope_of_output(outputs[0])
+    for formula, make in FORMULAS.items():
+        if not np.allclose(make(outputs[0]), right):
+            text = f"the derivative of {f.name} is written as {formula}, with a its output"
+            yield text, [make(a) for a in outputs]
 
 
 def _bends(units: list[Unit] | None, line: str, tensors: frozenset[str], inside: set[int]) -> Iterator[Trial]:
@@ -225,20 +273,23 @@ def _products(  # noqa: C901  (a list of what may be forgotten)
     graph: Graph, trial: Callable[..., Trial], group: list[Record], inputs: set[str]
 ) -> Iterator[Trial]:
     """The other factor forgotten, or used transposed."""
-    first = group[0]
-    for number, edge in enumerate(first.edges):
-        other = first.edges[1 - number] if len(first.edges) == 2 else None
+    first = fullest(group)
+    for place, edge in enumerate(first.edges):
+        number = edge.slot
+        other = first.edges[1 - place] if len(first.edges) == 2 else None
         if first.name != "product":
             if _is_divisor(first, edge):
                 continue
             kind, text = _forgotten(graph, first, edge, other, inputs)
             if other is None:
                 yield trial(kind, text, SECOND, changed(_plainly, number))
-                yield from _masked(trial, first, number)
+                yield from _masked(trial, first, edge)
             else:
                 one = -np.ones(1) if (other.value < 0).all() else np.ones(1)
                 made = trial(kind, text, SECOND, changed(lambda e, dy, one=one: e.pull(dy, one), number))
                 yield made
+                text = "both factors of a product get the gradient that belongs to the other one"
+                yield trial("operand-forgotten", text, THIRD, changed(lambda e, dy: e.pull(dy, e.value)))
                 if kind == "scale-forgotten":
                     yield replace(made, overrides=_scaled_away(graph, group, number))
             continue
@@ -263,18 +314,21 @@ def _scaled_away(graph: Graph, group: list[Record], number: int) -> dict[int, Ov
     overrides: dict[int, Override] = {}
     for record in group:
         overrides[record.number] = changed(lambda e, dy: e.pull(dy, np.ones(1)), number)
-        scale = record.edges[1 - number].value
+        scale = next((edge.value for edge in record.edges if edge.slot != number), None)
+        if scale is None:
+            continue
         for later, edge in graph.feeds(record):
             if len(later.edges) == 2 and np.array_equal(edge.ids, record.ids) and later.name in PARTIALS:
-                overrides[later.number] = _with_other(1 - later.edges.index(edge), lambda v, c=scale: v / c)
+                overrides[later.number] = _with_other(1 - edge.slot, lambda v, c=scale: v / c)
     return overrides
 
 
 def _with_other(number: int, move: Callable[[Array], Array]) -> Override:
     def override(record: Record, dy: Array) -> Passed:
-        other = move(record.edges[1 - number].value)
+        others = [move(edge.value) for edge in record.edges if edge.slot != number]
         return [
-            (edge.ids, edge.pull(dy, other if n == number else None)) for n, edge in enumerate(record.edges)
+            (edge.ids, edge.pull(dy, others[0] if edge.slot == number and others else None))
+            for edge in record.edges
         ]
 
     return override
@@ -316,8 +370,9 @@ def _forgotten(
     return "operand-forgotten", "a product passes its gradient on without its other factor"
 
 
-def _masked(trial: Callable[..., Trial], record: Record, number: int) -> Iterator[Trial]:
-    constant = _constant(record.edges[number], record)
+def _masked(trial: Callable[..., Trial], record: Record, edge: Edge) -> Iterator[Trial]:
+    number = edge.slot
+    constant = _constant(edge, record)
     if constant is None:
         return
     values = np.unique(constant)
