@@ -319,8 +319,8 @@ class TapeNamer:
     def _some_uses(self, name: str, given: Array) -> tuple[str, str] | None:
         """Whether some of the uses in a loop count alone, as the last sample's, or are averaged."""
         parts = in_order(self.graph, name, self.reverse.signals)
-        if parts is None:
-            return None
+        if parts is None or len({record.place for record, _ in uses(self.graph, name)}) > 1:
+            return None  # several places are no turns of a loop
         flat, count = given.reshape(-1), parts.shape[1]
         vector = max(given.shape, default=1) == given.size
         turns = [n for n in range(2, count + 1) if count % n == 0]
