@@ -44,6 +44,8 @@ class Graph:
         self.sites: dict[Place, list[Record]] = {}
         for record in self.records:
             self.sites.setdefault(record.place, []).append(record)
+        self.users: list[set[int]] = [set() for _ in self.records]
+        """Step to the steps that use what it made."""
         self.tensors = self._tensors()
         self._lines = self._told()
 
@@ -79,6 +81,7 @@ class Graph:
                 makers = np.unique(self.maker[edge.ids])
                 for maker in makers[makers >= 0]:
                     reached |= found[maker]
+                    self.users[maker].add(record.number)
                 reached |= {names[k - 1] for k in np.unique(tensor_of[edge.ids]) if k}
             found.append(frozenset(reached))
         return found
@@ -157,6 +160,13 @@ class Graph:
                         if edge is not None
                     ]
         return None
+
+    def hidden(self, unit: Unit) -> set[int]:
+        """Steps of a function whose results nothing else uses: the others are functions of their own."""
+        if len(unit.inner) < 2:
+            return set()
+        end = unit.record.number
+        return {number for number in unit.inner if number == end or self.users[number] <= unit.inner}
 
     def inside(self, record: Record, ids: Array) -> frozenset[int]:
         """Steps between a step and the entries that it is a function of."""

@@ -319,7 +319,11 @@ class TapeNamer:
     def _some_uses(self, name: str, given: Array) -> tuple[str, str] | None:
         """Whether some of the uses in a loop count alone, as the last sample's, or are averaged."""
         parts = in_order(self.graph, name, self.reverse.signals)
-        if parts is None or len({record.place for record, _ in uses(self.graph, name)}) > 1:
+        if (
+            parts is None
+            or not given.any()
+            or len({record.place for record, _ in uses(self.graph, name)}) > 1
+        ):
             return None  # several places are no turns of a loop
         flat, count = given.reshape(-1), parts.shape[1]
         vector = max(given.shape, default=1) == given.size
@@ -330,7 +334,7 @@ class TapeNamer:
             blocks = parts.reshape(-1, n, count // n)
             for at, which in ((-1, "last"), (0, "first")):
                 if self._close(flat, blocks[:, at].sum(axis=1)):
-                    kind = "overwritten" if at == -1 and not vector else "not-summed"
+                    kind = "not-summed" if vector else "overwritten"
                     return kind, f"the gradient of {name} is that of the {which} of {n} turns alone"
             if vector and self._close(flat, parts.sum(axis=1) / n) and n > 2:
                 return "mean-instead-of-sum", f"the gradient of {name} is a mean over {n} instead of a sum"

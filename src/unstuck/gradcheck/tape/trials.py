@@ -187,7 +187,7 @@ def _functions(graph: Graph, group: list[Record], line: str, inside: set[int]) -
         return
     f, units = found
     for unit in units:
-        inside |= unit.inner if len(unit.inner) > 1 else set()
+        inside |= graph.hidden(unit)
     rare = f.name in {"square", "exp", "sin"}
     for name, (kind, text, _) in derivative_slips(f, units[0].z, units[0].record.value).items():
         if rare and name != "missing":
@@ -198,7 +198,7 @@ def _functions(graph: Graph, group: list[Record], line: str, inside: set[int]) -
             overrides[unit.record.number] = _onto(unit, lambda dy, c=factor: dy * c)
         rank = (FIRST if name == "missing" else SECOND) + 2 * rare
         yield Trial(kind, text + line, overrides, rank, tensors)
-    for text, factors in _miswritten(f, units):
+    for text, factors in () if rare else _miswritten(f, units):
         overrides = {
             unit.record.number: _onto(unit, lambda dy, c=factor: dy * c)
             for unit, factor in zip(units, factors, strict=True)
