@@ -2,9 +2,9 @@
 
     python benchmarks/gradcheck_names.py [--set later|later-held-back|fresh|held-back|other|unseen] [--show]
 
-The mistakes are those of `tests/later_*.py`, `tests/fresh_*.py`, `tests/other_*.py` and `tests/unseen_*.py`: programs by
-hand in many styles, each right but for one slip. A name is right if it is one of those that the slip may be
-called by.
+The mistakes are those of `tests/later_*.py`, `tests/fresh_*.py`, `tests/other_*.py` and
+`tests/unseen_*.py`: programs by hand in many styles, each right but for one slip. A name is right if it is
+one of those that the slip may be called by.
 """
 
 import argparse
@@ -36,9 +36,9 @@ LATER = [*later_engines.PLANTED, *later_models.PLANTED, *later_windows.PLANTED]
 LATER_BUILDERS = [*later_engines.BUILDERS, *later_models.BUILDERS, *later_windows.BUILDERS]
 
 SETS = {
+    # Every second program is held back: its misses were not looked at while the check was mended.
     "later": [entry for entry in LATER if entry[0] in LATER_BUILDERS[::2]],
     "later-held-back": [entry for entry in LATER if entry[0] in LATER_BUILDERS[1::2]],
-    # Every second program is held back: its misses were not looked at while the check was mended.
     "fresh": [entry for entry in FRESH if entry[0] in BUILDERS[::2]],
     "held-back": [entry for entry in FRESH if entry[0] in BUILDERS[1::2]],
     "other": [*other_networks.PLANTED, *other_sequences.PLANTED, *other_images.PLANTED],
