@@ -14,6 +14,8 @@ from unstuck.gradcheck.tape.writing import Written
 from unstuck.gradcheck.tree import Array
 
 LONGEST = 10
+NEAR = 3
+"""Steps between a probability and its logarithm: clipped, and taken from one."""
 MOST_PATHS = 24
 SAME = 1e-9
 LONGEST_LINE = 76
@@ -202,6 +204,16 @@ class Graph:
                     if edge is not None
                 ]
         return None
+
+    def is_logged(self, record: Record) -> bool:
+        """Whether its logarithm is taken, or that of what it lacks to one, as by a cross-entropy."""
+        front = [record]
+        for _ in range(NEAR):
+            users = [self.records[number] for step in front for number in sorted(self.users[step.number])]
+            if any(user.name in {"log", "log1p", "log2"} for user in users):
+                return True
+            front = [user for user in users if user.name in {"add", "subtract", "maximum", "minimum"}][:NEAR]
+        return False
 
     def softmax(self, group: list[Record]) -> tuple[int, list[Unit]] | None:
         """The axis of the softmax that these steps are the end of, if they are of one."""

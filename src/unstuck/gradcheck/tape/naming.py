@@ -295,7 +295,10 @@ class TapeNamer:
             return some
         parts, turns = share(self.graph, name, signals) if not self.applied else (None, False)
         index = np.arange(right.size)
-        expected = Expected(name, right.shape, index, right.reshape(-1), self.sizes, parts, None, turns)
+        added = all(record.name in {"add", "subtract"} for record, _ in uses(self.graph, name))
+        expected = Expected(
+            name, right.shape, index, right.reshape(-1), self.sizes, parts, None, turns, added
+        )
         return self._judged(name, explain(given, expected), given, right, parts)
 
     def _judged(

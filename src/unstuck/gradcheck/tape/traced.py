@@ -141,6 +141,12 @@ class Traced(np.ndarray):
         """Nested lists of single traced numbers: code that computes with lists is followed too."""
         return [part.tolist() for part in self] if self.ndim else self
 
+    def item(self, *args: Any) -> Any:
+        """One number, which is still followed."""
+        if not args:
+            return self.reshape(())
+        return self.reshape(-1)[args[0]] if len(args) == 1 else self[args]
+
     def fill(self, value: Any) -> None:
         """All entries alike."""
         self[...] = value

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from unstuck.gradcheck.tape.record import Edge, Record
 from unstuck.gradcheck.tape.reverse import Override, Passed
 from unstuck.gradcheck.tree import Array
@@ -41,6 +43,27 @@ def changed(change: Change, which: int | None = None) -> Override:
                     passed.append((edge.ids, gradient))
             else:
                 passed.append((edge.ids, edge.pull(dy, None)))
+        return passed
+
+    return override
+
+
+def fullest(group: list[Record]) -> Record:
+    """The step with the most operands; left out are constants, as a first state of zeros."""
+    return max(group, key=lambda record: len(record.edges))
+
+
+def cut(parts: list[tuple[int, Record]], times: float) -> Override:
+    """What comes from some steps is multiplied with a number, by operand."""
+
+    def override(record: Record, dy: Array) -> Passed:
+        passed: Passed = []
+        for number, edge in enumerate(record.edges):
+            gradient = edge.pull(dy, None)
+            for cut, made in parts:
+                if cut == number:
+                    gradient = np.where(made.holds(edge.ids), times * gradient, gradient)
+            passed.append((edge.ids, gradient))
         return passed
 
     return override
