@@ -31,7 +31,7 @@ def of_geometry(graph: Graph) -> Iterator[Trial]:
 def _of_grid(graph: Graph, site: list[Record], slot: int, grid: Grid) -> Iterator[Trial]:
     line = graph.said(site[0].place)
     tensors = frozenset[str]().union(*(graph.tensors[record.number] for record in site))
-    for kind, text, places in _elsewhere(grid):
+    for kind, text, places in elsewhere(grid):
         numbers = grid.numbers(places).reshape(len(site), -1)
         values = _values(graph, numbers, site, slot)
         for passed_on, of_kernel in ((True, False), (False, True), (True, True)):
@@ -47,7 +47,7 @@ def _of_grid(graph: Graph, site: list[Record], slot: int, grid: Grid) -> Iterato
             yield Trial(kind, f"{text}{where}{line}", overrides, SECOND, tensors)
 
 
-def _elsewhere(grid: Grid) -> Iterator[tuple[str, str, Array]]:
+def elsewhere(grid: Grid) -> Iterator[tuple[str, str, Array]]:
     """Kind, text, and where the windows' entries would lie."""
     spatial = grid.spatial
     large = [np.flatnonzero(np.abs(grid.steps[:, axis]) > 1) for axis in spatial]

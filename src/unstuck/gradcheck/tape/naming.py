@@ -253,24 +253,18 @@ class TapeNamer:
                 continue
             own = self.given[name]
             overrides, tensors = moved_tensor(self.graph, name, own)
-            if not overrides or overrides.keys() & self.applied.keys() or not tensors & set(wrong):
+            comparable = [n for n in wrong if self.given[n].shape == current[n].shape]
+            if (
+                not comparable
+                or not overrides
+                or overrides.keys() & self.applied.keys()
+                or not tensors & set(wrong)
+            ):
                 continue
             without = self.reverse.run({**self.applied, **moved_tensor(self.graph, name, 0 * own)[0]})
             along = self.reverse.run({**self.applied, **overrides})
-            gap = np.concatenate(
-                [
-                    (self.given[n] - current[n]).reshape(-1)
-                    for n in wrong
-                    if self.given[n].shape == current[n].shape
-                ]
-            )
-            step = np.concatenate(
-                [
-                    (along[n] - without[n]).reshape(-1)
-                    for n in wrong
-                    if self.given[n].shape == current[n].shape
-                ]
-            )
+            gap = np.concatenate([(self.given[n] - current[n]).reshape(-1) for n in comparable])
+            step = np.concatenate([(along[n] - without[n]).reshape(-1) for n in comparable])
             size = float((step**2).sum())
             rate = -float((gap * step).sum()) / size if size > 0 else 0.0
             if rate > 0 and np.count_nonzero(step) >= FEWEST:

@@ -31,6 +31,8 @@ class Tape:
         """Tensor to the numbers of its entries."""
         self.compared: list[tuple[Array, Array]] = []
         """Entries that were asked which of them is larger: numbers of the ones, and of the others."""
+        self.gradients = np.zeros(0)
+        """Of all entries, in the backward pass that is under way."""
         self.count = 1
         self.label = ""
         """Of which larger step, such as a variance, the next steps are part."""

@@ -13,6 +13,7 @@ from unstuck.gradcheck.tape.loss_trials import of_losses
 from unstuck.gradcheck.tape.product_trials import of_products
 from unstuck.gradcheck.tape.record import Place, Record
 from unstuck.gradcheck.tape.reverse import Override
+from unstuck.gradcheck.tape.scatter_trials import of_scatters
 from unstuck.gradcheck.tape.slice_trials import of_slices
 from unstuck.gradcheck.tape.tensor_trials import of_tensors
 from unstuck.gradcheck.tape.trial import FIRST, LAST, MOST_ALONE, SECOND, THIRD, Trial, changed, cut, fullest
@@ -48,6 +49,7 @@ def trials(graph: Graph, inputs: set[str]) -> list[Trial]:
     found += of_losses(graph)
     found += of_slices(graph)
     found += of_geometry(graph)
+    found += of_scatters(graph)
     found += of_windows(graph)
     found += of_branches(graph)
     held = [trial for trial in found if trial.kind == "statistics-held-constant"]

@@ -50,9 +50,7 @@ class Grid:
         return np.maximum(0, -self.places().min(axis=1))
 
 
-def grid_of(  # noqa: PLR0911  (a list of what is no grid)
-    graph: Graph, ids: Array
-) -> Grid | None:
+def grid_of(graph: Graph, ids: Array) -> Grid | None:
     """The grid on which numbered entries lie; None: there is none, or nothing overlaps or is padded.
 
     Args:
@@ -66,7 +64,19 @@ def grid_of(  # noqa: PLR0911  (a list of what is no grid)
     if known.size == flat.size and np.unique(known).size == known.size:
         return None
     base, shape = _source(graph, known)
-    if not shape or max(shape) < 2:
+    return grid_in(base, shape, ids)
+
+
+def grid_in(base: int, shape: tuple[int, ...], ids: Array) -> Grid | None:
+    """The grid on which entries of one array lie; None: there is none.
+
+    Args:
+        base: number of the array's first entry.
+        shape: of the array.
+        ids: numbers of the windows' entries, 0 for padding.
+    """
+    flat = ids.reshape(-1)
+    if not shape or max(shape) < 2 or not 3 < flat.size <= LARGEST or not flat.any():
         return None
     mask = flat > 0
     places = np.array(np.unravel_index(np.where(mask, flat - base, 0), shape))
