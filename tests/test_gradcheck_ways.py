@@ -99,6 +99,23 @@ def raised(slip, rng):
     return forward, backward, params, rng.normal(size=(3, 6))
 
 
+def leaves_add_up(rng):
+    """Gradients are added up in objects that every forward makes anew."""
+    params = {"W": rng.normal(size=(3, 2)), "b": rng.normal(size=2)}
+
+    def forward(params, x):
+        leaves = {name: [value, np.zeros_like(value)] for name, value in {**params, "x": x}.items()}
+        return x @ params["W"] + params["b"], leaves
+
+    def backward(_, leaves, dy):
+        leaves["W"][1] += leaves["x"][0].T @ dy
+        leaves["b"][1] += dy.sum(axis=0)
+        leaves["x"][1] += dy @ leaves["W"][0].T
+        return leaves["x"][1], {"W": leaves["W"][1], "b": leaves["b"][1]}
+
+    return forward, backward, params, rng.normal(size=(4, 3))
+
+
 PLANTED = [
     (reconstructed, "sigmoid again", "softmax-twice", "W"),
     (reconstructed, "target's way", "path-forgotten", "x"),
@@ -126,3 +143,9 @@ def test_a_planted_mistake_is_named(builder, slip, kind, tensor):
         report.mistakes
     )
     assert {mistake.kind for mistake in report.mistakes} == {kind}, report.mistakes
+
+
+def test_sums_inside_a_new_cache_are_right_and_noted():
+    report = unstuck.check_gradients(*leaves_add_up(np.random.default_rng(0)))
+    assert report.ok, report.mistakes
+    assert any("adds to the gradients of" in note for note in report.notes)
