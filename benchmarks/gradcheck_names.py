@@ -1,10 +1,10 @@
 """How often the gradient check names a planted mistake: rightly, as something else, or only where it is.
 
-    python benchmarks/gradcheck_names.py [--set fresh|held-back|other|unseen] [--show]
+    python benchmarks/gradcheck_names.py [--set later|later-held-back|fresh|held-back|other|unseen] [--show]
 
-The mistakes are those of `tests/fresh_*.py`, `tests/other_*.py` and `tests/unseen_*.py`: programs by
-hand in many styles, each right but for one slip. A name is right if it is one of those that the slip may be
-called by.
+The mistakes are those of `tests/later_*.py`, `tests/fresh_*.py`, `tests/other_*.py` and
+`tests/unseen_*.py`: programs by hand in many styles, each right but for one slip. A name is right if it is
+one of those that the slip may be called by.
 """
 
 import argparse
@@ -21,6 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import fresh_images
 import fresh_networks
 import fresh_sequences
+import later_engines
+import later_models
+import later_windows
 import other_images
 import other_networks
 import other_sequences
@@ -29,8 +32,13 @@ import unseen_networks
 FRESH = [*fresh_images.PLANTED, *fresh_networks.PLANTED, *fresh_sequences.PLANTED]
 BUILDERS = [*fresh_images.BUILDERS, *fresh_networks.BUILDERS, *fresh_sequences.BUILDERS]
 
+LATER = [*later_engines.PLANTED, *later_models.PLANTED, *later_windows.PLANTED]
+LATER_BUILDERS = [*later_engines.BUILDERS, *later_models.BUILDERS, *later_windows.BUILDERS]
+
 SETS = {
     # Every second program is held back: its misses were not looked at while the check was mended.
+    "later": [entry for entry in LATER if entry[0] in LATER_BUILDERS[::2]],
+    "later-held-back": [entry for entry in LATER if entry[0] in LATER_BUILDERS[1::2]],
     "fresh": [entry for entry in FRESH if entry[0] in BUILDERS[::2]],
     "held-back": [entry for entry in FRESH if entry[0] in BUILDERS[1::2]],
     "other": [*other_networks.PLANTED, *other_sequences.PLANTED, *other_images.PLANTED],

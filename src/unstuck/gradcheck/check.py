@@ -16,6 +16,7 @@ from unstuck.gradcheck.known.search import SECONDS, Evidence, recognise
 from unstuck.gradcheck.mistakes import KINDS, Mistake
 from unstuck.gradcheck.naming import Explained, Namer
 from unstuck.gradcheck.order import depths
+from unstuck.gradcheck.point import Point, is_mask, numbers, silent
 from unstuck.gradcheck.probes import Probes
 from unstuck.gradcheck.report import Report, Row
 from unstuck.gradcheck.subject import Backward, Forward, Subject, Values
@@ -67,23 +68,6 @@ def check_gradients(
 
 
 @dataclass
-class _Point:
-    """What was measured at one point."""
-
-    values: Values
-    comparison: Comparison
-    given: dict[str, Array]
-    """All gradients, in whatever shape."""
-    shapes: dict[str, Array]
-    """Those of a wrong shape."""
-
-    @property
-    def wrong(self) -> list[str]:
-        """Tensors whose gradients are wrong."""
-        return [*self.shapes, *(n for n, c in self.comparison.tensors.items() if c.status == "wrong")]
-
-
-@dataclass
 class _Check:
     subject: Subject
     seed: int
@@ -124,11 +108,11 @@ class _Check:
             ]
         return self._report(points, chosen)
 
-    def _redraw(self, names: set[str], points: list[_Point]) -> None:
+    def _redraw(self, names: set[str], points: list[Point]) -> None:
         """Where a gradient is zero at all points (dead units), weights are drawn anew."""
-        silent = _silent(points)
+        quiet = silent(points)
         for _ in range(4):
-            if not silent or any(point.wrong for point in points):
+            if not quiet or any(point.wrong for point in points):
                 break
             drawn = dict(self.subject.values)
             for name, value in drawn.items():
@@ -139,12 +123,12 @@ class _Check:
                 point = self._point(drawn)
             except UnstuckError:
                 continue
-            if point.wrong or len(_silent([*points, point])) < len(silent):
+            if point.wrong or len(silent([*points, point])) < len(quiet):
                 points.append(point)
-                silent = _silent(points)
-        if silent and not any(point.wrong for point in points):
+                quiet = silent(points)
+        if quiet and not any(point.wrong for point in points):
             self.notes.append(
-                f"the gradient of {', '.join(silent)} is zero at all points tried: a mistake would not show"
+                f"the gradient of {', '.join(quiet)} is zero at all points tried: a mistake would not show"
             )
 
     def _deterministic(self, values: Values) -> Array:
@@ -200,12 +184,14 @@ class _Check:
         self.subject.shaken(-1)
         drawn = [
             n
-            for n in names
-            if n in after and not np.allclose(_numbers(before[n]), _numbers(after[n]), equal_nan=True)
+            for n in before
+            if n in names
+            and n in after
+            and not np.allclose(numbers(before[n]), numbers(after[n]), equal_nan=True)
         ]
         if drawn:
             order = depths(self.subject, values, list(before))
-            first = max(drawn, key=lambda name: order[name])
+            first = max(drawn, key=lambda name: (order[name], np.ndim(before[name])))
             text = "backward draws random numbers of its own: it does not use the mask of its forward pass"
             look.mistakes.append(Mistake(first, "dropout-mask-not-reused", text))
             rest = [n for n in drawn if n != first]
@@ -213,7 +199,7 @@ class _Check:
                 self.consequences[first] = rest
             look.spoils |= set(self.subject.values)
 
-    def _point(self, values: Values) -> _Point:
+    def _point(self, values: Values) -> Point:
         gradients = self._gradients(values)
         given: dict[str, Array] = {}
         shapes: dict[str, Array] = {}
@@ -231,7 +217,7 @@ class _Check:
                     shapes[name] = given[name]
         differences = Differences(self.subject, values, self.dy, self.seed)
         proper = {name: array for name, array in given.items() if name not in shapes}
-        return _Point(values, Comparison(differences, proper, self.rng, single), given, shapes)
+        return Point(values, Comparison(differences, proper, self.rng, single), given, shapes)
 
     def _gradients(self, values: Values) -> dict[str, Any]:
         gradients = self.subject.gradients(values, self.dy)
@@ -262,7 +248,7 @@ class _Check:
         """Parameters without a gradient, although the output depends on them."""
         differences: Differences | None = None
         for name, value in self.subject.parameters.items():
-            if name in names or value.size == 0 or value.ndim == 0 or _is_mask(name, value):
+            if name in names or value.size == 0 or value.ndim == 0 or is_mask(name, value):
                 continue
             if name in self.subject.changed_by_forward:
                 continue
@@ -293,7 +279,7 @@ class _Check:
             sizes["the number of outputs"] = y.size
         return sizes
 
-    def _explain(self, point: _Point) -> None:
+    def _explain(self, point: Point) -> None:
         y, cache = self.subject.forward(point.values)
         sizes = self._sizes(point.values, y)
         given = {name: array for name, array in point.given.items() if not self._is_hidden(point, name)}
@@ -323,12 +309,12 @@ class _Check:
         probes = Probes(self.subject, point.values, self.dy, point.comparison.tensors, order, self.rng)
         self._take(fallback.explain_all(point.comparison.tensors, point.shapes, order, sizes, probes), point)
 
-    def _ignores(self, point: _Point) -> bool:
+    def _ignores(self, point: Point) -> bool:
         """Whether the gradients are the same whatever dy is: then nothing else can be said of them."""
         if self.dy.size == 1 or not any(point.given[name].any() for name in point.wrong):
             return False
         other = self.subject.gradients(point.values, 2 * self.dy + 1)
-        if not all(np.array_equal(_numbers(other[name]), point.given[name]) for name in point.wrong):
+        if not all(np.array_equal(numbers(other[name]), point.given[name]) for name in point.wrong):
             return False
         first, *rest = sorted(point.wrong, key=lambda name: name in self.subject.inputs)
         text = f"the gradient of {first} is the same whatever dy is: dy is not used"
@@ -337,7 +323,7 @@ class _Check:
         return True
 
     def _followed(
-        self, made: Written, point: _Point, given: dict[str, Array], sizes: dict[str, int]
+        self, made: Written, point: Point, given: dict[str, Array], sizes: dict[str, int]
     ) -> Explained | None:
         """What is wrong in a forward pass of whatever kind, whose arithmetic could be written down."""
         if made.y.shape != self.dy.shape or not self._measured(Reverse(made, self.dy).right, point):
@@ -347,11 +333,11 @@ class _Check:
         tensors = point.comparison.tensors
         return TapeNamer(made, self.dy, point.values, given, tensors, sizes, inputs, single=single).run()
 
-    def _is_hidden(self, point: _Point, name: str) -> bool:
+    def _is_hidden(self, point: Point, name: str) -> bool:
         compared = point.comparison.tensors.get(name)
         return compared is not None and compared.status == "noisy"
 
-    def _take(self, made: Explained, point: _Point) -> None:
+    def _take(self, made: Explained, point: Point) -> None:
         wrong = set(point.wrong)
         self.mistakes += [mistake for mistake in made.mistakes if mistake.kind in KINDS]
         self.consequences.update(made.consequences)
@@ -373,7 +359,7 @@ class _Check:
                 else:
                     self.mistakes.append(fallback.unknown(compared))
 
-    def _chain(self, point: _Point, y: Array, cache: Any, seconds: float) -> Chain | None:
+    def _chain(self, point: Point, y: Array, cache: Any, seconds: float) -> Chain | None:
         """The network as operations that are known, if it is made of such."""
         if len(self.subject.inputs) != 1:
             return None
@@ -388,11 +374,11 @@ class _Check:
         chain = Chain(operations, point.values, x)
         return chain if self._agrees(chain, point) else None
 
-    def _agrees(self, chain: Chain, point: _Point) -> bool:
+    def _agrees(self, chain: Chain, point: Point) -> bool:
         """Whether the recognised network has the gradients that were measured."""
         return self._measured(chain.backward(self.dy, {}).gradients, point)
 
-    def _measured(self, right: dict[str, Array], point: _Point) -> bool:
+    def _measured(self, right: dict[str, Array], point: Point) -> bool:
         for name, compared in point.comparison.tensors.items():
             if name not in right:
                 return False
@@ -404,7 +390,7 @@ class _Check:
                 return False
         return True
 
-    def _report(self, points: list[_Point], chosen: _Point) -> Report:
+    def _report(self, points: list[Point], chosen: Point) -> Report:
         rows: list[Row] = []
         told = {mistake.tensor for mistake in self.mistakes}
         effects = {effect for found in self.consequences.values() for effect in found}
@@ -458,32 +444,3 @@ def _exchanged(chain: Chain) -> list[Chain]:
             if np.allclose(other.y, chain.y):
                 found.append(other)
     return found
-
-
-def _silent(points: list[_Point]) -> list[str]:
-    """Tensors whose right gradient was zero at every point."""
-    return [
-        name
-        for name in points[0].comparison.tensors
-        if not any(
-            np.abs(point.comparison.tensors[name].right).max(initial=0.0) > 1e-7 * point.comparison.size
-            for point in points
-            if name in point.comparison.tensors
-        )
-    ]
-
-
-def _numbers(value: Any) -> Array:
-    try:
-        return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        return np.zeros(())
-
-
-def _is_mask(name: str, value: Array) -> bool:
-    """Whether an array without a gradient is no parameter: a mask, or running statistics."""
-    word = name.rsplit(".", 1)[-1].lower()
-    if any(part in word for part in ("running", "moving", "mask")):
-        return True
-    found = np.unique(value)
-    return found.size == 2 and found[0] == 0

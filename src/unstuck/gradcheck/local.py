@@ -30,6 +30,8 @@ class Expected:
     operation: Operation | None = None
     turns: bool = False
     """Whether the contributions' first axis is that of a loop's turns, which is gone through backwards."""
+    added: bool = False
+    """Whether it is known that the tensor is only added, as a bias of whatever shape."""
 
     @property
     def whole(self) -> Array | None:
@@ -85,7 +87,11 @@ def _some(given: Array, expected: Expected) -> Named | None:
 
 def _telling(factor: float, expected: Expected) -> bool:
     """Whether a factor is one that people forget: few entries have some factor in common by chance."""
-    return abs(factor + 1) < 1e-3 or bool(factor_word(abs(factor), expected.sizes))
+    if abs(factor + 1) < 1e-3 or factor_word(abs(factor), expected.sizes):
+        return True
+    axes = expected.share.shape[:-1] if expected.share is not None else ()
+    counts = {int(np.prod([axes[axis] for axis in part])) for part in _subsets(axes)}
+    return any(count > 1 and abs(abs(factor) * count - 1) < 1e-4 for count in counts)
 
 
 def factor_named(factor: float, expected: Expected) -> Named:
@@ -98,12 +104,7 @@ def factor_named(factor: float, expected: Expected) -> Named:
     axes = expected.share.shape[:-1] if expected.share is not None else ()
     for part in _subsets(axes):
         count = int(np.prod([axes[axis] for axis in part]))
-        if (
-            count > 1
-            and abs(size * count - 1) < 2e-3
-            and expected.share is not None
-            and _is_bias(expected.shape)
-        ):
+        if count > 1 and abs(size * count - 1) < 2e-3 and expected.share is not None and _is_bias(expected):
             mean = f"a mean over {count} instead of a sum: it is 1/{count} of the right one"
             text = f"the gradient of {name} is {sign}{mean}"
             return "mean-instead-of-sum", text
@@ -172,9 +173,9 @@ def _shape(  # noqa: C901, PLR0911  (a list of what a shape may tell)
     return "wrong-shape", found
 
 
-def _is_bias(shape: tuple[int, ...]) -> bool:
-    """Whether a tensor is a vector, whatever the number of its axes."""
-    return max(shape, default=1) == int(np.prod(shape))
+def _is_bias(expected: Expected) -> bool:
+    """Whether a tensor is only added, or is a vector, whatever the number of its axes."""
+    return expected.added or max(expected.shape, default=1) == int(np.prod(expected.shape))
 
 
 def same_shape(a: Array, b: Array) -> bool:
@@ -216,7 +217,7 @@ def _parts(given: Array, expected: Expected) -> Named | None:
                 overwritten = (
                     last == -1 or "recurrent" in getattr(expected.operation, "word", "") or expected.turns
                 )
-                return ("overwritten" if overwritten and not _is_bias(expected.shape) else "not-summed"), text
+                return ("overwritten" if overwritten and not _is_bias(expected) else "not-summed"), text
     return None
 
 

@@ -95,22 +95,28 @@ def _repeated(first: dict[str, Any], second: dict[str, Any], third: dict[str, An
 
 
 def _same_cache(subject: Subject, values: Values, dy: Array, reference: dict[str, Any], found: State) -> None:
-    """The same cache twice: sums that are kept inside it."""
+    """The same cache twice: what is kept inside it is worth a note."""
     _, cache, params = subject.forward_with(values)
     try:
         answers = [subject.backward(values, cache, dy, params).gradients for _ in range(3)]
     except UnstuckError:
         found.notes.append("backward works only once with a cache")
         return
+    sums: list[str] = []
+    others: list[str] = []
     for name in reference:
         parts = [answer.get(name) for answer in answers]
         if any(part is None for part in parts) or not _different(parts[0], parts[1]):
             continue
-        if _adds(*parts):
-            text = f"called twice with one cache, the gradient of {name} is the sum of both calls"
-            found.mistakes.append(Mistake(name, "accumulated", text))
-        else:
-            found.notes.append(f"backward changes its cache: a second call gives another gradient of {name}")
+        (sums if _adds(*parts) else others).append(name)
+    # No mistake: forward makes a new cache for every call, as a graph that gradients are added up in.
+    if sums:
+        found.notes.append(
+            f"the cache holds sums: backward again with one cache adds to the gradients of {', '.join(sums)}"
+        )
+    if others:
+        text = "backward changes its cache: a second call with it gives other gradients of "
+        found.notes.append(text + ", ".join(others))
 
 
 def _held(cache: Any) -> dict[str, Array]:

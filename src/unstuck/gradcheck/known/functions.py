@@ -7,6 +7,8 @@ import numpy as np
 
 from unstuck.gradcheck.tree import Array
 
+SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+"""Klambauer et al., 2017, arXiv 1706.02515."""
 Function = Callable[[Array], Array]
 
 
@@ -91,6 +93,18 @@ ACTIVATIONS: tuple[Activation, ...] = (
     ),
     Activation("sin", np.sin, np.cos),
     Activation("ReLU6", lambda z: np.clip(z, 0, 6), lambda z: ((z > 0) & (z < 6)).astype(np.float64)),
+    Activation(
+        "SELU",
+        lambda z: SELU_SCALE * np.where(z > 0, z, SELU_ALPHA * np.expm1(np.minimum(z, 0))),
+        lambda z: SELU_SCALE * np.where(z > 0, 1.0, SELU_ALPHA * np.exp(np.minimum(z, 0))),
+        lambda a: np.where(a > 0, SELU_SCALE, a + SELU_SCALE * SELU_ALPHA),
+    ),
+    Activation(
+        "Mish",
+        lambda z: z * np.tanh(np.logaddexp(0.0, z)),
+        lambda z: np.tanh(np.logaddexp(0.0, z)) + z * _sigmoid(z) * (1 - np.tanh(np.logaddexp(0.0, z)) ** 2),
+    ),
+    Activation("arctan", np.arctan, lambda z: 1 / (1 + z**2), lambda a: np.cos(a) ** 2),
     Activation(
         "softsign",
         lambda z: z / (1 + np.abs(z)),

@@ -56,20 +56,42 @@ def share(graph: Graph, name: str, signals: list[Array]) -> tuple[Array | None, 
     return (np.stack(parts), True) if len(parts) > 1 else (parts[0], False)
 
 
+def in_order(graph: Graph, name: str, signals: list[Array]) -> Array | None:
+    """What each use of each entry adds to its gradient, first use first: (entries, uses).
+
+    Returns:
+        None where entries are used differently often, or only once.
+    """
+    own = graph.tape.leaves[name].reshape(-1)
+    ids: list[Array] = []
+    added: list[Array] = []
+    for record, edge in uses(graph, name):
+        ids.append(edge.ids.reshape(-1))
+        added.append(np.broadcast_to(edge.pull(signals[record.number], None), edge.ids.shape).reshape(-1))
+    if not ids:
+        return None
+    numbers, parts = np.concatenate(ids), np.concatenate(added)
+    kept = (numbers >= own[0]) & (numbers <= own[-1])
+    numbers, parts = numbers[kept], parts[kept]
+    counts = np.bincount(numbers - own[0], minlength=own.size)
+    if counts.min() != counts.max() or counts[0] < 2:
+        return None
+    return parts[np.argsort(numbers, kind="stable")].reshape(own.size, int(counts[0]))
+
+
 def with_others(graph: Graph, name: str, signals: list[Array]) -> Iterator[tuple[str, str, Array]]:
     """Gradients in which a tensor was multiplied with another array than its own: kind, text, gradient."""
-    found = [(record, edge) for record, edge in uses(graph, name) if len(record.edges) == 2]
-    if not found or len(found) != len(uses(graph, name)):
+    found = uses(graph, name)
+    if not found or any(record.name not in {"product", "multiply", "divide"} for record, _ in found):
         return
     turns = [record for record, _ in found]
     if len({record.place for record in turns}) > 1:
         return
     own = [_other(record, edge) for record, edge in found]
-    if any(other is None for other in own):
+    if all(other is None for other in own):
         return
-    mine = [other for other in own if other is not None]
     place = graph.said(turns[0].place)
-    for kind, text, others in _candidates(graph, turns, mine):
+    for kind, text, others in _candidates(graph, turns, own):
         for alike in _signals(graph, turns, signals):
             sums = np.zeros(graph.tape.count)
             for (_, edge), other, signal in zip(found, others, alike, strict=True):
@@ -96,40 +118,45 @@ def _other(record: Record, edge: Edge) -> Edge | None:
 
 
 def _candidates(  # noqa: C901  (a list of what may be mistaken)
-    graph: Graph, turns: list[Record], own: list[Edge]
+    graph: Graph, turns: list[Record], own: list[Edge | None]
 ) -> Iterator[tuple[str, str, list[Array | None]]]:
     """Arrays of the shape of those that a tensor is multiplied with, turn by turn."""
-    shape = own[0].value.shape
+    mine = [edge.value if edge is not None else None for edge in own]
+    whole = next(value for value in mine if value is not None)
+    shape = whole.shape
     if len(turns) == 1 and turns[0].name == "multiply":
         yield (
             "input-mistaken",
             "uses what it was multiplied with as it is, without what follows,",
-            [own[0].value],
+            [whole],
         )
     for by in (1, -1):
         if len(turns) > 1:
-            moved = [own[k + by].value if 0 <= k + by < len(own) else None for k in range(len(own))]
+            moved = [mine[k + by] if 0 <= k + by < len(mine) else None for k in range(len(mine))]
             which = "after" if by == 1 else "before"
             yield "shifted", f"uses what belongs to the step {which} its own", moved
     for name, ids in graph.tape.leaves.items():
         if ids.shape == shape and len(turns) == 1:
             value = _leaf_value(graph, ids)
-            if value is not None and not np.array_equal(value, own[0].value):
+            if value is not None and not np.array_equal(value, whole):
                 yield "input-mistaken", f"uses {name} itself instead of what was made of it", [value]
     for place, records in graph.sites.items():
         arrays: list[list[tuple[int, Array]]] = [[(r.number, r.value) for r in records]]
         arrays += [
-            [(r.number, r.edges[k].value) for r in records if k < len(r.edges)]
-            for k in range(len(records[0].edges))
+            [(r.number, edge.value) for r in records for edge in r.edges if edge.slot == slot]
+            for slot in range(2)
         ]
-        for seen in arrays:
-            if not seen or any(value.shape != shape for _, value in seen):
-                continue
-            for before in (True, False):
+        for every in arrays:
+            seen = [(number, value) for number, value in every if value.shape == shape]
+            for before in (True, False) if seen else ():
                 chosen = _aligned(turns, seen, before=before)
                 if chosen is None:
                     continue
-                if all(np.array_equal(a, b.value) for a, b in zip(chosen, own, strict=True) if a is not None):
+                if all(
+                    np.array_equal(a, b)
+                    for a, b in zip(chosen, mine, strict=True)
+                    if a is not None and b is not None
+                ):
                     continue
                 where = graph.said(place)
                 text = f"uses another array than the one that it was multiplied with: that of{where}, in"

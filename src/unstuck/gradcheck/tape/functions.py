@@ -66,10 +66,14 @@ def _where(tape: Any, condition: Any, *chosen: Any) -> Any:
         return result
     yes = np.broadcast_to(condition, result.shape).astype(np.float64)
     edges: list[Edge] = []
-    for part, value, kept in zip(chosen, values, (yes, 1 - yes), strict=True):
+    for slot, (part, value, kept) in enumerate(zip(chosen, values, (yes, 1 - yes), strict=True)):
         ids = np.array(ids_of(part))
         if ids.any():
-            edges.append(Edge(ids, value, lambda dy, _, k=kept, s=value.shape: unbroadcast(dy * k, s)))
+
+            def pull(dy: Any, _: Any, k: Any = kept, s: Any = value.shape) -> Any:
+                return unbroadcast(dy * k, s)
+
+            edges.append(Edge(ids, value, pull, slot=slot))
     if not edges:
         return wrap(tape, result, np.zeros(result.shape, dtype=np.int64))
     return wrap(tape, result, tape.write("where", result, edges))

@@ -14,6 +14,8 @@ from unstuck.gradcheck.tape.writing import Written
 from unstuck.gradcheck.tree import Array
 
 LONGEST = 10
+NEAR = 3
+"""Steps between a probability and its logarithm: clipped, and taken from one."""
 MOST_PATHS = 24
 SAME = 1e-9
 LONGEST_LINE = 76
@@ -44,6 +46,8 @@ class Graph:
         self.sites: dict[Place, list[Record]] = {}
         for record in self.records:
             self.sites.setdefault(record.place, []).append(record)
+        self.users: list[set[int]] = [set() for _ in self.records]
+        """Step to the steps that use what it made."""
         self.tensors = self._tensors()
         self._lines = self._told()
 
@@ -79,6 +83,7 @@ class Graph:
                 makers = np.unique(self.maker[edge.ids])
                 for maker in makers[makers >= 0]:
                     reached |= found[maker]
+                    self.users[maker].add(record.number)
                 reached |= {names[k - 1] for k in np.unique(tensor_of[edge.ids]) if k}
             found.append(frozenset(reached))
         return found
@@ -158,6 +163,13 @@ class Graph:
                     ]
         return None
 
+    def hidden(self, unit: Unit) -> set[int]:
+        """Steps of a function whose results nothing else uses: the others are functions of their own."""
+        if len(unit.inner) < 2:
+            return set()
+        end = unit.record.number
+        return {number for number in unit.inner if number == end or self.users[number] <= unit.inner}
+
     def inside(self, record: Record, ids: Array) -> frozenset[int]:
         """Steps between a step and the entries that it is a function of."""
         low, high = int(ids.min()), int(ids.max())
@@ -192,6 +204,16 @@ class Graph:
                     if edge is not None
                 ]
         return None
+
+    def is_logged(self, record: Record) -> bool:
+        """Whether its logarithm is taken, or that of what it lacks to one, as by a cross-entropy."""
+        front = [record]
+        for _ in range(NEAR):
+            users = [self.records[number] for step in front for number in sorted(self.users[step.number])]
+            if any(user.name in {"log", "log1p", "log2"} for user in users):
+                return True
+            front = [user for user in users if user.name in {"add", "subtract", "maximum", "minimum"}][:NEAR]
+        return False
 
     def softmax(self, group: list[Record]) -> tuple[int, list[Unit]] | None:
         """The axis of the softmax that these steps are the end of, if they are of one."""
@@ -290,15 +312,18 @@ class Graph:
 
     def _meets(self, other: Edge, before: set[int], source: Edge) -> bool:
         """Whether an operand comes from what was summed."""
-        if np.intersect1d(other.ids, source.ids).size:
-            return True
         here = self._before(other)
         if here & before:
             return True
-        entries = [edge.ids for number in (*here, *before) for edge in self.records[number].edges]
-        return any(
-            np.intersect1d(ids, source.ids).size for ids in entries if ids.size == source.ids.size
-        ) or any(np.intersect1d(ids, other.ids).size for ids in entries if ids.size == other.ids.size)
+        one, two = self._entries(here, other), self._entries(before, source)
+        return bool(np.intersect1d(one, two).size)
+
+    def _entries(self, steps: set[int], last: Edge) -> Array:
+        """All entries on the way to an operand, reshaped or not: as many as it has, or more."""
+        found = [edge.ids for number in steps for edge in self.records[number].edges]
+        kept = [ids.reshape(-1) for ids in (*found, last.ids) if ids.size >= last.ids.size]
+        everything = np.concatenate(kept)
+        return everything[everything > 0]
 
     # --- loops ---
 

@@ -20,17 +20,25 @@ def of_losses(graph: Graph) -> Iterator[Trial]:
     if graph.made.y.size != 1 or not graph.records:
         return
     signals = Reverse(graph.made, np.ones(graph.made.y.shape)).signals
-    for site in graph.sites.values():  # one sample or step after the other, or all at once
-        first = site[0]
-        if first.value.size < 2 or any(
-            record.value.shape != first.value.shape or not signals[record.number].any() for record in site
+    for group in _groups(graph):
+        shape = group[0].value.shape
+        if group[0].value.size < 2 or any(
+            record.value.shape != shape or not signals[record.number].any() for record in group
         ):
             continue
-        if first.value.size * len(site) >= MOST_ALONE // 2:
-            yield from _of(graph, site, signals, None)
-        for axis in range(first.value.ndim):
-            if first.value.shape[axis] > 1:
-                yield from _of(graph, site, signals, axis)
+        if group[0].value.size * len(group) >= MOST_ALONE // 2:
+            yield from _of(graph, group, signals, None)
+        for axis in range(len(shape)):
+            if shape[axis] > 1:
+                yield from _of(graph, group, signals, axis)
+
+
+def _groups(graph: Graph) -> Iterator[list[Record]]:
+    """One sample or step after the other; and each step alone, where a loop goes through layers."""
+    for site in graph.sites.values():
+        yield site
+        if 1 < len(site) <= 2 * MOST_ALONE:
+            yield from ([record] for record in site)
 
 
 def _of(graph: Graph, site: list[Record], signals: list[Array], axis: int | None) -> Iterator[Trial]:

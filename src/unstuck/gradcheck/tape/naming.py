@@ -11,7 +11,7 @@ from unstuck.gradcheck.compare import Compared
 from unstuck.gradcheck.local import Expected, explain, factor_named
 from unstuck.gradcheck.mistakes import Mistake
 from unstuck.gradcheck.naming import MATCH, Explained
-from unstuck.gradcheck.tape.contributions import share, uses, with_others
+from unstuck.gradcheck.tape.contributions import in_order, share, uses, with_others
 from unstuck.gradcheck.tape.graph import Graph
 from unstuck.gradcheck.tape.record import Record
 from unstuck.gradcheck.tape.reverse import Override, Passed, Reverse
@@ -253,24 +253,18 @@ class TapeNamer:
                 continue
             own = self.given[name]
             overrides, tensors = moved_tensor(self.graph, name, own)
-            if not overrides or overrides.keys() & self.applied.keys() or not tensors & set(wrong):
+            comparable = [n for n in wrong if self.given[n].shape == current[n].shape]
+            if (
+                not comparable
+                or not overrides
+                or overrides.keys() & self.applied.keys()
+                or not tensors & set(wrong)
+            ):
                 continue
             without = self.reverse.run({**self.applied, **moved_tensor(self.graph, name, 0 * own)[0]})
             along = self.reverse.run({**self.applied, **overrides})
-            gap = np.concatenate(
-                [
-                    (self.given[n] - current[n]).reshape(-1)
-                    for n in wrong
-                    if self.given[n].shape == current[n].shape
-                ]
-            )
-            step = np.concatenate(
-                [
-                    (along[n] - without[n]).reshape(-1)
-                    for n in wrong
-                    if self.given[n].shape == current[n].shape
-                ]
-            )
+            gap = np.concatenate([(self.given[n] - current[n]).reshape(-1) for n in comparable])
+            step = np.concatenate([(along[n] - without[n]).reshape(-1) for n in comparable])
             size = float((step**2).sum())
             rate = -float((gap * step).sum()) / size if size > 0 else 0.0
             if rate > 0 and np.count_nonzero(step) >= FEWEST:
@@ -290,9 +284,15 @@ class TapeNamer:
             return "overwritten", f"where entries of {name} are used many times, only the last use counts"
         for named in self._slices(name, given, right):
             return named
+        some = self._some_uses(name, given) if given.shape == right.shape and not self.applied else None
+        if some is not None:
+            return some
         parts, turns = share(self.graph, name, signals) if not self.applied else (None, False)
         index = np.arange(right.size)
-        expected = Expected(name, right.shape, index, right.reshape(-1), self.sizes, parts, None, turns)
+        added = all(record.name in {"add", "subtract"} for record, _ in uses(self.graph, name))
+        expected = Expected(
+            name, right.shape, index, right.reshape(-1), self.sizes, parts, None, turns, added
+        )
         return self._judged(name, explain(given, expected), given, right, parts)
 
     def _judged(
@@ -312,6 +312,30 @@ class TapeNamer:
                     text = f"the gradient of {name} is a mean over {count} ({what}) instead of a sum"
                     return "mean-instead-of-sum", text
         return named
+
+    def _some_uses(self, name: str, given: Array) -> tuple[str, str] | None:
+        """Whether some of the uses in a loop count alone, as the last sample's, or are averaged."""
+        parts = in_order(self.graph, name, self.reverse.signals)
+        if (
+            parts is None
+            or not given.any()
+            or len({record.place for record, _ in uses(self.graph, name)}) > 1
+        ):
+            return None  # several places are no turns of a loop
+        flat, count = given.reshape(-1), parts.shape[1]
+        vector = max(given.shape, default=1) == given.size
+        turns = [n for n in range(2, count + 1) if count % n == 0]
+        if flat.size < FEWEST:  # few numbers are like something else by chance
+            turns = [n for n in turns if n in self.sizes.values()]
+        for n in turns:
+            blocks = parts.reshape(-1, n, count // n)
+            for at, which in ((-1, "last"), (0, "first")):
+                if self._close(flat, blocks[:, at].sum(axis=1)):
+                    kind = "not-summed" if vector else "overwritten"
+                    return kind, f"the gradient of {name} is that of the {which} of {n} turns alone"
+            if vector and self._close(flat, parts.sum(axis=1) / n) and n > 2:
+                return "mean-instead-of-sum", f"the gradient of {name} is a mean over {n} instead of a sum"
+        return None
 
     def _assigned(self, name: str) -> bool:
         """Whether each entry has the gradient of its last use alone, as `g[index] = ...` gives it."""

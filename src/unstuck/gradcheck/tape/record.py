@@ -36,6 +36,8 @@ class Edge:
     value: Array
     pull: Pull
     parts: Parts | None = None
+    slot: int = 0
+    """Which operand of the step it is; one that is a constant is left out of the step's list."""
     once: bool = field(init=False)
     """Whether no entry occurs twice."""
 

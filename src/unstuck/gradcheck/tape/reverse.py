@@ -32,7 +32,7 @@ class Reverse:
 
     def _run(self, overrides: Mapping[int, Override], *, keep: bool) -> tuple[dict[str, Array], list[Array]]:
         tape = self.made.tape
-        sums = np.zeros(tape.count)
+        tape.gradients = sums = np.zeros(tape.count)
         add(sums, self.made.ids, self.dy.reshape(self.made.ids.shape))
         signals: list[Array] = []
         with np.errstate(all="ignore"):

@@ -29,6 +29,10 @@ class Tape:
         self.records: list[Record] = []
         self.leaves: dict[str, Array] = {}
         """Tensor to the numbers of its entries."""
+        self.compared: list[tuple[Array, Array]] = []
+        """Entries that were asked which of them is larger: numbers of the ones, and of the others."""
+        self.gradients = np.zeros(0)
+        """Of all entries, in the backward pass that is under way."""
         self.count = 1
         self.label = ""
         """Of which larger step, such as a variance, the next steps are part."""
@@ -64,6 +68,13 @@ class Tape:
         self.records.append(record)
         return ids
 
+    def compare(self, one: Array, two: Array) -> None:
+        """Note that entries were compared with each other."""
+        one, two = np.broadcast_arrays(one, two)
+        both = (one > 0) & (two > 0)
+        if both.any() and len(self.compared) < MOST:
+            self.compared.append((one[both], two[both]))
+
     def elementwise(
         self, name: str, values: Sequence[Array], ids: Sequence[Array], result: Array
     ) -> Array | None:
@@ -77,6 +88,7 @@ class Tape:
                 value,
                 _scaled(name, number, values, result, partial, value.shape),
                 _each(partial, value.shape),
+                number,
             )
             for number, (own, value, partial) in enumerate(
                 zip(ids, values, partials(name, values, result), strict=True)
@@ -94,7 +106,7 @@ class Tape:
         for own, other, mine, its in ((0, 1, left, right), (1, 0, right, left)):
             if ids[own].any():
                 pull = _contracted(mine, its, out, values[own].shape, values[other])
-                edges.append(Edge(ids[own], values[own], pull, _apart(mine, its, out, values[other])))
+                edges.append(Edge(ids[own], values[own], pull, _apart(mine, its, out, values[other]), own))
         return result, self.write("product", result, edges)
 
 

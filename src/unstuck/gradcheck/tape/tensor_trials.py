@@ -72,9 +72,12 @@ def _moves(name: str, value: Array) -> Iterator[tuple[str, str, Array]]:
             text = f"input and output channels of {name} are exchanged where the gradient is passed on"
             kind = "channels-swapped" if (a, b) in {(0, 1), (2, 3)} else "transposed"
             yield kind, text, value.swapaxes(a, b)
-    if value.ndim < 3:
-        return
-    sets = [(2, 3), (0, 1), (1, 2)] if value.ndim == 4 else [(2,), (0,), (1, 2), (0, 1)]
+    if value.ndim == 2 and min(shape) > 1:
+        text = f"{name} is reshaped, not transposed, where the gradient is passed on through it"
+        yield "transposed", text, value.reshape(shape[::-1]).T
+    sets = [(0, 1)]
+    if value.ndim > 2:
+        sets = [(2, 3), (0, 1), (1, 2)] if value.ndim == 4 else [(2,), (0,), (1, 2), (0, 1)]
     for axes in sets:
         if all(shape[axis] > 1 for axis in axes):
             text = (

@@ -10,6 +10,8 @@ from unstuck.gradcheck.tape.record import Edge
 from unstuck.gradcheck.tape.tape import Tape, matmul_letters, unbroadcast
 from unstuck.gradcheck.tree import Array
 
+COMPARING = {"greater", "greater_equal", "less", "less_equal"}
+
 
 class Traced(np.ndarray):
     """An array whose entries have numbers on a tape.
@@ -117,6 +119,13 @@ class Traced(np.ndarray):
         """The least."""
         return _kept(np.minimum.reduce(self, axis=axis, keepdims=keepdims), out)
 
+    def argmax(self, axis: Any = None, out: Any = None, **rest: Any) -> Any:
+        """Where the largest is."""
+        ids = ids_of(self)
+        ids = ids.reshape(-1) if axis is None else np.moveaxis(ids, axis, 0)
+        self.tape.compare(ids[:-1], ids[1:])
+        return plain(self).argmax(axis=axis, **rest)
+
     def clip(self, min: Any = None, max: Any = None, out: Any = None, **rest: Any) -> Any:  # noqa: A002
         """Between bounds."""
         made = self
@@ -131,6 +140,12 @@ class Traced(np.ndarray):
     def tolist(self) -> Any:
         """Nested lists of single traced numbers: code that computes with lists is followed too."""
         return [part.tolist() for part in self] if self.ndim else self
+
+    def item(self, *args: Any) -> Any:
+        """One number, which is still followed."""
+        if not args:
+            return self.reshape(())
+        return self.reshape(-1)[args[0]] if len(args) == 1 else self[args]
 
     def fill(self, value: Any) -> None:
         """All entries alike."""
@@ -250,6 +265,8 @@ def _elementwise(
 ) -> Any:
     result = np.asarray(ufunc(*values, **kwargs), order="C")
     if result.dtype.kind != "f":
+        if ufunc.__name__ in COMPARING:
+            tape.compare(*ids)
         return result if result.ndim else result[()]
     made: Array | None = None
     if any(own.any() for own in ids) and not kwargs:
@@ -310,7 +327,7 @@ def _at(ufunc: Any, inputs: tuple[Any, ...], tape: Tape) -> None:
     np.add.at(result, key, added)
     edges = [
         Edge(ids_of(target).copy(), value, lambda dy, _: dy),
-        Edge(ids_of(rest[0]), added, lambda dy, _: unbroadcast(dy[key], added.shape)),
+        Edge(ids_of(rest[0]), added, lambda dy, _: unbroadcast(dy[key], added.shape), slot=1),
     ]
     plain(target)[...] = result
     target.ids[...] = tape.write("add", result, [edge for edge in edges if edge.known])

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from unstuck.gradcheck.tape.record import Edge, Record
 from unstuck.gradcheck.tape.reverse import Override, Passed
 from unstuck.gradcheck.tree import Array
@@ -30,17 +32,38 @@ class Trial:
 
 
 def changed(change: Change, which: int | None = None) -> Override:
-    """Another gradient by one operand, or by all."""
+    """Another gradient by the operand of one slot, or by all."""
 
     def override(record: Record, dy: Array) -> Passed:
         passed: Passed = []
-        for number, edge in enumerate(record.edges):
-            if which is None or number == which:
+        for edge in record.edges:
+            if which is None or edge.slot == which:
                 gradient = change(edge, dy)
                 if gradient is not None:
                     passed.append((edge.ids, gradient))
             else:
                 passed.append((edge.ids, edge.pull(dy, None)))
+        return passed
+
+    return override
+
+
+def fullest(group: list[Record]) -> Record:
+    """The step with the most operands; left out are constants, as a first state of zeros."""
+    return max(group, key=lambda record: len(record.edges))
+
+
+def cut(parts: list[tuple[int, Record]], times: float) -> Override:
+    """What comes from some steps is multiplied with a number, by operand."""
+
+    def override(record: Record, dy: Array) -> Passed:
+        passed: Passed = []
+        for number, edge in enumerate(record.edges):
+            gradient = edge.pull(dy, None)
+            for cut, made in parts:
+                if cut == number:
+                    gradient = np.where(made.holds(edge.ids), times * gradient, gradient)
+            passed.append((edge.ids, gradient))
         return passed
 
     return override

@@ -1,21 +1,28 @@
 """Typical mistakes, each as other rules for some steps of a forward pass that was written down."""
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from unstuck.gradcheck.known.functions import derivative_slips
+from unstuck.gradcheck.known.functions import Activation, derivative_slips
+from unstuck.gradcheck.tape.branch_trials import of_branches
+from unstuck.gradcheck.tape.geometry_trials import of_geometry
 from unstuck.gradcheck.tape.graph import Graph, Unit
 from unstuck.gradcheck.tape.loss_trials import of_losses
-from unstuck.gradcheck.tape.record import Edge, Place, Record
-from unstuck.gradcheck.tape.reverse import Override, Passed
-from unstuck.gradcheck.tape.rules import PARTIALS
-from unstuck.gradcheck.tape.tape import unbroadcast
+from unstuck.gradcheck.tape.product_trials import of_products
+from unstuck.gradcheck.tape.record import Place, Record
+from unstuck.gradcheck.tape.reverse import Override
+from unstuck.gradcheck.tape.scatter_trials import of_scatters
+from unstuck.gradcheck.tape.slice_trials import of_slices
 from unstuck.gradcheck.tape.tensor_trials import of_tensors
-from unstuck.gradcheck.tape.trial import FIRST, LAST, MOST_ALONE, SECOND, THIRD, Trial, changed
+from unstuck.gradcheck.tape.trial import FIRST, LAST, MOST_ALONE, SECOND, THIRD, Trial, changed, cut, fullest
+from unstuck.gradcheck.tape.window_trials import of_windows
 from unstuck.gradcheck.tree import Array
+
+ONCE_MORE = "p - t is the derivative of sigmoid and cross-entropy; the sigmoid is differentiated once more"
+NEIGHBOURS = 4
+"""So many statistics after one may be of the same normalisation: its mean, its variance, and their parts."""
 
 
 def trials(graph: Graph, inputs: set[str]) -> list[Trial]:
@@ -40,9 +47,16 @@ def trials(graph: Graph, inputs: set[str]) -> list[Trial]:
             found += made
     found += of_tensors(graph, inputs)
     found += of_losses(graph)
+    found += of_slices(graph)
+    found += of_geometry(graph)
+    found += of_scatters(graph)
+    found += of_windows(graph)
+    found += of_branches(graph)
     held = [trial for trial in found if trial.kind == "statistics-held-constant"]
-    for one, two in itertools.combinations(held[:8], 2):
-        if not one.overrides.keys() & two.overrides.keys():
+    for number, one in enumerate(held):
+        for two in held[number + 1 : number + 1 + NEIGHBOURS]:
+            if one.overrides.keys() & two.overrides.keys():
+                continue
             both = {**one.overrides, **two.overrides}
             found.append(replace(one, overrides=both, rank=SECOND, tensors=one.tensors | two.tensors))
     return sorted(found, key=lambda trial: trial.rank)
@@ -82,7 +96,7 @@ def _of_group(graph: Graph, place: Place, group: list[Record], inputs: set[str])
     def trial(kind: str, text: str, rank: int, override: Override, *, fit: bool = False) -> Trial:
         return Trial(kind, text + line, {record.number: override for record in group}, rank, tensors, fit)
 
-    first = group[0]
+    first = fullest(group)
     yield trial(
         "sign-flipped",
         "what is passed on here has the wrong sign",
@@ -100,7 +114,7 @@ def _of_group(graph: Graph, place: Place, group: list[Record], inputs: set[str])
             changed(_nothing),
         )
     if len(first.edges) > 1:
-        for number in range(len(first.edges)):
+        for number in (edge.slot for edge in first.edges):
             yield trial(
                 "sign-flipped",
                 "what is passed on to an operand here has the wrong sign",
@@ -121,8 +135,8 @@ def _of_group(graph: Graph, place: Place, group: list[Record], inputs: set[str])
                 fit=True,
             )
     if first.name in {"product", "multiply", "divide"}:
-        yield from _products(graph, trial, group, inputs)
-    if first.name == "max" and first.value.size > 1:
+        yield from of_products(graph, trial, group, inputs)
+    if first.name == "max" and sum(record.value.size for record in group) > 1:
         yield trial(
             "pooling-to-all",
             "max pooling gives its gradient to all of a window",
@@ -171,7 +185,14 @@ def _functions(graph: Graph, group: list[Record], line: str, inside: set[int]) -
         return
     f, units = found
     for unit in units:
-        inside |= unit.inner if len(unit.inner) > 1 else set()
+        inside |= graph.hidden(unit)
+    yield from _derivatives(graph, f, units, line, tensors)
+
+
+def _derivatives(
+    graph: Graph, f: Activation, units: list[Unit], line: str, tensors: frozenset[str]
+) -> Iterator[Trial]:
+    """Wrong derivatives of an activation."""
     rare = f.name in {"square", "exp", "sin"}
     for name, (kind, text, _) in derivative_slips(f, units[0].z, units[0].record.value).items():
         if rare and name != "missing":
@@ -180,11 +201,47 @@ def _functions(graph: Graph, group: list[Record], line: str, inside: set[int]) -
         for unit in units:
             factor = derivative_slips(f, unit.z, unit.record.value)[name][2]
             overrides[unit.record.number] = _onto(unit, lambda dy, c=factor: dy * c)
-        rank = (FIRST if name == "missing" else SECOND) + 2 * rare
+        rank = (FIRST if name == "missing" else SECOND) + 3 * rare
+        if name == "twice" and f.name == "sigmoid" and graph.is_logged(units[0].record):
+            yield Trial("softmax-twice", ONCE_MORE + line, overrides, rank, tensors)
+            continue
         yield Trial(kind, text + line, overrides, rank, tensors)
-    masks = {unit.record.number: _onto(unit, lambda dy: dy * (dy > 0)) for unit in units}
-    text = f"the mask of {f.name} is made from the gradient instead of the input"
-    yield Trial("activation-derivative-wrong", text + line, masks, THIRD, tensors)
+    for text, factors in () if rare else _miswritten(f, units):
+        overrides = {
+            unit.record.number: _onto(unit, lambda dy, c=factor: dy * c)
+            for unit, factor in zip(units, factors, strict=True)
+        }
+        yield Trial("activation-derivative-wrong", text + line, overrides, THIRD, tensors)
+    if "ReLU" in f.name:
+        masks = {unit.record.number: _onto(unit, lambda dy: dy * (dy > 0)) for unit in units}
+        text = f"the mask of {f.name} is made from the gradient instead of the input"
+        yield Trial("activation-derivative-wrong", text + line, masks, THIRD, tensors)
+
+
+FORMULAS: dict[str, Callable[[Array], Array]] = {
+    "1 - a": lambda a: 1 - a,
+    "1 + a": lambda a: 1 + a,
+    "1 - a^2": lambda a: 1 - a * a,
+    "1 + a^2": lambda a: 1 + a * a,
+    "a^2": lambda a: a * a,
+    "a (1 - a)": lambda a: a * (1 - a),
+    "a (1 + a)": lambda a: a * (1 + a),
+    "(1 - a)^2": lambda a: (1 - a) ** 2,
+    "(1 + a)^2": lambda a: (1 + a) ** 2,
+}
+"""What people write for the derivative of an activation a with a slip in it."""
+
+
+def _miswritten(f: Activation, units: list[Unit]) -> Iterator[tuple[str, list[Array]]]:
+    """Formulas of the output that are not the derivative."""
+    if f.slope_of_output is None or "ReLU" in f.name:
+        return
+    outputs = [unit.record.value for unit in units]
+    right = f.slope_of_output(outputs[0])
+    for formula, make in FORMULAS.items():
+        if not np.allclose(make(outputs[0]), right):
+            text = f"the derivative of {f.name} is written as {formula}, with a its output"
+            yield text, [make(a) for a in outputs]
 
 
 def _bends(units: list[Unit] | None, line: str, tensors: frozenset[str], inside: set[int]) -> Iterator[Trial]:
@@ -221,122 +278,6 @@ def _softmaxes(axis: int, units: list[Unit], line: str, tensors: frozenset[str])
         yield Trial(kind, text + line, overrides, FIRST, tensors)
 
 
-def _products(  # noqa: C901  (a list of what may be forgotten)
-    graph: Graph, trial: Callable[..., Trial], group: list[Record], inputs: set[str]
-) -> Iterator[Trial]:
-    """The other factor forgotten, or used transposed."""
-    first = group[0]
-    for number, edge in enumerate(first.edges):
-        other = first.edges[1 - number] if len(first.edges) == 2 else None
-        if first.name != "product":
-            if _is_divisor(first, edge):
-                continue
-            kind, text = _forgotten(graph, first, edge, other, inputs)
-            if other is None:
-                yield trial(kind, text, SECOND, changed(_plainly, number))
-                yield from _masked(trial, first, number)
-            else:
-                one = -np.ones(1) if (other.value < 0).all() else np.ones(1)
-                made = trial(kind, text, SECOND, changed(lambda e, dy, one=one: e.pull(dy, one), number))
-                yield made
-                if kind == "scale-forgotten":
-                    yield replace(made, overrides=_scaled_away(graph, group, number))
-            continue
-        sizes = first.value.shape
-        for a, b in itertools.combinations(range(len(sizes)), 2):
-            if sizes[a] == sizes[b] > 1 and len(first.edges) > 1:
-                text = "the gradient of a matrix product is transposed for one of its factors"
-                turned = changed(lambda e, dy, a=a, b=b: e.pull(dy.swapaxes(a, b), None), number)
-                yield trial("transposed", text, THIRD, turned)
-        if other is not None and not graph.tape.owner(other.ids):
-            shape = other.value.shape
-            for a, b in itertools.combinations(range(len(shape)), 2):
-                if shape[a] == shape[b] > 1:
-                    text = "the other factor of a matrix product is transposed in the backward pass"
-                    yield trial(
-                        "transposed", text, SECOND, _with_other(number, lambda v, a=a, b=b: v.swapaxes(a, b))
-                    )
-
-
-def _scaled_away(graph: Graph, group: list[Record], number: int) -> dict[int, Override]:
-    """As if an operand were 1 throughout, also where what was made with it is divided by something later."""
-    overrides: dict[int, Override] = {}
-    for record in group:
-        overrides[record.number] = changed(lambda e, dy: e.pull(dy, np.ones(1)), number)
-        scale = record.edges[1 - number].value
-        for later, edge in graph.feeds(record):
-            if len(later.edges) == 2 and np.array_equal(edge.ids, record.ids) and later.name in PARTIALS:
-                overrides[later.number] = _with_other(1 - later.edges.index(edge), lambda v, c=scale: v / c)
-    return overrides
-
-
-def _with_other(number: int, move: Callable[[Array], Array]) -> Override:
-    def override(record: Record, dy: Array) -> Passed:
-        other = move(record.edges[1 - number].value)
-        return [
-            (edge.ids, edge.pull(dy, other if n == number else None)) for n, edge in enumerate(record.edges)
-        ]
-
-    return override
-
-
-def _plainly(edge: Edge, dy: Array) -> Array:
-    """Passed on as if the constant that it is multiplied with, or divided by, were not there."""
-    return unbroadcast(dy, edge.value.shape)
-
-
-def _is_divisor(record: Record, edge: Edge) -> bool:
-    """Whether an operand stands below the line."""
-    if record.name != "divide" or edge.value.shape != record.value.shape:
-        return False
-    share = edge.pull(np.ones(record.value.shape), None)
-    return not np.allclose(share * edge.value, record.value)
-
-
-def _constant(edge: Edge, record: Record) -> Array | None:
-    """What a tensor is multiplied with, where that is no tensor."""
-    if edge.value.shape != record.value.shape:
-        return None
-    return edge.pull(np.ones(record.value.shape), None)
-
-
-def _forgotten(
-    graph: Graph, record: Record, edge: Edge, other: Edge | None, inputs: set[str]
-) -> tuple[str, str]:
-    if other is None:
-        constant = _constant(edge, record)
-        if constant is not None and np.unique(constant).size == 2 and 0 in constant:
-            return "dropout-mask-not-reused", "the mask of the forward pass is not used"
-        if "mean." in record.place.step and record.value.size > 1:
-            return "pooling-not-divided", "the gradient of a mean is not divided by its size"
-        return "factor", "the constant factor of the forward pass is forgotten in the backward pass"
-    owner = graph.tape.owner(other.ids)
-    if owner and owner not in inputs and other.value.size < record.value.size:
-        return "scale-forgotten", f"{owner} is missing in what is passed on"
-    return "operand-forgotten", "a product passes its gradient on without its other factor"
-
-
-def _masked(trial: Callable[..., Trial], record: Record, number: int) -> Iterator[Trial]:
-    constant = _constant(record.edges[number], record)
-    if constant is None:
-        return
-    values = np.unique(constant)
-    if values.size != 2 or values[0] != 0 or values[1] in {0.0, 1.0}:
-        return
-    text = f"dropout scales by {values[1]:.3g} in the forward pass, and not so in the backward pass"
-    yield trial(
-        "dropout-not-scaled",
-        text,
-        FIRST,
-        changed(lambda e, dy: dy * (e.pull(np.ones(dy.shape), None) != 0), number),
-    )
-    yield trial(
-        "dropout-not-scaled", text, SECOND, changed(lambda e, dy: e.pull(dy, None) * values[1], number)
-    )
-    mask = "the units that dropout has dropped get a gradient: its mask is not used"
-    yield trial("dropout-mask-not-reused", mask, SECOND, changed(lambda _, dy: dy * values[1], number))
-
-
 def _in_time(graph: Graph, group: list[Record], line: str, tensors: frozenset[str]) -> Iterator[Trial]:
     """What a step of a loop made, not carried back from the next turn of the loop."""
     ways = graph.carried(group)
@@ -350,22 +291,8 @@ def _in_time(graph: Graph, group: list[Record], line: str, tensors: frozenset[st
             if chosen is None or user.place == chosen:
                 cuts.setdefault(user.number, []).append((number, made))
         text = kept + line if chosen is None else f"{kept} on one of its ways{graph.said(chosen)}"
-        overrides = {number: _cut(parts, 0.0) for number, parts in cuts.items()}
+        overrides = {number: cut(parts, 0.0) for number, parts in cuts.items()}
         yield Trial("time-not-carried", text, overrides, FIRST if chosen is None else SECOND, tensors)
         text = f"what is carried back from a step to the one before has the wrong sign{line}"
-        overrides = {number: _cut(parts, -1.0) for number, parts in cuts.items()}
+        overrides = {number: cut(parts, -1.0) for number, parts in cuts.items()}
         yield Trial("sign-flipped", text, overrides, THIRD, tensors)
-
-
-def _cut(parts: list[tuple[int, Record]], times: float) -> Override:
-    def override(record: Record, dy: Array) -> Passed:
-        passed: Passed = []
-        for number, edge in enumerate(record.edges):
-            gradient = edge.pull(dy, None)
-            for cut, made in parts:
-                if cut == number:
-                    gradient = np.where(made.holds(edge.ids), times * gradient, gradient)
-            passed.append((edge.ids, gradient))
-        return passed
-
-    return override

@@ -15,6 +15,8 @@ from unstuck.gradcheck.tree import Array
 
 _OF_NUMBERS = ("exp", "log", "tanh", "sqrt", "log1p", "expm1", "sin", "cos", "sinh", "cosh", "pow", "fabs")
 """Of the module math, for code that computes with single numbers."""
+_OF_LISTS = ("sum", "mean", "max", "min", "var", "std", "average", "prod", "dot")
+"""Of NumPy, for lists of numbers, in which NumPy does not look for arrays of other classes."""
 
 
 @dataclass
@@ -53,6 +55,7 @@ def _creating(tape: Tape) -> Generator[None]:
     scalars = {name: getattr(math, name) for name in _OF_NUMBERS}
     blanks = {name: getattr(np, name) for name in ("zeros", "empty", "ones", "full")}
     copies = {name: getattr(np, name) for name in ("array", "asarray", "ascontiguousarray")}
+    reducing = {name: getattr(np, name) for name in _OF_LISTS}
     tricks: Any = np.lib.stride_tricks
     strided = tricks.as_strided
     try:
@@ -60,6 +63,8 @@ def _creating(tape: Tape) -> Generator[None]:
             setattr(np, name, _blank(tape, function))
         for name, function in copies.items():
             setattr(np, name, _taken(tape, function, copy=name == "array"))
+        for name, function in reducing.items():
+            setattr(np, name, _of_list(tape, function))
         for name, function in scalars.items():
             setattr(math, name, _of_numbers(name, function))
         tricks.as_strided = _strided(tape, strided)
@@ -68,7 +73,7 @@ def _creating(tape: Tape) -> Generator[None]:
         tricks.as_strided = strided
         for name, function in scalars.items():
             setattr(math, name, function)
-        for name, function in {**blanks, **copies}.items():
+        for name, function in {**blanks, **copies, **reducing}.items():
             setattr(np, name, function)
 
 
@@ -92,6 +97,16 @@ def _taken(tape: Tape, make: Callable[..., Any], *, copy: bool) -> Callable[...,
         if isinstance(thing, (list, tuple)) and _any(thing):
             return _stacked(tape, thing)
         return make(thing, *args, **kwargs)
+
+    return made
+
+
+def _of_list(tape: Tape, make: Callable[..., Any]) -> Callable[..., Any]:
+    def made(*args: Any, **kwargs: Any) -> Any:
+        seen = (
+            _stacked(tape, part) if isinstance(part, (list, tuple)) and _any(part) else part for part in args
+        )
+        return make(*seen, **kwargs)
 
     return made
 
