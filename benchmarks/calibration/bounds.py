@@ -6,8 +6,8 @@
 Every bound is tried at multiples from a tenth to ten (of bounds below 1: of their odds), the others as they
 are; not those of the outcome, as the labels go by the same numbers. It moves only where the trainings that it
 decides speak for that: more of them told rightly by it than wrongly (sign test, 1 %), and a smaller cost,
-of which a false alarm is worth three misses. Where many values are as good, the bound stays what theory, or
-the field, says, and the range is noted beside it.
+of which a false alarm is worth three misses; and no farther than most of the gain needs. Where many values
+are as good, the bound stays what theory, or the field, says, and the range is noted beside it.
 """
 
 import argparse
@@ -18,10 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from accuracy import columns
 from bounds_file import write_bounds
 from labelled import Label, finished, read
-from measure import Case, judged
+from measure import Case, judged, share
 from noted import Key, changed, crossed, keys, noting, value
 from scipy.stats import binomtest
 
@@ -34,8 +33,11 @@ ALARM = 3.0
 """Misses that a false alarm is worth."""
 OUTCOME, MEANT = "outcome", "by definition"
 """What learning is; the labels say it with the same numbers, and healthy is what gained 30 % at least."""
-LIMITS: dict[Key, tuple[float, float]] = {("rate", "times"): (1.0, 9.0)}
-"""Where a bound would say nothing any more: ten times the rate cannot do more than ten times as much."""
+LIMITS: dict[Key, tuple[float, float]] = {("rate", "times"): (1.0, 9.0), ("norm", "values"): (4.0, np.inf)}
+"""Where a bound would say nothing any more: ten times the rate cannot do more than ten times as much, and a
+mean over two numbers is one over too few."""
+MOST_OF_IT = 0.8
+"""Part of the largest gain for which a bound need not move farther."""
 NOTHING, THEORY = "decides nothing", "by theory"
 SURE = 0.01
 """Chance at most that the trainings which a move of a bound decides would speak for it as clearly by luck."""
@@ -153,7 +155,7 @@ def as_good(found: Sequence[Move], chosen: float) -> tuple[Move, Move]:
     return found[low], found[high]
 
 
-def search(trainings: Sequence[Training], bounds: Bounds, rounds: int = 2) -> tuple[Bounds, dict[Key, str]]:
+def search(trainings: Sequence[Training], bounds: Bounds, rounds: int = 1) -> tuple[Bounds, dict[Key, str]]:
     """The bounds that these trainings speak for, and a word on each.
 
     Args:
@@ -171,8 +173,8 @@ def search(trainings: Sequence[Training], bounds: Bounds, rounds: int = 2) -> tu
             depends = [one for one in trainings if key in one.notes]
             print(f"\r{turn + 1}: {number} {'.'.join(key)} ({len(depends)})".ljust(60), end="", flush=True)
             found = list(moves(trainings, bounds, key))
-            best = min((move for move in found if move.sure), key=lambda move: move.cost, default=None)
             now = value(bounds, key)
+            best = chosen(found, now)
             if best is not None:
                 print(f"\n{'.'.join(key)}: {now:g} -> {best.to:g} ({best.better} better, {best.worse} worse)")
                 bounds = changed(bounds, key, best.to)
@@ -184,6 +186,17 @@ def search(trainings: Sequence[Training], bounds: Bounds, rounds: int = 2) -> tu
             break
     print()
     return bounds, words
+
+
+def chosen(found: Sequence[Move], now: float) -> Move | None:
+    """The move to make, if any: the nearest that gains most of what can be gained."""
+    sure = [move for move in found if move.sure]
+    enough = MOST_OF_IT * min((move.cost for move in sure), default=0.0)
+    return min(
+        (move for move in sure if move.cost <= enough),
+        key=lambda move: abs(np.log(move.to / now)),
+        default=None,
+    )
 
 
 def _words(found: Sequence[Move], low: Move, high: Move) -> str:
@@ -212,12 +225,21 @@ def trainings(
 
 
 def told(sets: Mapping[str, Sequence[Training]], before: Bounds, after: Bounds) -> list[str]:
-    """Columns: every set with the old bounds and the new ones."""
-    found: dict[str, list[Case]] = {}
+    """A table: every set with the old bounds and the new ones."""
+    lines = [
+        "| | alarms on healthy ones, before | after | named first, before | after |",
+        "|---|---|---|---|---|",
+    ]
     for name, own in sets.items():
-        for words, bounds in (("before", before), ("after", after)):
-            found[f"{name}, {words}"] = [judged(one.label, one.recordings, bounds) for one in own]
-    return columns(found)
+        found = [[judged(one.label, one.recordings, bounds) for one in own] for bounds in (before, after)]
+        cells: list[str] = []
+        for truth in ("healthy", "harmed"):
+            for cases in found:
+                judged_ones = [case for case in cases if case.label.truth == truth]
+                hits = sum(case.false if truth == "healthy" else case.rank == 1 for case in judged_ones)
+                cells.append(share(hits, len(judged_ones)))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
 
 
 def main() -> None:

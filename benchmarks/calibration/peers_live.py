@@ -156,8 +156,9 @@ def main() -> None:
     lines = [
         "### Packages that hook into the training",
         "",
-        f"`torchmortem` 0.1.1 and `torch-audit` 0.3.0 (every tenth step) watched {given.pairs} pairs of the",
-        f"generated trainings (`python benchmarks/calibration/peers_live.py generated --pairs {given.pairs}`).",
+        f"`torchmortem` 0.1.1 and `torch-audit` 0.3.0 (every tenth step) watched {given.pairs} pairs of",
+        "the generated trainings:",
+        f"`python benchmarks/calibration/peers_live.py generated --pairs {given.pairs}`.",
         "Their errors and warnings count as alarms, and whatever these can be read to mean counts for them",
         "(`MORTEM`, `AUDIT` there); what torch-audit says of speed and style was left out.",
         "",
