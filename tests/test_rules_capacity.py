@@ -57,6 +57,12 @@ def test_layers_without_activations():
     assert diagnose(bent).healthy
 
 
+@pytest.mark.parametrize("between", ["mean", "sum", "transpose", "squeeze"])
+def test_what_is_linear_itself_bends_nothing(between):
+    assert [one[0] for one in told(linear_stack(chain(16, between, 16, 2), BOUNDS))] == ["ACT004"]
+    assert linear_stack(chain(16, between, "ReLU", 16, 2), BOUNDS) == []
+
+
 @pytest.mark.parametrize(
     "nodes",
     [

@@ -101,6 +101,14 @@ def test_a_model_that_the_optimiser_forgot_is_found_by_its_gradient(write):
     assert [type(one).__name__ for one in Silent.made[-1].models] == ["Sequential", "Linear"]
 
 
+def test_a_program_that_makes_a_new_model_in_every_step_is_not_recorded_anew_each_time(write):
+    text = LOOP.replace("    nn.Linear(8, 3),\n)", ")").replace("model(x)", "nn.Linear(8, 3)(model(x))")
+    result = run(write(text))
+    assert len(result.trainings) == 1
+    assert len(Silent.made) <= watch.MOST_JOINED + 1
+    assert len(Silent.made[-1].models) <= watch.MOST_JOINED + 1
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -476,3 +476,29 @@ def test_a_bare_parameter_has_one_name_from_the_first_step_on():
     assert set(recording.layers("weight_norm")) == {"add_1.at", "out", "out.bias"}
     for quantity in ("weight_norm", "grad_norm", "update_ratio", "drift"):
         assert recording.series(quantity, "add_1.at").steps[:4].tolist() == [0, 1, 2, 3], quantity
+
+
+@pytest.mark.parametrize("by", ["function", "two axes", "hand", "none"])
+def test_dropout_that_is_no_module(by):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 32), nn.Linear(32, 3)
+
+        def forward(self, x):
+            h = functional.relu(self.a(x))
+            if by == "function":
+                h = functional.dropout(h, 0.75)
+            if by == "two axes":
+                h = functional.dropout2d(h.view(-1, 8, 2, 2), 0.75).flatten(1)
+            if by == "hand":
+                h = (torch.rand_like(h) < 0.25).float() * 4 * h
+            if by == "none":
+                h = h * (torch.arange(32) % 3)
+            return self.b(h)
+
+    structure = recorded(
+        Net(), lambda net: functional.cross_entropy(net(torch.randn(64, 4)), torch.arange(64) % 3)
+    )
+    found = [node.options["p"] for node in structure.nodes if node.type == "Dropout"]
+    assert found == ([] if by == "none" else [0.75])

@@ -11,7 +11,24 @@ from unstuck.trace.recording import Recording
 from unstuck.trace.structure import NONLINEAR, NORMALISING, Node
 
 _LINEAR = frozenset({"Linear", "Conv1d", "Conv2d", "Conv3d"})
-_PASSES = frozenset({"Identity", "Dropout", "Flatten", "AvgPool2d", "AdaptiveAvgPool2d", "flatten", "view"})
+_PASSES = frozenset(
+    {
+        *("Identity", "Dropout", "Flatten", "AvgPool2d", "AdaptiveAvgPool2d"),
+        *(
+            "flatten",
+            "view",
+            "unsafe_view",
+            "squeeze",
+            "unsqueeze",
+            "transpose",
+            "permute",
+            "t",
+            "mean",
+            "sum",
+        ),
+    }
+)
+"""What is linear and has no weights of its own."""
 
 
 @rule(

@@ -81,6 +81,8 @@ class Run:
     recorder: Recorder
     optimizer_place: Place | None
     number: int
+    joined: int = 0
+    """So often models joined it after it had begun."""
     seen: int = 0
     """Steps of its optimisers."""
     next_look: int = FIRST_LOOK

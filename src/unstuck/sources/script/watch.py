@@ -35,6 +35,9 @@ from unstuck.sources.script.training import (
 MOST_RUNS = 8
 """So many trainings of one program are recorded (folds, ensembles); more are only counted."""
 
+MOST_JOINED = 3
+"""So often may models join a training that has hardly begun: a program may make new ones in every step."""
+
 STAGE = 20
 """Updates after which an optimiser of other parameters of the same models begins a new training."""
 
@@ -195,6 +198,7 @@ class Watch:
                 same.optimizers.append(optimizer)
                 same.recorder.watch_optimizer(optimizer)
             return
+        joined = 0
         for run in [run for run in self._runs if related(run.models, models)]:
             self._runs.remove(run)
             if run.seen > len(run.optimizers):
@@ -202,11 +206,12 @@ class Watch:
                 continue
             # hardly begun: it goes on with what has joined it
             self._begun -= 1
+            joined = max(joined, run.joined + 1)
             optimizers = [*run.optimizers, *optimizers]
             models = roots([*run.models, *models], known)
             with contextlib.suppress(Exception):
                 run.recorder.close()
-        self._record(models, optimizers)
+        self._record(models, optimizers, joined)
 
     def _begin_keras(self, model: Any, optimizer: Any, late: bool) -> None:
         """Record a Keras model, unless that is done already; one that was compiled anew begins anew."""
@@ -228,7 +233,7 @@ class Watch:
                 "a Keras model in a loop of its own is found at its first step: that was not seen"
             )
 
-    def _record(self, models: list[Any], optimizers: list[Any]) -> None:
+    def _record(self, models: list[Any], optimizers: list[Any], joined: int = 0) -> None:
         self._begun += 1
         for model in models:
             self._recorded.note(model, None)
@@ -246,7 +251,7 @@ class Watch:
             self.notes.append(f"a training was not recorded: {reason}")
             return
         place = self._optimizers.of(optimizers[0]) if optimizers else None
-        self._runs.append(Run(models, optimizers, recorder, place, self._begun))
+        self._runs.append(Run(models, optimizers, recorder, place, self._begun, joined))
         if self._after_step is not None:
             self._listen_last()
 
@@ -254,7 +259,7 @@ class Watch:
         if os.getpid() != self._process:
             return
         run = next((run for run in self._runs if any(one is optimizer for one in run.optimizers)), None)
-        if run is not None and run.seen + 1 == len(run.optimizers):
+        if run is not None and run.seen + 1 == len(run.optimizers) and run.joined < MOST_JOINED:
             self._let_strays_join(run)
         elif run is None and optimizer not in self._optimizers:
             self._optimizers.note(optimizer, None)  # a copy or a loaded one: no constructor was seen

@@ -9,7 +9,7 @@ import torch
 from unstuck.sources.torch.likelihood import Outputs
 from unstuck.sources.torch.loss import Loss, find_loss
 from unstuck.sources.torch.marks import Call, Marks
-from unstuck.sources.torch.ops import LOOKS_UP, dim, kind, module_type, shape
+from unstuck.sources.torch.ops import LOOKS_UP, dim, dropped, kind, module_type, shape
 from unstuck.trace.structure import INPUT
 
 LIMIT = 10_000
@@ -240,7 +240,8 @@ class _Walk:
 
     def _entry(self, fn: Any, inputs: list[str], parameters: list[tuple[Any, bool]]) -> str:
         """A node for one function; with weights, it is a layer that bears their name."""
-        name = module_type(fn)
+        share = None if parameters else dropped(fn)
+        name = module_type(fn) if share is None else "Dropout"
         weighed = name.startswith(WEIGHED) and bool(parameters)
         named = self._layer_name(parameters) if weighed else ""
         entry = Entry(named or self._numbered(name), name, inputs or [INPUT], shape(fn), fn=fn)
@@ -248,6 +249,8 @@ class _Walk:
             entry.name = self._numbered(entry.name)
         axis = dim(fn) if name in {"Softmax", "LogSoftmax"} else None
         entry.options = {} if axis is None else {"dim": axis}
+        if share is not None:
+            entry.options["p"] = share
         # a product of matrices reads (inputs, units); PyTorch's own layers turn their weights for it
         product = kind(fn) in {"Addmm", "Mm"}
         if weighed:
