@@ -44,15 +44,17 @@ SURE = 0.01
 HEAD = """Bounds of the rules, read by unstuck.diagnose.bounds; written by benchmarks/calibration/bounds.py.
 Chosen at commit {commit} on {counts}:
 first half by number, of 0 to {generated} (generated), {programs} (programs), {first} to {engine} (engine).
-In braces: the range, from a tenth to ten times the value, in which these trainings are told no worse; "by
-theory" where none of them compares anything with it, "by definition" where their labels go by it."""
+In braces: the range, from a tenth to ten times the value, in which these trainings are told no worse;
+"decides nothing" where every one is told the same in all of it, "by theory" where none of them compares
+anything with it, "by definition" where their labels go by it."""
 INTRO = """## Where the bounds come from
 
-`diagnose/bounds.toml` is written by `python benchmarks/calibration/bounds.py --write` (folders: below). Each
-bound was moved from a tenth to ten times what it was, on the first half of the trainings ({counts}),
-and stays where it was unless the trainings that it decides speak against that (sign test, 1 %; a false
-alarm is worth three misses). {moved} The range that is as good stands beside each bound: {free} of {all}
-decide none of these trainings between a tenth and ten times their value."""
+`python benchmarks/calibration/bounds.py --generated DIR --programs DIR --engine DIR --scripts DIR... --write`
+wrote `diagnose/bounds.toml`. Each bound was moved from a tenth to ten times what it was, on the first half of
+the trainings ({counts}), and stayed where it was unless the
+trainings that it decides spoke against that (sign test, 1 %; a false alarm is worth three misses). {moved}
+The range that is as good stands beside each bound; {free} of {all} decide none of these trainings between a
+tenth and ten times their value. The other halves, and the scripts, had no say."""
 
 
 @dataclass

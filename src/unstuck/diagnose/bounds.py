@@ -193,7 +193,7 @@ class NormBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All bounds. They are provisional: not calibrated yet.
+    """All bounds. What trainings say of each stands beside it in `bounds.toml`.
 
     Example:
         >>> load_bounds().outcome.well_learned
