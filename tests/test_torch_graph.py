@@ -502,3 +502,26 @@ def test_dropout_that_is_no_module(by):
     )
     found = [node.options["p"] for node in structure.nodes if node.type == "Dropout"]
     assert found == ([] if by == "none" else [0.75])
+
+
+def test_a_model_that_gives_its_own_loss():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Embedding(20, 4), nn.Embedding(20, 4)
+
+        def forward(self, a, b, wrong):
+            right = (self.one(a) * self.two(b)).sum(1)
+            return -(functional.logsigmoid(right) + functional.logsigmoid(-self.two(wrong).sum(1))).mean()
+
+    net = Net()
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    with record(net, optimizer) as run:
+        for _ in range(5):
+            a, b, wrong = torch.randint(20, (3, 16))
+            optimizer.zero_grad()
+            net(a, b, wrong).backward()
+            optimizer.step()
+    assert not run.warnings
+    assert run.recording.meta.optimizer == "Adam"
+    assert {"one", "two"} <= {node.name for node in run.recording.structure.nodes}

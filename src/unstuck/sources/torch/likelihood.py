@@ -52,9 +52,9 @@ def likelihood(root: Any, value: torch.Tensor, marks: Marks, outputs: Outputs) -
     if len(sources) != 1:
         return None
     source, scores = next(iter(sources.items()))
+    if scores.dim() != 2 or scores.shape[1] < 2 or not scores.is_floating_point() or not scores.numel():
+        return None  # a model may give its loss, too
     count = scores.shape[0]
-    if scores.dim() != 2 or scores.shape[1] < 2 or not scores.is_floating_point() or not count:
-        return None
     logs = functional.log_softmax(scores.double(), 1)
     given = value.double().reshape(())
     seen: list[torch.Tensor] = []
