@@ -30,12 +30,12 @@ PAGE = Path(__file__).with_name("engine.md")
 INTRO = """## In our engine
 
 {count} trainings of our own engine, dense and convolutional, half of them with a fault put in
-(`python benchmarks/calibration/engine.py --trainings 4900 --out DIR --write`). No bound was chosen by
-them; that too low a rate is told by drift, too, was found on the first half. Two misses are of the
-measurement, not of the rules: in the engine batches in an order are not compared (DAT006), and these
-recordings are older than what tells labels that were dealt out (DAT008). What is called a false alarm is
-nearly always "ten times the rate would do several times as much" (LRN002), of trainings with half to 0.7 of
-the constant answer's loss left."""
+(`python benchmarks/calibration/engine.py --trainings 4900 --out DIR --write`). One bound was moved by them
+(`rate.times`, on a part of the first half: below), and that too low a rate is told by drift, too, was found
+there. Two misses are of the measurement, not of the rules: in the engine batches in an order are not compared
+(DAT006), and these recordings are older than what tells labels that were dealt out (DAT008). What is called a
+false alarm is nearly always "ten times the rate would do several times as much" (LRN002), of trainings with
+half to 0.7 of the constant answer's loss left."""
 FIRST = 100_000
 """Number of the first training: their halves are drawn apart from those of the ones in PyTorch."""
 WIDTHS = (16, 32, 64)
