@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
+from unstuck.sources.torch.dropped import dropped
 from unstuck.sources.torch.likelihood import Outputs
 from unstuck.sources.torch.loss import Loss, find_loss
 from unstuck.sources.torch.marks import Call, Marks
-from unstuck.sources.torch.ops import LOOKS_UP, dim, dropped, kind, module_type, shape
+from unstuck.sources.torch.ops import LOOKS_UP, dim, kind, module_type, shape
 from unstuck.trace.structure import INPUT
 
 LIMIT = 10_000
