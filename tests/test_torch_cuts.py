@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from digit_programs import X, entropy, faults, first, mlp, trained  # noqa: E402
+from digit_programs import entropy, faults, first, mlp, trained  # noqa: E402
 
 # ---- graphs that are cut
 
@@ -42,32 +42,6 @@ class Coder(nn.Module):
 
 def coded(passed, **more):
     return trained(Coder(passed), lambda both, y: entropy(both[0], y) + both[1], lr=0.05, **more)
-
-
-@pytest.mark.parametrize(
-    "passed",
-    [
-        lambda code: torch.tensor(code.detach().numpy().copy()),
-        lambda code: torch.tensor(code.tolist()),
-        lambda code: torch.tensor(code.detach().double().cpu().numpy(), dtype=torch.float32),
-    ],
-    ids=["numpy", "list", "double"],
-)
-def test_numbers_that_leave_the_graph_are_named_though_a_penalty_reaches_their_layer(passed):
-    found = [one for one in coded(passed).findings if one.code == "GRD003"]
-    assert [(one.severity, one.layer) for one in found] == [("warning", "spare")]
-    assert "code and spare" in found[0].summary
-
-
-@pytest.mark.parametrize(
-    "passed",
-    [lambda code: code, lambda code: code.detach() + code - code.detach(), lambda code: code.detach()],
-)
-def test_what_stays_in_the_graph_or_is_detached_on_purpose_is_no_cut(passed):
-    assert "GRD003" not in [code for code, _ in faults(coded(passed))]
-
-
-# ---- data that are no numbers, in a step that is not measured
 
 
 def spoiled(where, row):

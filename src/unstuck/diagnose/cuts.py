@@ -3,9 +3,8 @@
 from typing import Final
 
 from unstuck.diagnose.bounds import Bounds
-from unstuck.diagnose.finding import Evidence, Finding, Severity
+from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import BUT_REMADE, names
-from unstuck.diagnose.outcome import falls_short, outcome, part_loss, unproven
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node
 
@@ -74,78 +73,6 @@ def whole_network(trace: Recording, bounds: Bounds) -> Finding | None:
         location=last.location,
         apart=BUT_REMADE,  # the program cuts the path, and no fault of the training does
     )
-
-
-def through_copies(trace: Recording, bounds: Bounds) -> list[Finding]:
-    """Layers whose numbers were copied out of the graph on their way to others that are trained.
-
-    What they get of a gradient comes by another way (a penalty on a code, say): nothing else would tell.
-    Where nobody can say that the training fell short, it is only worth knowing: a path may be cut on purpose.
-
-    Args:
-        trace: what was measured.
-        bounds: when a training fell short.
-
-    Returns:
-        GRD003 of the layer right before each such copy, if a gradient reaches it at all.
-    """
-    ended = outcome(trace, bounds.outcome)
-    if ended.word in {"not learned", "diverged"}:
-        severity: Severity = "error"
-    else:
-        # a sum of losses that is not below what a constant answer has in one term alone
-        part = part_loss(trace)
-        poor = unproven(trace, ended, bounds.outcome) and ended.final > bounds.outcome.learned * part > 0
-        severity = "warning" if poor or falls_short(ended, bounds.outcome) else "info"
-    findings: list[Finding] = []
-    told: set[str] = set()
-    for name in trace.layers("copied"):
-        reader = trace.structure.node(name)
-        if reader is None or not trace.series("copied", name).values.any() or not reader.connected:
-            continue
-        wanting = [
-            node
-            for node in _before(trace, reader)
-            if node.parameters and node.connected and node.trainable and node.optimised is not False
-        ]
-        if not wanting or wanting[-1].name in told:
-            continue
-        last = wanting[-1]
-        made = [node for node in wanting if node.name in reader.inputs] or [last]
-        told.add(last.name)
-        findings.append(
-            Finding(
-                code="GRD003",
-                name="no-gradient",
-                severity=severity,
-                layer=last.name,
-                step=0,
-                confidence=0.9,
-                summary=(
-                    f"{names([reader])} reads numbers that {_listed(made)} made, but as a new tensor: on the "
-                    "way they left the graph (.numpy(), .tolist(), torch.tensor(...)), and no gradient comes "
-                    f"back there. {_listed(wanting)} {'gets' if len(wanting) == 1 else 'get'} only what "
-                    "other terms of the loss send. Keep to operations of PyTorch between the two."
-                ),
-                evidence=(Evidence("copied", 1.0, "=", 1.0, reader.name),),
-                rival="GRD001 vanishing-gradient: that one is lost by and by, not at one place.",
-                location=last.location,
-                apart=BUT_REMADE,
-            )
-        )
-    return findings
-
-
-def _before(trace: Recording, node: Node) -> list[Node]:
-    """All operations that feed one, in the order of the data."""
-    wanted = set(node.inputs)
-    waiting = list(wanted)
-    while waiting:
-        one = trace.structure.node(waiting.pop())
-        fresh = set(one.inputs) - wanted if one is not None else set[str]()
-        wanted |= fresh
-        waiting += fresh
-    return [one for one in trace.structure.nodes if one.name in wanted]
 
 
 def _listed(nodes: list[Node]) -> str:

@@ -156,11 +156,6 @@ _ALL: Final = (
     Quantity("loss_part", "weights", "the same in units of the loss (negative: it lowered the loss)"),
     Quantity("remade", "weights", "1 if the parameters are other objects than at the step before, else 0"),
     Quantity("calls", "weights", "how often the layer was called for the step, with or without gradients"),
-    Quantity(
-        "copied",
-        "weights",
-        "1 if numbers that it was given had left the graph (NumPy, a list, a new tensor); in the first steps",
-    ),
     Quantity("entries", "weights", "numbers in all of the layer's parameters"),
     # per operation that has an output, over the samples of the batch (and positions, for images)
     Quantity("act_mean", "outputs", "mean over everything"),

@@ -34,7 +34,6 @@ _SEEN = 3
         "ACT003": "after",
         "ACT005": "from",
         "GRD001": "up to",
-        "GRD003": "up to",
         "INI003": "any",
         "OUT010": "any",
     },

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from unstuck.sources.torch.copies import Copies
 from unstuck.sources.torch.latest import Latest, look_after
 from unstuck.sources.torch.looks import PASSING, Look
 from unstuck.sources.torch.marks import MAX_CALLS, Call, Marks
@@ -21,8 +20,6 @@ from unstuck.trace.structure import INPUT
 
 MOST_GROUPS = 16
 """Forward passes without a backward that are kept in mind."""
-NEAR = 200
-"""Operations among which the calls before one are looked for."""
 LAST_AXIS = ("Linear", "LayerNorm", "Embedding", "LSTM", "GRU", "RNN", "MultiheadAttention", "RMSNorm")
 SECOND_AXIS = ("Conv", "BatchNorm", "GroupNorm", "InstanceNorm", "MaxPool", "AvgPool", "AdaptiveAvgPool")
 
@@ -73,10 +70,6 @@ class Calls:
         """What is done with the answers."""
         self.taping = True
         """Whether that is wanted."""
-        self.copies = Copies()
-        """Numbers that left the graph."""
-        self.copying = False
-        """Whether these are looked for."""
         self.light = False
         """Whether only outputs are measured: the order of the operations is known."""
         self._failed, self._note = failed, note
@@ -131,7 +124,6 @@ class Calls:
         self.groups.clear()
         self.modes.clear()
         self.outputs.clear()
-        self.copies.forget()
         self.tape.forget()
         self._made.clear()
         self._group, self._depth = None, 0
@@ -139,16 +131,9 @@ class Calls:
     def release(self) -> None:
         """Let go of the tensors: from here on only names and statistics are needed."""
         self.outputs.clear()
-        self.copies.forget()
         self.tape.forget()
         for group in self.groups:
             group.batch = None
-
-    def pause(self) -> None:
-        """Note no more of what the program computes."""
-        self.copies.pause()
-        self.tape.pause()
-        self.copies.pause()  # whichever stood on top
 
     def _enter(self, number: int) -> Any:
         def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -161,8 +146,6 @@ class Calls:
                 self.tape.pause()
                 self.modes.entered(module)
                 self._begin(number, (args, kwargs))
-                if self.copying:
-                    self.copies.listen()
             except Exception as error:  # noqa: BLE001  (nothing of ours may stop a training)
                 self._failed("a model's input", error)
 
@@ -237,8 +220,6 @@ class Calls:
         group.names.append(full)
         if not self.light:
             self._mark(full, module, own, given, result, group)
-            if loose and self.copying:
-                self.copies.listen()
             if loose:
                 self._keep(name, output)
         if (not before or (not own and before < MAX_CALLS)) and not (self.light and kind.startswith(PASSING)):
@@ -290,7 +271,7 @@ class Calls:
     ) -> Call:
         boundary, sources = set[int](), list[str]()
         learns = any(parameter.requires_grad for parameter in own)
-        inputs, copied = list(_tensors(given)), False
+        inputs = list(_tensors(given))
         in_place = any(one is result for one in inputs) and bool(getattr(module, "inplace", False))
         for one in inputs:
             if one.grad_fn is not None and not in_place:
@@ -298,12 +279,9 @@ class Calls:
                 boundary.add(mark.number)
                 sources += [mark.calls[-1].name] if mark.calls else []
             elif one.grad_fn is None:
-                made_by = self.copies.origin(one)
-                names = [] if made_by is None else self._nearest(made_by)
                 source, learned = self._made.get(one.data_ptr(), (INPUT, False))
-                sources += names or [source]
+                sources.append(source)
                 learns = learns or learned
-                copied = copied or made_by is not None
         return Call(
             name,
             module,
@@ -314,22 +292,7 @@ class Calls:
             tuple(result.shape),
             result.grad_fn is not None,
             learns or result.grad_fn is not None,
-            copied,
         )
-
-    def _nearest(self, fn: Any) -> list[str]:
-        """The calls nearest before an operation of the graph."""
-        waiting, seen, found = [fn], {fn}, list[str]()
-        while waiting and len(seen) < NEAR:
-            one = waiting.pop(0)
-            mark = self.marks.get(one)
-            if mark is not None and mark.calls:
-                found.append(mark.calls[-1].name)
-                continue
-            fresh = [child for child, _ in one.next_functions if child is not None and child not in seen]
-            seen.update(fresh)
-            waiting += fresh
-        return found
 
 
 def _tensors(thing: Any, depth: int = 4) -> Iterator[torch.Tensor]:

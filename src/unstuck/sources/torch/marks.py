@@ -33,8 +33,6 @@ class Call:
     """Whether its output is part of the graph."""
     learns: bool
     """Whether it or anything before it has parameters that require a gradient."""
-    copied: bool = False
-    """Whether numbers that it was given had left the graph and came back as a new tensor."""
 
 
 @dataclass(eq=False)

@@ -151,7 +151,6 @@ class Step:
         if "CheckpointFunction" in graph.opaque:
             for call in calls:
                 call.learns = False  # recomputed later: that nothing reaches them now is no fault
-        self._note_copies(calls)
         group = groups[0] if groups else None
         batch = None if group is None else group.batch
         self.graphs.append((graph, calls, () if batch is None else tuple(batch.shape[1:])))
@@ -175,11 +174,6 @@ class Step:
                 self.probing.loss(graph.loss, scores, loss)
         if graph.loss is not None:
             graph.loss.release()
-
-    def _note_copies(self, calls: Iterable[Call]) -> None:
-        for call in calls:
-            if call.copied:
-                self.rows[call.name]["copied"] = 1.0
 
     @property
     def repeats(self) -> tuple[tuple[str, ...], ...] | None:

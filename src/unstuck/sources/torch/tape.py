@@ -86,9 +86,6 @@ class Tape(TorchFunctionMode):
         >>> tape.forget()
     """
 
-    only_notes = True
-    """It may stand beside others of our own."""
-
     def __init__(self) -> None:
         """Nothing noted yet."""
         super().__init__()
@@ -107,7 +104,7 @@ class Tape(TorchFunctionMode):
     @property
     def may_listen(self) -> bool:
         """Whether the program has no mode of its own, compiles nothing and replaced no function."""
-        return self._pushed or may_push()
+        return self._pushed or (_free() and not _compiles() and not _replaced())
 
     def answered(self, place: Any, tensors: list[torch.Tensor]) -> None:
         """A model gave these out; what is done with them is noted from here on."""
@@ -229,11 +226,6 @@ def tensors(thing: Any, depth: int = 4) -> Iterator[torch.Tensor]:
             yield from tensors(one, depth - 1)
 
 
-def may_push() -> bool:
-    """Whether the program has no mode of its own, compiles nothing and replaced no function."""
-    return _free() and not _compiles() and not _replaced()
-
-
 def _writes(name: str) -> bool:
     """Whether a function changes its first argument."""
     return (
@@ -263,10 +255,7 @@ def _replaced() -> bool:
 def _free() -> bool:
     """Whether no mode of the program's own stands there, which would be taken off in our place."""
     default = getattr(getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None), "device_context", None)
-    return all(
-        one is default or getattr(type(one), "only_notes", False)
-        for one in _get_current_function_mode_stack()
-    )
+    return all(one is default for one in _get_current_function_mode_stack())
 
 
 def _compiles() -> bool:

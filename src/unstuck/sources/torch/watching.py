@@ -28,9 +28,6 @@ from unstuck.trace.schedule import is_close, is_measured
 from unstuck.trace.signal import is_open
 from unstuck.trace.structure import Location
 
-COPYING = 2
-"""Steps in which numbers that leave the graph are looked for."""
-
 
 class Watching:
     """Told of a training's steps (see `patches.Watcher`); what it measures goes into the ledger."""
@@ -147,7 +144,6 @@ class Watching:
         """The present step is not measured any further."""
         self._step = None
         self._calls.active = False
-        self._calls.copies.forget()
         self._calls.tape.forget()
 
     # ---- arming
@@ -163,7 +159,6 @@ class Watching:
         # between the steps of the default schedule, what the graph shows is known if nothing changed
         light = self._repeats is not None and not is_measured(self.number)
         self._calls.active, self._calls.light = not self._busy, light
-        self._calls.copying = self.number < COPYING and not light
         self._step = Step(
             self.number,
             close=close,
@@ -198,7 +193,7 @@ class Watching:
 
     def before_backward(self, tensors: Any, gradients: Any) -> bool:
         """Note the loss; on a measured step, look at its graph."""
-        self._calls.pause()
+        self._calls.tape.pause()
         if self._off() or self._busy:
             return False
         self._inside = None if self._inside is None else self._inside + 1
@@ -232,7 +227,7 @@ class Watching:
 
     def before_step(self, optimizer: Any) -> None:
         """Remember the weights."""
-        self._calls.pause()
+        self._calls.tape.pause()
         if self._off() or not self.rounds.ours(optimizer, self._owned):
             return
         self._inside = 0
@@ -255,7 +250,7 @@ class Watching:
 
     def after_step(self, optimizer: Any) -> None:
         """Measure the update; the step may be complete."""
-        self._calls.pause()
+        self._calls.tape.pause()
         if self._off() or not self.rounds.ours(optimizer, self._owned):
             return
         once, self._inside = self._inside == 1, None
