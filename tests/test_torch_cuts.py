@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from digit_programs import entropy, faults, first, mlp, trained  # noqa: E402
+from digit_programs import X, entropy, faults, first, mlp, trained  # noqa: E402
 
 # ---- graphs that are cut
 
