@@ -62,9 +62,10 @@ def answering(share, slope, varies, final=0.5):
     return every(run, "end", saturated=share, slope=slope)
 
 
-def test_a_last_sigmoid_at_its_end_from_the_start_is_named():
+def test_a_last_sigmoid_at_its_end_from_the_start_stands_before_the_missing_gradient():
     found = diagnose(answering(1.0, 0.0, 0.0)).findings
-    assert ("ACT003", "error", "fc2") in told(found)
+    assert told(found)[0] == ("ACT003", "error", "fc2")
+    assert [one.code for one in found[0].consequences].count("GRD003") == 2
     assert saturated_units(answering(0.97, 0.02, 0.0), BOUNDS) == []
     assert saturated_units(answering(1.0, 0.02, 0.9), BOUNDS) == []  # both ends: wrong, but answers
     assert saturated_units(answering(1.0, 0.0, 1e-6, final=0.01), BOUNDS) == []

@@ -84,12 +84,29 @@ def test_a_loss_that_is_not_finite_by_itself():
 
 
 def test_a_nan_between_two_measured_steps():
+    model = torch_trainings.mlp()
+
+    def batches():
+        for number, batch in enumerate(random_batches(30)):
+            if number == 21:  # the data are sound
+                model[0].weight.data[:] = math.inf
+            yield batch
+
+    run, losses = trained(model, batches())
+    assert not math.isfinite(losses[21])
+    series = run.recording.series("loss")
+    assert int(series.steps[np.flatnonzero(~np.isfinite(series.values))[0]]) == 21
+    assert run.recording.at("loss_finite", "", 21) == 0
+    assert [one for one in run.warnings if "between step 16 and step 21" in one]
+    assert born(run) == {}
+
+
+def test_infinity_in_the_data_between_two_measured_steps():
     batches = random_batches(30)
     batches[21][0][:] = math.inf
     run, losses = trained(torch_trainings.mlp(), batches)
     assert not math.isfinite(losses[21])
-    series = run.recording.series("loss")
-    assert int(series.steps[np.flatnonzero(~np.isfinite(series.values))[0]]) == 21
+    assert run.recording.at("loss_finite", "", 21) == 0
     assert born(run) == {"input": 21}  # what the loss was made of is looked at when it is no number
 
 

@@ -34,6 +34,7 @@ _SEEN = 3
         "ACT003": "after",
         "ACT005": "from",
         "GRD001": "up to",
+        "GRD003": "lasting",
         "INI003": "any",
         "OUT010": "any",
     },

@@ -14,18 +14,8 @@ _LINEAR = frozenset({"Linear", "Conv1d", "Conv2d", "Conv3d"})
 _PASSES = frozenset(
     {
         *("Identity", "Dropout", "Flatten", "AvgPool2d", "AdaptiveAvgPool2d"),
-        *(
-            "flatten",
-            "view",
-            "unsafe_view",
-            "squeeze",
-            "unsqueeze",
-            "transpose",
-            "permute",
-            "t",
-            "mean",
-            "sum",
-        ),
+        *("flatten", "view", "unsafe_view", "squeeze", "unsqueeze"),
+        *("transpose", "permute", "t", "mean", "sum"),
     }
 )
 """What is linear and has no weights of its own."""

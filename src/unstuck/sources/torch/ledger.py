@@ -126,7 +126,9 @@ class Ledger:
             self.recording.add(number, INPUT, "origin.nonfinite", float(number))
         elif bad == "targets":
             self.recording.add(number, "", "target.max", math.nan)
-        self._named_origin = self._named_origin or bool(bad)
+        if bad:  # the loss itself is written later, when its origin is known
+            self.recording.add(number, "", "loss_finite", 0.0)
+            self._named_origin = True
         return False
 
     def _write_losses(self, steps: list[int], values: Floats) -> None:
