@@ -64,7 +64,7 @@ class Training:
     of: str
     label: Label
     recordings: list[Recording]
-    case: Case
+    case: Case = field(init=False)
     notes: dict[Key, np.ndarray] = field(default_factory=dict[Key, np.ndarray])
 
     def diagnose(self, bounds: Bounds) -> None:
@@ -209,9 +209,7 @@ def _words(found: Sequence[Move], low: Move, high: Move) -> str:
     return f"as good: {first} to {last}"
 
 
-def trainings(
-    of: str, out: Path, bounds: Bounds, most: int = sys.maxsize
-) -> tuple[list[Training], list[Training]]:
+def trainings(of: str, out: Path, most: int = sys.maxsize) -> tuple[list[Training], list[Training]]:
     """Those of a folder that are healthy or harmed, in two halves."""
     halves: tuple[list[Training], list[Training]] = ([], [])
     for path in finished(out):
@@ -221,8 +219,7 @@ def trainings(
             continue
         found = read(path)
         if found is not None:
-            one = Training(of, *found, judged(*found, bounds))
-            own.append(one)
+            own.append(Training(of, *found))
     return halves
 
 
@@ -259,14 +256,10 @@ def main() -> None:
     one: list[Training] = []
     sets: dict[str, Sequence[Training]] = {}
     for name in ("generated", "programs", "engine"):
-        first, second = trainings(
-            name, getattr(given, name), bounds, given.most if name == "engine" else sys.maxsize
-        )
+        first, second = trainings(name, getattr(given, name), given.most if name == "engine" else sys.maxsize)
         one += first
         sets[f"{name}, other half"] = second
-    scripts = [
-        own for folder in given.scripts for half in trainings("scripts", folder, bounds) for own in half
-    ]
+    scripts = [own for folder in given.scripts for half in trainings("scripts", folder) for own in half]
     sets["scripts"] = scripts
     print(f"{len(one)} trainings to choose on")
     for training in one:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from labelled import load
-from measure import share
+from said import Said, table
 
 from unstuck import Recording
 from unstuck.diagnose.paths import total_gradient
@@ -51,28 +51,21 @@ def logged(recording: Recording) -> Any:
     return table
 
 
-def judged(folder: Path) -> list[str]:
-    """Cells of a column: false alarms, named first, among three, noticed."""
+def told(folder: Path) -> list[Said]:
+    """What it says of each training of a folder."""
     lint: Any = importlib.import_module("gradsnitch").lint
-    false = healthy = first = three = noticed = harmed = 0
-    for label, recordings in load(folder):
-        codes = [finding.code for finding in lint(logged(max(recordings, key=lambda one: one.steps)))]
-        ranks = [i for i, code in enumerate(codes, 1) if MEANS.get(code, set()) & set(label.codes)]
-        if label.truth == "healthy":
-            healthy += 1
-            false += bool(codes) and not ranks
-        elif label.truth == "harmed":
-            harmed += 1
-            noticed += bool(codes)
-            first += bool(ranks) and ranks[0] == 1
-            three += bool(ranks) and ranks[0] <= 3
-    return [share(false, healthy), share(first, harmed), share(three, harmed), share(noticed, harmed)]
+    return [
+        Said(label, [MEANS.get(finding.code, set()) for finding in lint(logged(_longest(recordings)))])
+        for label, recordings in load(folder)
+    ]
+
+
+def _longest(recordings: Sequence[Recording]) -> Recording:
+    return max(recordings, key=lambda one: one.steps)
 
 
 def main(folders: Sequence[str]) -> None:
     """Write the table."""
-    columns = [judged(Path(folder)) for folder in folders]
-    names = [Path(folder).name for folder in folders]
     lines = [
         "## Another package on the same trainings",
         "",
@@ -80,16 +73,8 @@ def main(folders: Sequence[str]) -> None:
         "it was given those that were recorded. Whatever its words can be read to mean was counted for it",
         "(`MEANS` in `benchmarks/calibration/peers.py`).",
         "",
-        f"| gradsnitch | {' | '.join(names)} |",
-        "|---|" + "---|" * len(names),
+        *table("gradsnitch", {Path(folder).name: told(Path(folder)) for folder in folders}),
     ]
-    rows = (
-        "alarm on a healthy training",
-        "the fault is named first",
-        "... among the first three",
-        "it is noticed",
-    )
-    lines += [f"| {row} | {' | '.join(column[i] for column in columns)} |" for i, row in enumerate(rows)]
     Path(__file__).with_name("peers.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 

@@ -13,7 +13,6 @@ import importlib
 import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ import torch
 from build import build, optimizer_of
 from faults import FAULTS
 from labelled import LABEL, Label, about
-from measure import share
+from said import Said, table
 from spec import Spec, draw
 from train import inputs_of, loop, schedule_of
 
@@ -57,19 +56,6 @@ AUDIT: Mapping[str, set[str]] = {
     "TA405": {"INI001"},
 }
 """Its rules, and the causes that they can be read to name; others speak of speed or style."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """What one package says of one training: causes of its alarms, in its order."""
-
-    label: Label
-    causes: tuple[frozenset[str], ...]
-
-    @property
-    def rank(self) -> int:
-        """Place of the first that can be read to name the fault, from 1; 0: none."""
-        return next((i for i, one in enumerate(self.causes, 1) if one & set(self.label.codes)), 0)
 
 
 def specs(number: int, label: Label) -> tuple[Spec, Spec]:
@@ -130,18 +116,6 @@ def pairs(out: Path, most: int) -> Iterator[tuple[Said, Said]]:
     print()
 
 
-def column(found: Sequence[Said]) -> list[str]:
-    """False alarms, named first, among three, noticed."""
-    healthy = [one for one in found if one.label.truth == "healthy"]
-    harmed = [one for one in found if one.label.truth == "harmed"]
-    return [
-        share(sum(bool(one.causes) and not one.rank for one in healthy), len(healthy)),
-        share(sum(one.rank == 1 for one in harmed), len(harmed)),
-        share(sum(1 <= one.rank <= 3 for one in harmed), len(harmed)),
-        share(sum(bool(one.causes) for one in harmed), len(harmed)),
-    ]
-
-
 def main() -> None:
     """Train and write the table."""
     parser = argparse.ArgumentParser(
@@ -152,7 +126,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     told = list(pairs(given.folder, given.pairs))
-    columns = [column([one[i] for one in told]) for i in (0, 1)]
+    names = ("torchmortem", "torch-audit")
     lines = [
         "### Packages that hook into the training",
         "",
@@ -162,16 +136,8 @@ def main() -> None:
         "Their errors and warnings count as alarms, and whatever these can be read to mean counts for them",
         "(`MORTEM`, `AUDIT` there); what torch-audit says of speed and style was left out.",
         "",
-        "| | torchmortem | torch-audit |",
-        "|---|---|---|",
+        *table("", {name: [one[i] for one in told] for i, name in enumerate(names)}),
     ]
-    rows = (
-        "alarm on a healthy training",
-        "the fault is named first",
-        "... among the first three",
-        "it is noticed",
-    )
-    lines += [f"| {row} | {columns[0][i]} | {columns[1][i]} |" for i, row in enumerate(rows)]
     PART.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 

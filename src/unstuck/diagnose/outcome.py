@@ -223,10 +223,9 @@ def _tried(trace: Recording) -> npt.NDArray[np.float64]:
 
 def _noise(trace: Recording, tried: npt.NDArray[np.float64]) -> float:
     """How far the end must lie below what trying found: three standard errors of both."""
-    batches = trace.series("loss").values
-    if not tried.size or not batches.size:
+    tail = _late(trace)
+    if not tried.size or not tail.size:
         return 0.0
-    tail = batches[-max(1, batches.size // 10) :]
     error = float(np.var(tail)) / tail.size + 1.57 * float(np.var(tried)) / tried.size  # 1.57: of a median
     return 3 * math.sqrt(error) if math.isfinite(error) else 0.0
 
@@ -256,8 +255,7 @@ def _below_all(trace: Recording, tried: npt.NDArray[np.float64], bounds: Outcome
 
     What they scatter by may be drift: an agent's returns grow, and their best constant's loss with them.
     """
-    batches = trace.series("loss").values
-    tail = batches[-max(1, batches.size // 10) :]
+    tail = _late(trace)
     if tried.size < _PAIRS or tail.size < _PAIRS:
         return False
     most = float(np.mean(tail)) + 3 * float(np.std(tail, ddof=1)) / math.sqrt(tail.size)
@@ -285,8 +283,13 @@ def _losses(trace: Recording) -> tuple[float, float]:
     batches = trace.series("loss").values
     if not batches.size:
         return math.nan, math.nan
-    tail = batches[-max(1, batches.size // 10) :]
-    return float(batches[0]), float(np.mean(tail))
+    return float(batches[0]), float(np.mean(_late(trace)))
+
+
+def _late(trace: Recording) -> npt.NDArray[np.float64]:
+    """Losses of the last tenth of the batches."""
+    batches = trace.series("loss").values
+    return batches[-max(1, batches.size // 10) :]
 
 
 def _diverged(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> bool:

@@ -89,9 +89,14 @@ def _telling(factor: float, expected: Expected) -> bool:
     """Whether a factor is one that people forget: few entries have some factor in common by chance."""
     if abs(factor + 1) < 1e-3 or factor_word(abs(factor), expected.sizes):
         return True
+    return any(abs(abs(factor) * count - 1) < 1e-4 for count in _counts(expected))
+
+
+def _counts(expected: Expected) -> list[int]:
+    """How many contributions a mean may have been taken over: along one axis, or several."""
     axes = expected.share.shape[:-1] if expected.share is not None else ()
-    counts = {int(np.prod([axes[axis] for axis in part])) for part in _subsets(axes)}
-    return any(count > 1 and abs(abs(factor) * count - 1) < 1e-4 for count in counts)
+    counts = (int(np.prod([axes[axis] for axis in part])) for part in _subsets(axes))
+    return [count for count in counts if count > 1]
 
 
 def factor_named(factor: float, expected: Expected) -> Named:
@@ -101,10 +106,8 @@ def factor_named(factor: float, expected: Expected) -> Named:
         return "sign-flipped", f"the gradient of {name} has the wrong sign"
     size, sign = abs(factor), "with the wrong sign, and " if factor < 0 else ""
     word = factor_word(size, expected.sizes)
-    axes = expected.share.shape[:-1] if expected.share is not None else ()
-    for part in _subsets(axes):
-        count = int(np.prod([axes[axis] for axis in part]))
-        if count > 1 and abs(size * count - 1) < 2e-3 and expected.share is not None and _is_bias(expected):
+    for count in _counts(expected):
+        if abs(size * count - 1) < 2e-3 and _is_bias(expected):
             mean = f"a mean over {count} instead of a sum: it is 1/{count} of the right one"
             text = f"the gradient of {name} is {sign}{mean}"
             return "mean-instead-of-sum", text
