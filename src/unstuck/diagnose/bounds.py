@@ -14,6 +14,7 @@ class OutcomeBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     solved: float
     exploded: float
     few_steps: int
+    counts: float
     stays: float
     failed: bool = False
     """No bound: another finding has shown already that nothing is learned, whatever the loss says."""

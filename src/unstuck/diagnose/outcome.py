@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unstuck.diagnose.bounds import OutcomeBounds
+from unstuck.diagnose.reliance import unneeded
 from unstuck.trace.recording import Recording, Series
 
 Word = Literal["learned", "not learned", "diverged", "unknown"]
@@ -134,6 +135,11 @@ def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Wor
     if clearly or (tried.size and (_paired(trace, least) or _below_all(trace, tried, bounds))):
         if _constant_answer(trace) and trace.steps >= bounds.few_steps:
             return "not learned", f"{compared}, and the answer is the same whatever the input"
+        if final > bounds.solved * baseline and trace.steps >= bounds.few_steps:
+            spare = unneeded(trace, learning_curve(trace), bounds)
+            if spare is not None:
+                whose = f"the {spare.name} of other samples" if spare.name else "other samples"
+                return "not learned", f"{compared}, and with {whose} it would be the same"
         return "learned", compared
     if trace.meta.examined:
         return "unknown", f"{compared} after {trace.steps} updates on one batch: too few to tell"

@@ -13,7 +13,7 @@ import msgspec
 
 
 class Quantity(msgspec.Struct, frozen=True):
-    """A measurement: its name, whose it is ("network", "weights", "outputs") and its meaning."""
+    """A measurement: its name, whose it is ("network", "weights", "outputs", "inputs") and its meaning."""
 
     name: str
     of: str
@@ -108,6 +108,11 @@ _ALL: Final = (
     ),
     Quantity(
         "probe.input_matters", "network", "change of the outputs with inputs zeroed or shuffled / their norm"
+    ),
+    Quantity("dealt.loss", "network", "loss of the answers for the targets of other samples / for their own"),
+    Quantity("shuffled.loss", "inputs", "loss with that input of other samples / with their own"),
+    Quantity(
+        "shuffled.answer", "inputs", "change of the answers by that / their deviation from the mean answer"
     ),
     Quantity(
         "probe.mode_gap", "network", "(loss in training mode - in evaluation mode) / the larger of both"

@@ -16,8 +16,9 @@ from unstuck.diagnose.measured import (
     typical,
     weight_layers,
 )
-from unstuck.diagnose.outcome import falls_short, outcome
+from unstuck.diagnose.outcome import falls_short, learning_curve, outcome
 from unstuck.diagnose.registry import NotChecked, rule
+from unstuck.diagnose.reliance import unneeded
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import INPUT, Node
 
@@ -194,7 +195,9 @@ def _cut_off(trace: Recording, node: Node, bounds: Bounds) -> bool:
     layers = multiplying(trace)
     before, behind = layers[: layers.index(node)], layers[layers.index(node) + 1 :]
     if any(other.connected for other in before):
-        return False
+        # another input's layers stand there: what was learned needs this one not
+        spare = unneeded(trace, learning_curve(trace), bounds.outcome)
+        return spare is not None and bool(spare.name) and (trace.last("calls", node.name) or 0) > 0
     readers = [other for other in behind if other.connected and INPUT in other.inputs]
     if any(other.fan_in != layers[0].fan_in for other in readers):
         return True

@@ -9,7 +9,9 @@ from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import output_layer
 from unstuck.diagnose.outcome import constant_loss, learning_curve, outcome
 from unstuck.diagnose.registry import NotChecked, rule
-from unstuck.trace.recording import Recording
+from unstuck.diagnose.reliance import unneeded
+from unstuck.trace.recording import Recording, Series
+from unstuck.trace.structure import INPUT
 
 _ROUNDING = 1e-6
 """Variation over inputs / mean square below which it is the rounding that varies."""
@@ -35,7 +37,7 @@ def constant_prediction(trace: Recording, bounds: Bounds) -> list[Finding]:
     tolerance = _tolerance(trace, baseline, bounds)
     near = np.abs(losses.values / baseline - 1) <= tolerance
     if not near[-1] or not near[losses.steps >= 0.75 * trace.steps].all():
-        return []
+        return _unneeded_input(trace, bounds, losses, baseline)
     varies, classes = trace.last("output_variation"), trace.last("predicted_classes")
     constant = varies is not None and varies <= bounds.output.constant
     if not constant and classes != 1:
@@ -86,6 +88,36 @@ def constant_prediction(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "first."
             ),
             location=None if output is None else output.location,
+        )
+    ]
+
+
+def _unneeded_input(trace: Recording, bounds: Bounds, losses: Series, baseline: float) -> list[Finding]:
+    """The loss is that of answers which are the same whatever one input is."""
+    spare = unneeded(trace, losses, bounds.outcome)
+    if spare is None or not losses.values[-1] < baseline:
+        return []
+    what = f"the input {spare.name!r}" if spare.name else "its input"
+    quantity, row = ("shuffled.loss", f"{INPUT}.{spare.name}") if spare.name else ("dealt.loss", "")
+    swapped = f"{spare.name!r} of other samples" if spare.name else "the targets of other samples"
+    return [
+        Finding(
+            code="OUT010",
+            name="constant-prediction",
+            severity="error",
+            layer=None,
+            step=spare.step,
+            confidence=0.8,
+            summary=(
+                f"What was learned does not need {what}: with {swapped} the loss is "
+                f"{spare.times:.3g} times as large. It ended at {losses.values[-1]:.4g}, below the best "
+                f"constant answer's {baseline:.4g}, by what can be said without it."
+            ),
+            evidence=(Evidence(quantity, spare.times, "<=", bounds.outcome.counts, row or None),),
+            rival=(
+                f"An input that says nothing about the targets leaves the loss as it is, too: then "
+                f"{what} is of no use to any network."
+            ),
         )
     ]
 

@@ -185,7 +185,8 @@ def decay_dominates(trace: Recording, bounds: Bounds) -> list[Finding]:
     # where nobody can say whether it learned, it takes more to call it a fault
     limit = bounds.steps.shrunk / (1 if falls_short(ended, bounds.outcome) else 3)
     outweighs = decay >= bounds.steps.decay and reach.outweighed(trace) >= bounds.steps.outweighs
-    if (usual > limit and not (outweighs and falls_short(ended, bounds.outcome))) or max(left.values()) >= 1:
+    heavy = (outweighs or alone) and falls_short(ended, bounds.outcome)
+    if (usual > limit and not heavy) or max(left.values()) >= 1:
         return []
     least = min(left, key=lambda name: left[name])
     return [

@@ -15,7 +15,7 @@ from unstuck.sources.torch.looks import PASSING, Look
 from unstuck.sources.torch.marks import MAX_CALLS, Call, Marks
 from unstuck.sources.torch.modes import Modes
 from unstuck.sources.torch.modules import kind_of, operations, sealed
-from unstuck.sources.torch.tape import Tape
+from unstuck.sources.torch.tape import Tape, named
 from unstuck.trace.structure import INPUT
 
 MOST_GROUPS = 16
@@ -70,6 +70,8 @@ class Calls:
         """What is done with the answers."""
         self.taping = True
         """Whether that is wanted."""
+        self.deep = False
+        """Whether what happens inside the models is noted, too."""
         self.light = False
         """Whether only outputs are measured: the order of the operations is known."""
         self._failed, self._note = failed, note
@@ -146,6 +148,8 @@ class Calls:
                 self.tape.pause()
                 self.modes.entered(module)
                 self._begin(number, (args, kwargs))
+                if self.deep and not self.light:
+                    self.tape.entered(named(module, args, kwargs))
             except Exception as error:  # noqa: BLE001  (nothing of ours may stop a training)
                 self._failed("a model's input", error)
 
@@ -186,7 +190,7 @@ class Calls:
 
     def _keep(self, place: Any, output: Any) -> None:
         """Note what is done with an answer from here on."""
-        if self.taping and not self.light and torch.is_grad_enabled() and self.tape.may_listen:
+        if (self.taping or self.deep) and not self.light and torch.is_grad_enabled() and self.tape.may_listen:
             self.tape.answered(place, list(_tensors(output)))
 
     def _leave(self, name: str, number: int) -> Any:

@@ -7,6 +7,8 @@ import torch
 
 from unstuck.sources.torch.tape import Answer, CannotReplayError, Noted, Tape, tensors
 
+KEEPS_STATISTICS = frozenset({"batch_norm", "instance_norm"})
+"""Functions that change running statistics, their second and third argument."""
 LONGEST = 500
 """Operations that are looked at in the past of what a loss reads."""
 
@@ -28,17 +30,36 @@ def play(
         if call.func is torch.autograd.grad:
             now |= {id(one): torch.zeros_like(one) if constant else one.detach() for one in call.out}
             continue
-        args, kwargs = _put(call.args, now), _put(call.kwargs, now)
-        if call.in_place:
-            own = args[0].clone()
-            call.func(own, *args[1:], **kwargs)
-            now[id(call.out[0])] = own
-            continue
-        made = list(tensors(call.func(*args, **kwargs)))
-        if len(made) != len(call.out):
-            raise CannotReplayError("an operation gave something else")
-        now |= {id(old): new for old, new in zip(call.out, made, strict=True)}
+        now |= redone(call, now)
     return now[id(loss)]
+
+
+def redone(call: Noted, now: Mapping[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+    """One call once more: what it gives, by ids of what it gave.
+
+    Args:
+        call: that was noted.
+        now: by id of noted tensors, what stands in their place.
+
+    Raises:
+        CannotReplayError: where it gives something else.
+    """
+    args, kwargs = _put(call.args, now), _put(call.kwargs, now)
+    if call.name in KEEPS_STATISTICS:
+        args = (args[0], *(_own(one) for one in args[1:3]), *args[3:])
+        kwargs |= {name: _own(one) for name, one in kwargs.items() if name.startswith("running_")}
+    if call.in_place:
+        own = args[0].clone()
+        call.func(own, *args[1:], **kwargs)
+        return {id(call.out[0]): own}
+    made = list(tensors(call.func(*args, **kwargs)))
+    if len(made) != len(call.out):
+        raise CannotReplayError("an operation gave something else")
+    return {id(old): new for old, new in zip(call.out, made, strict=True)}
+
+
+def _own(one: Any) -> Any:
+    return one.clone() if isinstance(one, torch.Tensor) else one
 
 
 def filled(
@@ -48,7 +69,7 @@ def filled(
     return {id(one.tensor): constants[one.key].detach().expand_as(one.tensor) for one in answers}
 
 
-def _put(thing: Any, now: dict[int, torch.Tensor], depth: int = 4) -> Any:
+def _put(thing: Any, now: Mapping[int, torch.Tensor], depth: int = 4) -> Any:
     """Nested arguments with what stands in place of noted tensors."""
     if isinstance(thing, torch.Tensor):
         return now.get(id(thing), thing)

@@ -10,6 +10,7 @@ import torch
 from unstuck.sources.torch.arrivals import Arrivals
 from unstuck.sources.torch.calls import Calls, Group
 from unstuck.sources.torch.constants import Constants
+from unstuck.sources.torch.dependence import Dependence, dealt, due
 from unstuck.sources.torch.draws import note_draws
 from unstuck.sources.torch.graph import Entry, Graph, walk
 from unstuck.sources.torch.looks import Look, look
@@ -51,6 +52,7 @@ class Step:
         reduction: Reduction,
         strays: Strays,
         constants: Constants,
+        dependence: Dependence,
     ) -> None:
         """Begin.
 
@@ -67,12 +69,13 @@ class Step:
             reduction: of outputs.
             strays: follows layers outside the model's tree.
             constants: searches constant answers.
+            dependence: sees what answers depend on.
         """
         self.number, self.close, self.light = number, close, light
         self.marks, self.calls, self.params = marks, calls, params
         self.weights, self.predictions = weights, predictions
         self.arrivals, self.reduction, self.strays = arrivals, reduction, strays
-        self.constants = constants
+        self.constants, self.dependence = constants, dependence
         self.gather = Gather()
         self.rows: Rows = defaultdict(dict)
         self.scale, self.share = [1.0], [1.0]
@@ -119,7 +122,10 @@ class Step:
         if self.number < WAITS and known is not None and (known.plain or known.terms):
             tape.forget()  # its constant answer's loss is computed, and may be here in a moment
         if len(self.graphs) == 1 and tape.answers and loss.numel() == 1 and not self.several:
-            self.constants.look(self.gather, tape, loss, self.rows, scale=self.scale, share=self.share)
+            if tape.inputs:
+                self.dependence.look(self.gather, tape, loss, self.rows)
+            if self.calls.taping:
+                self.constants.look(self.gather, tape, loss, self.rows, scale=self.scale, share=self.share)
         tape.forget()
 
     @property
@@ -169,11 +175,22 @@ class Step:
             )
             if batch is not None and group is not None and group.alone and len(groups) == 1:
                 self.predictions.keep_pairs(self.gather, graph, batch)
-            if self.probing is not None and graph.loss is not None and loss is not None:
-                scores, _ = self.predictions.scores(graph.loss, self.calls.outputs)
-                self.probing.loss(graph.loss, scores, loss)
+            self._look_at_loss(graph, calls, batch, loss)
         if graph.loss is not None:
             graph.loss.release()
+
+    def _look_at_loss(
+        self, graph: Graph, calls: list[Call], batch: torch.Tensor | None, loss: torch.Tensor | None
+    ) -> None:
+        """What is computed of a known loss once more."""
+        if graph.loss is None or loss is None:
+            return
+        scores, exact = self.predictions.scores(graph.loss, self.calls.outputs)
+        if self.probing is not None:
+            self.probing.loss(graph.loss, scores, loss)
+        if exact and due(self.number):
+            first = any(getattr(call.module, "batch_first", True) is False for call in calls)
+            dealt(self.gather, graph.loss, scores, None if first else batch, self.rows)
 
     @property
     def repeats(self) -> tuple[tuple[str, ...], ...] | None:

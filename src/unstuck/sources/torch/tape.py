@@ -2,9 +2,10 @@
 
 Between the end of a model's forward pass and the backward pass stand the operations that make the loss,
 whatever it is. They are noted on measured steps only, by a mode of PyTorch's that sees each call of a
-function and changes none.
+function and changes none. On a few steps what happens inside the model is noted, too.
 """
 
+import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from types import FunctionType
 from typing import Any
 
 import torch
+from torch import nn
 from torch.overrides import (
     TorchFunctionMode,
     _get_current_function_mode_stack,  # pyright: ignore[reportPrivateUsage]  (there is no public name for it)
@@ -25,6 +27,8 @@ DRAWS = frozenset(
     {"multinomial", "bernoulli", "poisson", "normal", "rrelu", "gumbel_softmax", "exponential", "binomial"}
 )
 """Names of functions whose result is drawn at random from what they are given (and all sorts of dropout)."""
+ESCAPES = frozenset({"numpy", "tolist", "__array__", "apply_", "map_", "map2_"})
+"""Names of functions after which numbers go on out of sight."""
 MAKES = (
     "new_",
     "zeros_like",
@@ -65,6 +69,8 @@ class Noted:
     blocks: bool
     """Whether no gradient passes, though one came in."""
     in_place: bool = False
+    inside: bool = False
+    """Whether a model did it, and not what follows its answer."""
 
     @property
     def name(self) -> str:
@@ -98,6 +104,20 @@ class Tape(TorchFunctionMode):
         self._known: dict[int, torch.Tensor] = {}
         """Tensors that depend on answers, kept alive so that their ids stay theirs."""
         self._pushed = False
+        # inside of models
+        self.inputs: dict[int, tuple[str, torch.Tensor]] = {}
+        """By id: what models were given, by the names of their arguments."""
+        self.hidden = ""
+        """Why what happens inside the models is not known, if that is known already."""
+        self.random: list[torch.Tensor] = []
+        """States of the generators before the first model was called: the processor's, those of devices."""
+        self.random_of: list[torch.device] = []
+        """These devices."""
+        self.casts: list[tuple[str, torch.dtype]] = []
+        """Kinds of devices on which the models compute with less precision, and with which."""
+        self._inside = False
+        self._apart: dict[int, torch.Tensor] = {}
+        """Tensors that were made of no input while it listened."""
 
     # ---- when it listens
 
@@ -106,8 +126,28 @@ class Tape(TorchFunctionMode):
         """Whether the program has no mode of its own, compiles nothing and replaced no function."""
         return self._pushed or (_free() and not _compiles() and not _replaced())
 
+    def entered(self, given: list[tuple[str, torch.Tensor]]) -> None:
+        """A model is about to be given these; what it does with them is noted from here on."""
+        if not self.may_listen:
+            return
+        if not self.inputs:
+            devices = {one.device for _, one in given if one.device.type == "cuda"}
+            self.random = [torch.get_rng_state(), *(torch.cuda.get_rng_state(one) for one in devices)]
+            self.random_of = list(devices)
+            kinds = {one.device.type for _, one in given}
+            self.casts = [
+                (one, torch.get_autocast_dtype(one)) for one in kinds if torch.is_autocast_enabled(one)
+            ]
+        for name, one in given:
+            if id(one) not in self._known:
+                self.inputs[id(one)] = name, one
+                self._known[id(one)] = one
+        self._inside = True
+        self._listen()
+
     def answered(self, place: Any, tensors: list[torch.Tensor]) -> None:
         """A model gave these out; what is done with them is noted from here on."""
+        self._inside = False
         for index, one in enumerate(tensors):
             if one.grad_fn is None or not one.is_floating_point():
                 continue
@@ -118,10 +158,16 @@ class Tape(TorchFunctionMode):
                 one, (place, index, tuple(one.shape[2 if one.dim() == 3 else 1 :]))
             )
             self._known[id(one)] = one
-        if self.answers and not self.broken and not self._pushed:
+        if self.answers and not self.broken:
+            self._listen()
+        else:
+            self.on = self._pushed
+
+    def _listen(self) -> None:
+        if not self._pushed:
             self.__enter__()
             self._pushed = True
-        self.on = self._pushed
+        self.on = True
 
     def pause(self) -> None:
         """Stop listening; what was noted stays.
@@ -141,7 +187,10 @@ class Tape(TorchFunctionMode):
         self.answers.clear()
         self.calls.clear()
         self._known.clear()
-        self.broken = ""
+        self._apart.clear()
+        self.inputs.clear()
+        self._inside = False
+        self.broken = self.hidden = ""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call the function; note it if it reads what is known."""
@@ -155,10 +204,28 @@ class Tape(TorchFunctionMode):
         if reads and target is not None and id(target) not in self._known and target.grad_fn is None:
             with torch.no_grad():
                 before = target.detach().clone()
+        if self.inputs and not self.hidden:
+            self._watch(name, args, kwargs, reads=bool(reads))
         out = func(*args, **kwargs)
         if reads:
             self._note(func, name, args, kwargs, reads, target, before, out)
+        elif self._inside:
+            self._apart |= {id(one): one for one in tensors(out)}
         return out
+
+    def _watch(self, name: str, args: Any, kwargs: dict[str, Any], *, reads: bool) -> None:
+        """Whether what happens inside the models can be done once more without harm, and is seen in full."""
+        if reads and name in ESCAPES:
+            self.hidden = "numbers are taken out of PyTorch"
+        elif kwargs.get("out") is not None or kwargs.get("max_norm") is not None or "fake_quant" in name:
+            self.hidden = "an operation writes into what it is given"
+        elif any(isinstance(one, torch.Generator) for one in (*args, *kwargs.values())):
+            self.hidden = "a generator of its own is drawn from"
+        elif any(
+            one.grad_fn is not None and id(one) not in self._known and id(one) not in self._apart
+            for one in tensors((args, kwargs))
+        ):
+            self.hidden = "a part of it is made out of sight"
 
     def _note(
         self,
@@ -174,14 +241,23 @@ class Tape(TorchFunctionMode):
         found = [target] if target is not None else list(tensors(out))
         if not found or name.startswith(MAKES):
             return
+        if self._inside and self.hidden:
+            return
         if len(self.calls) >= MOST or (target is not None and target._is_view()):  # noqa: SLF001
-            self.broken = "too many operations" if target is None else "numbers were changed in place"
+            because = "too many operations" if target is None else "numbers were changed in place"
+            if self._inside:
+                self.hidden = because
+                self.calls.clear()
+            else:
+                self.broken = because
             return
         learned = any(self._known[one].requires_grad for one in reads)
         blocks = learned and any(one.is_floating_point() and not one.requires_grad for one in found)
         if before is not None:
             args = (before, *args[1:])
-        noted = Noted(func, args, kwargs, found, reads, blocks, in_place=target is not None)
+        noted = Noted(
+            func, args, kwargs, found, reads, blocks, in_place=target is not None, inside=self._inside
+        )
         self.calls.append(noted)
         for one in found:
             self._known[id(one)] = one
@@ -197,7 +273,7 @@ class Tape(TorchFunctionMode):
         if self.broken:
             raise CannotReplayError(self.broken)
         wanted, found = {id(loss)}, list[Noted]()
-        for call in reversed(self.calls):
+        for call in reversed([one for one in self.calls if not one.inside]):
             made = ({id(one) for one in call.out} & wanted) - set(self.answers)
             if not made:
                 continue
@@ -213,6 +289,24 @@ class Tape(TorchFunctionMode):
             raise CannotReplayError("it is not made of a model's answers")
         return found[::-1]
 
+    def making(self, *results: torch.Tensor) -> list[Noted]:
+        """The calls, inside of models too, that made tensors of what the models were given, in their order.
+
+        Raises:
+            CannotReplayError: where not all of them were seen.
+        """
+        if self.broken or self.hidden:
+            raise CannotReplayError(self.broken or self.hidden)
+        wanted, found = {id(one) for one in results}, list[Noted]()
+        for call in reversed(self.calls):
+            made = {id(one) for one in call.out} & wanted
+            if made:
+                found.append(call)
+                wanted = (wanted if call.in_place else wanted - made) | set(call.reads)
+        if any(call.func is torch.autograd.grad for call in found):
+            raise CannotReplayError("it takes a slope")
+        return found[::-1]
+
 
 def tensors(thing: Any, depth: int = 4) -> Iterator[torch.Tensor]:
     """Tensors in nested tuples, lists and dicts."""
@@ -224,6 +318,24 @@ def tensors(thing: Any, depth: int = 4) -> Iterator[torch.Tensor]:
     elif isinstance(thing, (tuple, list)) and depth:
         for one in thing:
             yield from tensors(one, depth - 1)
+
+
+def named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[tuple[str, torch.Tensor]]:
+    """The tensors that a model is given, by the names of its arguments.
+
+    Example:
+        >>> class Model(nn.Module):
+        ...     def forward(self, image, words): ...
+        >>> [name for name, _ in named(Model(), (torch.ones(2), [torch.ones(3)]), {})]
+        ['image', 'words']
+    """
+    names = list(inspect.signature(module.forward).parameters)
+    given = [(names[i] if i < len(names) else f"{i + 1}", one) for i, one in enumerate(args)]
+    found: list[tuple[str, torch.Tensor]] = []
+    for name, thing in (*given, *kwargs.items()):
+        own = list(tensors(thing))
+        found += [(name if len(own) == 1 else f"{name}[{i}]", one) for i, one in enumerate(own)]
+    return found
 
 
 def _writes(name: str) -> bool:

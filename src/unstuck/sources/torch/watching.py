@@ -10,6 +10,8 @@ import torch
 from unstuck.sources.torch.arrivals import Arrivals
 from unstuck.sources.torch.calls import Calls
 from unstuck.sources.torch.constants import Constants
+from unstuck.sources.torch.dependence import Dependence
+from unstuck.sources.torch.dependence import due as looked_at
 from unstuck.sources.torch.guard import Guard
 from unstuck.sources.torch.ledger import Ledger
 from unstuck.sources.torch.loaders import Loaders
@@ -69,7 +71,7 @@ class Watching:
         self._calls = Calls(self._marks, guard.failed, guard.note)
         self._predictions = Predictions(self._marks, recording.meta)
         self._strays = Strays(locations)
-        self._constants = Constants()
+        self._constants, self._dependence = Constants(), Dependence()
         self.loaders = Loaders()
         self._losses, self._reduction = self.ledger.losses, self.ledger.reduction
         self._arrivals = Arrivals()
@@ -172,7 +174,9 @@ class Watching:
             reduction=self._reduction,
             strays=self._strays,
             constants=self._constants,
+            dependence=self._dependence,
         )
+        self._calls.deep = looked_at(self.number) and not self._dependence.tired
         self._step.probing = self._probing if due(self.number) else None
         self._step.several = len(self.rounds.known) > 1
         self._step.optimised = self.rounds.optimised

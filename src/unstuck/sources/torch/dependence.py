@@ -1,0 +1,314 @@
+"""What answers depend on: a measured forward pass done once more with the inputs of other samples.
+
+Nothing of the program is called again, only the operations of PyTorch that its models were made of, with
+the same random numbers: see `tape`.
+"""
+
+import inspect
+import math
+from collections import ChainMap
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from unstuck.sources.torch.constants import EXACT, TINY
+from unstuck.sources.torch.loss import Loss
+from unstuck.sources.torch.probing import FORMS, Again
+from unstuck.sources.torch.replay import redone
+from unstuck.sources.torch.scene import NotMeasured
+from unstuck.sources.torch.stats import Floats, Gather
+from unstuck.sources.torch.tape import CannotReplayError, Noted, Tape, tensors
+from unstuck.sources.torch.weights import Rows
+from unstuck.trace.measure import ratio
+from unstuck.trace.schedule import is_measured
+from unstuck.trace.structure import INPUT
+
+FIRST = 4
+"""Before this step zero weights may still hide what depends on what."""
+MOST_FAILURES = 2
+FEWEST = 4
+"""Samples of a batch, at least."""
+LARGE = 8
+"""Numbers that each sample has in an input that a network cannot well do without."""
+BETWEEN = ("scatter", "index_add", "segment_reduce", "spmm", "smm")
+"""Begin the names of functions by which the nodes of a graph hear of each other."""
+
+
+SPREADS = frozenset({"var", "std", "var_mean", "std_mean"})
+"""Names of functions that a normalisation written by hand is made of."""
+
+
+class Layout(NamedTuple):
+    """Where samples lie."""
+
+    axis: int
+    """Of the first input."""
+    extent: int
+
+
+def due(step: int) -> bool:
+    """Whether a step is looked at: five for every factor of ten, from the fourth on.
+
+    Example:
+        >>> [step for step in range(100) if due(step)]
+        [4, 6, 10, 16, 25, 40, 63]
+    """
+    return step >= FIRST and is_measured(step)
+
+
+class Dependence:
+    """Looks at a few steps of a training."""
+
+    def __init__(self) -> None:
+        """Nothing tried yet."""
+        self._failed = 0
+
+    @property
+    def tired(self) -> bool:
+        """Whether it failed too often to be tried again."""
+        return self._failed >= MOST_FAILURES
+
+    def look(self, gather: Gather, tape: Tape, loss: torch.Tensor, rows: Rows) -> None:
+        """Measure a step's batch, before its backward pass.
+
+        Args:
+            gather: brings the numbers.
+            tape: with what the models did.
+            loss: the number that `backward` is called on.
+            rows: where the measurements go.
+        """
+        try:
+            with torch.no_grad(), _as_it_was(tape):
+                self._look(gather, tape, loss, rows)
+        except Exception:  # noqa: BLE001  (whatever the program does there may not work twice)
+            self._failed += 1
+
+    def _look(self, gather: Gather, tape: Tape, loss: torch.Tensor, rows: Rows) -> None:
+        answer = next((one.tensor for one in tape.answers.values() if one.tensor.dim()), None)
+        first = next((one for _, one in tape.inputs.values() if one.dim()), None)
+        if answer is None or first is None:
+            raise CannotReplayError("what enters or leaves the model has no samples")
+        calls = tape.making(loss, answer)
+        places = _layouts(first, answer)
+        own = _pass(tape, calls, {})
+        numbers = [loss.detach(), own[id(loss)]]
+        apart = not any(_between(tape, call, len(first)) for call in calls if call.inside)
+        names = list(dict.fromkeys(name for name, _ in tape.inputs.values()))
+        shuffled = names[0] if len(names) > 1 and _is_large(tape, names[0]) else ""
+        held = own
+        if apart and any(call.name == "batch_norm" for call in calls):
+            held = _pass(tape, calls, {}, fixed=True)
+        for place in places if apart else ():
+            changed = {number: _first_replaced(one, place) for number, (_, one) in tape.inputs.items()}
+            new = _pass(tape, calls, changed, fixed=True)[id(answer)]
+            change = (_by_sample(new, first, place) - _by_sample(held[id(answer)], first, place)).double()
+            numbers += [torch.linalg.vector_norm(change[0]), torch.linalg.vector_norm(change[1:])]
+        for place in places if shuffled else ():
+            changed = {
+                number: _dealt(one, place) for number, (name, one) in tape.inputs.items() if name == shuffled
+            }
+            new = _pass(tape, calls, changed)
+            was = own[id(answer)].double()
+            numbers += [new[id(loss)], torch.linalg.vector_norm(new[id(answer)].double() - was)]
+            numbers += [torch.linalg.vector_norm(was - was.mean(0))]
+        mixings = 2 * len(places) if apart else 0
+
+        def use(found: Floats) -> None:
+            seen, again, *rest = (float(one) for one in found)
+            if not abs(again - seen) <= EXACT * abs(seen) + TINY:
+                self._failed += 1
+                return
+            pairs = list(zip(rest[:mixings:2], rest[1:mixings:2], strict=True))
+            if pairs and all(own > 0 for own, _ in pairs):
+                rows[""]["probe.mixing"] = min(others / own for own, others in pairs)
+            if shuffled and seen and math.isfinite(seen):
+                losses, changes, spreads = (rest[mixings + i :: 3] for i in range(3))
+                rows[f"{INPUT}.{shuffled}"] |= {
+                    "shuffled.loss": max(losses) / seen,
+                    "shuffled.answer": ratio(max(changes), max(spreads)),
+                }
+
+        gather.put(torch.stack([one.double().reshape(()) for one in numbers]), use)
+
+
+def dealt(
+    gather: Gather, seen: Loss, scores: torch.Tensor | None, batch: torch.Tensor | None, rows: Rows
+) -> None:
+    """The loss of the same answers against the targets of other samples, where that can be computed.
+
+    Args:
+        gather: brings the numbers.
+        seen: the loss.
+        scores: what enters it, where that is at hand.
+        batch: what the model was given, with samples on its first axis; None where that is not known.
+        rows: where the measurements go.
+    """
+    target = seen.target
+    if scores is None or target is None or not target.dim() or seen.type not in FORMS:
+        return
+    count, extent = len(target), 0 if batch is None or not batch.dim() else len(batch)
+    samples = extent if extent and count % extent == 0 else count
+    if samples < FEWEST:
+        return
+    try:
+        again = Again(seen)
+        with torch.no_grad():
+            # every position of a sequence keeps its place
+            others = target.reshape(samples, -1)[_order(samples, target.device)].reshape(target.shape)
+            differ = (others != target).double().mean()
+            pair = again(scores, target), again(scores, others)
+    except (NotMeasured, RuntimeError, ValueError, IndexError):
+        return
+
+    def use(found: Floats) -> None:
+        own, other, apart = (float(one) for one in found)
+        if own > 0 and math.isfinite(other) and apart > 0:
+            rows[""]["dealt.loss"] = other / own
+
+    gather.put(torch.stack([one.double().reshape(()) for one in (*pair, differ)]), use)
+
+
+# ---- passes
+
+
+@contextmanager
+def _as_it_was(tape: Tape) -> Generator[None]:
+    """Random numbers and half precision as the models had them; afterwards all is as before."""
+    devices = tape.random_of
+    with torch.random.fork_rng(devices=devices), ExitStack() as stack:
+        for kind, dtype in tape.casts:
+            stack.enter_context(torch.autocast(kind, dtype=dtype))
+        yield
+
+
+def _pass(
+    tape: Tape, calls: Sequence[Noted], changed: dict[int, torch.Tensor], *, fixed: bool = False
+) -> dict[int, torch.Tensor]:
+    """The calls once more; inside the models, some inputs are others.
+
+    Args:
+        tape: that noted them.
+        calls: in their order.
+        changed: by id of the input.
+        fixed: whether batch normalisation takes mean and variance of the batch as it was.
+
+    Returns:
+        By id of what was made, what is made now.
+    """
+    torch.set_rng_state(tape.random[0])
+    for device, state in zip(tape.random_of, tape.random[1:], strict=True):
+        torch.cuda.set_rng_state(state, device)
+    given = {number: changed.get(number, one).detach().clone() for number, (_, one) in tape.inputs.items()}
+    now: dict[int, torch.Tensor] = {}
+    inside = ChainMap(now, given)
+    for call in calls:
+        seen = inside if call.inside else now
+        now |= (_normalised(call, seen) if fixed else None) or redone(call, seen)
+    return now
+
+
+def _normalised(call: Noted, seen: Mapping[int, torch.Tensor]) -> dict[int, torch.Tensor] | None:
+    """Batch normalisation by the statistics that the batch had; None for another call."""
+    if call.name != "batch_norm":
+        return None
+    given = inspect.signature(functional.batch_norm).bind(*call.args, **call.kwargs)
+    given.apply_defaults()
+    told, was = given.arguments, call.args[0].detach()
+    if not told["training"]:
+        return None
+    axes = [axis for axis in range(was.dim()) if axis != 1]
+    variance, mean = torch.var_mean(was.float(), axes, correction=0)  # whatever the precision, as it does
+    new = seen.get(id(call.args[0]), was)
+    made = functional.batch_norm(new, mean, variance, told["weight"], told["bias"], eps=told["eps"])
+    return {id(call.out[0]): made}
+
+
+# ---- samples
+
+
+def _layouts(first: torch.Tensor, answer: torch.Tensor) -> list[Layout]:
+    """Where the samples of an input may lie, by the shape of the answers.
+
+    Raises:
+        CannotReplayError: where no axis is that of samples, or there are too few.
+    """
+    extents = tuple(first.shape[:2])
+    sequence = len(extents) == 2 and min(extents) > 1 and first.dim() + answer.dim() > 4
+    found = [axis for axis, extent in enumerate(extents) if answer.shape[0] == extent]
+    if sequence and (answer.shape[0] == math.prod(extents) or tuple(answer.shape[:2]) == extents):
+        found = [0, 1]
+    elif not found and answer.shape[0] % extents[0] == 0:
+        found = [0]
+    places = [Layout(axis, extents[axis]) for axis in found if extents[axis] >= FEWEST]
+    if not places:
+        raise CannotReplayError("the answers have no axis of samples")
+    return places
+
+
+def _axis(one: torch.Tensor, place: Layout) -> int | None:
+    """Which of the first two axes counts the samples."""
+    axes = (place.axis, 1 - place.axis)
+    return next((axis for axis in axes if one.dim() > axis and one.shape[axis] == place.extent), None)
+
+
+def _first_replaced(one: torch.Tensor, place: Layout) -> torch.Tensor:
+    """The first sample is another."""
+    axis = _axis(one, place)
+    if axis is None:
+        return one
+    new = one.detach().clone()
+    new.select(axis, 0).copy_(one.detach().select(axis, place.extent // 2))
+    return new
+
+
+def _dealt(one: torch.Tensor, place: Layout) -> torch.Tensor:
+    """Every sample is another."""
+    axis = _axis(one, place)
+    return one if axis is None else one.detach().index_select(axis, _order(place.extent, one.device))
+
+
+def _order(count: int, device: torch.device) -> torch.Tensor:
+    """A permutation in one cycle: none stays where it is."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    new = torch.empty_like(order)
+    new[order] = order.roll(1)
+    return new.to(device)
+
+
+def _by_sample(answer: torch.Tensor, first: torch.Tensor, place: Layout) -> torch.Tensor:
+    """Answers as (samples, numbers)."""
+    axis = _axis(answer, place)
+    if axis is not None:
+        return answer.movedim(axis, 0).reshape(place.extent, -1)
+    if first.dim() > 1 and answer.shape[0] == first.shape[0] * first.shape[1]:
+        apart = answer.reshape(*first.shape[:2], *answer.shape[1:])
+        return apart.movedim(place.axis, 0).reshape(place.extent, -1)
+    return answer.reshape(place.extent, -1)
+
+
+def _is_large(tape: Tape, name: str) -> bool:
+    """Whether an input has many numbers for each sample."""
+    own = [one for known, one in tape.inputs.values() if known == name]
+    return all(one.dim() > 1 and one.numel() >= LARGE * len(one) and one.dtype != torch.bool for one in own)
+
+
+def _between(tape: Tape, call: Noted, count: int) -> bool:
+    """Whether a call lets samples hear of each other as it is meant: nodes of a graph, or a normalisation."""
+    if call.name.startswith(BETWEEN):
+        return True
+    if call.name in SPREADS:
+        over = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else None)
+        return (
+            over is None
+            or isinstance(over, bool)
+            or 0 in (over if isinstance(over, (tuple, list)) else (over,))
+        )
+    for one in tensors((call.args, call.kwargs)):
+        told = id(one) in tape.inputs or (id(one) not in call.reads and not isinstance(one, nn.Parameter))
+        if one.layout != torch.strided or (told and one.dim() == 2 and tuple(one.shape) == (count, count)):
+            return True
+    return False

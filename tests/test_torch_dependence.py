@@ -1,0 +1,291 @@
+"""What answers depend on: other samples of the batch, one input of several."""
+
+import copy
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402, N812
+from torch import nn  # noqa: E402
+
+from digit_programs import X, Y, entropy, trained  # noqa: E402
+from unstuck.sources.torch.record import record  # noqa: E402
+from unstuck.sources.torch.tape import Tape, named  # noqa: E402
+
+IMAGES = X.reshape(-1, 1, 8, 8)
+
+
+class Pictures(nn.Module):
+    """A small network of everything that must be done again with care; `arrange` may mix its samples."""
+
+    def __init__(self, arrange=lambda h: h):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.norm, self.drop = nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.Dropout(0.2)
+        self.register_buffer("seen", torch.zeros(6, 6, 6))
+        self.out, self.arrange = nn.Linear(6 * 36, 10), arrange
+
+    def forward(self, x):
+        h = F.relu(self.norm(self.conv(x)), inplace=True)
+        self.seen.mul_(0.9).add_(h.detach().mean(0) * 0.1)
+        return self.out(self.drop(self.arrange(h).reshape(len(x), -1)))
+
+
+def mixing(model, data=(X, Y), loss=entropy, **more):
+    """The last measurement of a watched training; None where it was not measured."""
+    recorded = recording(model, data, loss, **more)
+    return recorded.last("probe.mixing")
+
+
+def recording(model, data=(X, Y), loss=entropy, *, lr=0.05, steps=30):
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    torch.manual_seed(0)
+    with record(model, optimizer) as run:
+        for i in range(steps):
+            rows = torch.arange(i * 50, (i + 1) * 50) % 300
+            optimizer.zero_grad()
+            loss(model(*(one[rows] for one in data[:-1])), data[-1][rows]).backward()
+            optimizer.step()
+    return run.recording
+
+
+@pytest.mark.parametrize(
+    ("arrange", "least", "most"),
+    [
+        (lambda h: h, 0, 1e-6),
+        (lambda h: h.permute(1, 0, 2, 3), 0.5, 1e3),
+        (lambda h: 50 * h.softmax(0), 0.1, 1e3),
+        (lambda h: h + h.mean(0), 0.05, 1e3),
+    ],
+    ids=["apart", "permuted", "softmax over the batch", "mean over the batch"],
+)
+def test_samples_that_mix_are_seen_beside_batch_normalisation(arrange, least, most):
+    assert least <= mixing(Pictures(arrange), (IMAGES, Y)) <= most
+
+
+def test_a_network_is_trained_as_if_nobody_looked():
+    plain, watched = Pictures(), Pictures()
+    states = []
+    for model, look in ((plain, False), (watched, True)):
+        if look:
+            recording(model, (IMAGES, Y))
+        else:
+            torch.manual_seed(0)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+            for i in range(30):
+                rows = torch.arange(i * 50, (i + 1) * 50) % 300
+                optimizer.zero_grad()
+                entropy(model(IMAGES[rows]), Y[rows]).backward()
+                optimizer.step()
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+    for (name, one), other in zip(plain.state_dict().items(), watched.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_samples_on_the_second_axis_are_no_mixture():
+    class Reader(nn.Module):
+        def __init__(self, first):
+            super().__init__()
+            torch.manual_seed(0)
+            self.rnn, self.out, self.first = nn.GRU(8, 16, batch_first=first), nn.Linear(16, 10), first
+
+        def forward(self, x):
+            hidden = self.rnn(x)[0]
+            return self.out(hidden[:, -1] if self.first else hidden[-1])
+
+    class Turned(Reader):
+        def forward(self, x):
+            return self.out(self.rnn(x)[0][:, -1])
+
+    rows = X.reshape(-1, 8, 8)
+    assert mixing(Reader(first=True), (rows, Y)) < 1e-6
+    columns = rows[:50].transpose(0, 1).contiguous()
+    model = Reader(first=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with record(model, optimizer) as run:
+        for _ in range(12):
+            optimizer.zero_grad()
+            entropy(model(columns), Y[:50]).backward()
+            optimizer.step()
+    assert run.recording.last("probe.mixing") < 1e-6
+    assert mixing(Turned(first=False), (rows, Y)) > 0.5
+
+
+def by_hand(h):
+    return (h - h.mean(0)) / (h.std(0) + 1)
+
+
+def out_of_sight(h):
+    return h * torch.from_numpy(h.detach().numpy() > 0)
+
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        by_hand,
+        out_of_sight,
+        lambda h: h * torch.bernoulli(torch.full_like(h, 0.8), generator=GENERATOR),
+        lambda h: (torch.ones(50, 50) @ h.flatten(1)).reshape(h.shape),
+    ],
+    ids=["normalised by hand", "through NumPy", "own generator", "a graph"],
+)
+def test_what_cannot_be_told_is_not_measured(arrange):
+    assert mixing(Pictures(arrange), (IMAGES, Y)) is None
+
+
+def test_own_functions_and_half_precision_are_done_again():
+    class Half(torch.autograd.Function):
+        @staticmethod
+        def forward(_ctx, x):
+            return x / 2
+
+        @staticmethod
+        def backward(_ctx, grad):
+            return grad / 2
+
+    class Cast(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return self.inner(x).float()
+
+    assert mixing(Pictures(Half.apply), (IMAGES, Y)) < 1e-6
+
+    def mixed(h):
+        return h.permute(1, 0, 2, 3)
+
+    model = Pictures(mixed)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with record(model, optimizer) as run:
+        for _ in range(12):
+            optimizer.zero_grad()
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = entropy(model(IMAGES[:50]), Y[:50])
+            loss.backward()
+            optimizer.step()
+    assert run.recording.last("probe.mixing") > 0.5
+    # where only a part of the model computes so, nothing is said rather than something wrong
+    assert (mixing(Cast(Pictures()), (IMAGES, Y)) or 0.0) < 1e-6
+
+
+def test_a_plain_run_names_mixed_samples_and_lets_a_sound_sibling_be():
+    def codes(arrange):
+        found = trained(Pictures(arrange), data=(IMAGES, Y), lr=0.1)
+        return [one.code for one in found.findings if one.severity != "info"]
+
+    assert codes(lambda h: h.permute(1, 0, 2, 3))[0] == "OUT011"
+    assert codes(lambda h: h) == []
+
+
+class Caption(nn.Module):
+    """Writes the number of a picture and what follows it, from the picture and from what is written."""
+
+    def __init__(self, picture):
+        super().__init__()
+        torch.manual_seed(0)
+        self.look, self.words, self.out = nn.Linear(64, 24), nn.Embedding(30, 24), nn.Linear(24, 30)
+        self.picture = picture
+
+    def forward(self, image, words):
+        seen = self.picture(torch.relu(self.look(image)))
+        return self.out(torch.tanh(seen[:, None] + self.words(words)))
+
+
+def captions(picture, steps=250):
+    starts, second = torch.full_like(Y, 29), Y + 10
+    words, answers = torch.stack([starts, Y, second], 1), torch.stack([Y, second, starts], 1)
+    return recording(
+        Caption(picture),
+        (X, words, answers),
+        lambda scores, wanted: F.cross_entropy(scores.transpose(1, 2), wanted),
+        lr=0.5,
+        steps=steps,
+    )
+
+
+@pytest.mark.parametrize(
+    ("picture", "needed"),
+    [
+        (lambda seen: seen, True),
+        (lambda seen: seen * 0, False),
+        (lambda seen: seen.mean(0, keepdim=True).expand(len(seen), -1), False),
+    ],
+    ids=["seen", "times 0", "one for all"],
+)
+def test_what_is_learned_without_one_of_the_inputs_is_not_all(picture, needed):
+    found = captions(picture)
+    diagnosis = found.diagnose()
+    times = found.last("shuffled.loss", "input.image")
+    if needed:
+        assert times > 1.5
+        assert diagnosis.status == "healthy"
+    else:
+        assert times == pytest.approx(1, abs=1e-3)
+        assert diagnosis.outcome.word == "not learned"
+        assert diagnosis.status == "faulty"
+
+
+def test_places_alone_are_not_what_was_to_be_learned():
+    """Sorted numbers: the place tells much of them, the input all."""
+    torch.manual_seed(0)
+    rows = torch.rand(300, 12)
+    targets = rows.sort(dim=1).values
+
+    def told(model):
+        found = recording(model, (rows, targets), F.mse_loss, lr=0.5, steps=300)
+        return found.last("dealt.loss"), found.diagnose().outcome.word
+
+    class Places(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.places, self.weight = nn.Parameter(torch.zeros(12)), nn.Linear(12, 12)
+
+        def forward(self, x):
+            return self.places + 1e-4 * self.weight(x)
+
+    class Sorter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.body = nn.Sequential(nn.Linear(12, 64), nn.Tanh(), nn.Linear(64, 12))
+
+        def forward(self, x):
+            return self.body(x)
+
+    times, word = told(Places())
+    assert times == pytest.approx(1, abs=0.01)
+    assert word == "not learned"
+    times, word = told(Sorter())
+    assert times > 1.1
+    assert word == "learned"
+
+
+def test_inputs_are_named_as_the_model_names_them():
+    class Model(nn.Module):
+        def forward(self, image, *more, words=None): ...
+
+    one, two, three = (torch.zeros(i) for i in (1, 2, 3))
+    assert [name for name, _ in named(Model(), (one,), {"words": two})] == ["image", "words"]
+    assert [name for name, _ in named(Model(), ([one, two], three), {})] == ["image[0]", "image[1]", "more"]
+
+
+def test_a_tape_tells_what_happens_inside_from_what_follows():
+    tape, x, w = Tape(), torch.ones(3), torch.ones(3, requires_grad=True)
+    tape.entered([("x", x)])
+    answer = (x * w).exp()
+    tape.answered("model", [answer])
+    loss = (answer - x).square().mean()
+    tape.pause()
+    assert [call.name for call in tape.needed(loss)] == ["sub", "square", "mean"]
+    assert [call.name for call in tape.making(loss)] == ["mul", "exp", "sub", "square", "mean"]
+    assert [call.inside for call in tape.making(loss)] == [True, True, False, False, False]
+    tape.forget()
+    assert copy.copy(tape.inputs) == {}
