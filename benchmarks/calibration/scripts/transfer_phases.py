@@ -71,7 +71,7 @@ images = images / 16.0
 images = (images - 0.3) / 0.35
 labels = torch.tensor(digits.target)
 order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(3))
-split = {"train": order[:600], "val": order[600:1000]}
+split = {"train": order[:480], "val": order[480:700]}
 dataloaders = {
     phase: DataLoader(
         TensorDataset(images[split[phase]], labels[split[phase]]), batch_size=16, shuffle=phase == "train"
@@ -81,7 +81,7 @@ dataloaders = {
 dataset_sizes = {phase: len(split[phase]) for phase in ["train", "val"]}
 
 
-def train_model(model, criterion, optimizer, scheduler, num_epochs=6):
+def train_model(model, criterion, optimizer, scheduler, num_epochs=5):
     best_model_wts = copy.deepcopy(model.state_dict())
     best_acc = 0.0
     for epoch in range(num_epochs):
@@ -135,6 +135,6 @@ model_conv = train_model(model_conv, criterion, optimizer_conv, exp_lr_scheduler
 
 model_conv.eval()
 with torch.no_grad():
-    rest = order[1000:]
+    rest = order[700:]
     final = (model_conv(images[rest]).argmax(1) == labels[rest]).float().mean().item()
 print("accuracy on the rest:", final)

@@ -37,9 +37,9 @@ def weights_init(model):
 model = XOR()
 weights_init(model)
 loss_func = nn.MSELoss()
-optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+optimizer = optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
-epochs = 500
+epochs = 600
 steps = X.size(0)
 for i in range(epochs):
     for j in range(steps):
