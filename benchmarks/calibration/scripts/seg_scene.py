@@ -22,9 +22,9 @@ class StreetScenes(Dataset):
         yy, xx = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
         for _ in range(n):
             u = torch.rand(8, generator=g)
-            horizon = int(6 + 6 * u[0])
+            horizon = int(3 + 13 * u[0])
             mask = torch.where(yy < horizon, 0, 1)
-            centre = SIZE * (0.35 + 0.3 * u[1])
+            centre = SIZE * (0.1 + 0.8 * u[1])
             width = 2 + (yy - horizon) * (0.4 + 0.5 * u[2])
             mask[(yy >= horizon) & ((xx - centre).abs() < width)] = 2
             top, left = int(horizon + 1 + 5 * u[3]), int(centre - 6 + 6 * u[4])

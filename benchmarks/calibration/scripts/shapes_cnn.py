@@ -51,7 +51,7 @@ class ShapesDataset(Dataset):
         return image, int(self.labels[idx])
 
 
-train_loader = DataLoader(ShapesDataset(1200, 0, train=True), batch_size=32, shuffle=True)
+train_loader = DataLoader(ShapesDataset(1600, 0, train=True), batch_size=32, shuffle=True)
 test_loader = DataLoader(ShapesDataset(400, 1, train=False), batch_size=100)
 
 model = nn.Sequential(
@@ -88,7 +88,7 @@ def train_one_epoch(epoch):
         running_loss += loss.item()
         correct += (outputs.argmax(1) == targets).sum().item()
     scheduler.step()
-    print(f"epoch {epoch} loss {running_loss / len(train_loader):.3f} acc {correct / 1200:.3f}")
+    print(f"epoch {epoch} loss {running_loss / len(train_loader):.3f} acc {correct / 1600:.3f}")
 
 
 @torch.no_grad()
