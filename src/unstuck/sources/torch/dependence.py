@@ -7,7 +7,7 @@ the same random numbers: see `tape`.
 import inspect
 import math
 from collections import ChainMap
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
@@ -40,6 +40,11 @@ BETWEEN = ("scatter", "index_add", "segment_reduce", "spmm", "smm")
 
 SPREADS = frozenset({"var", "std", "var_mean", "std_mean"})
 """Names of functions that a normalisation written by hand is made of."""
+
+
+LOSSES = frozenset(
+    {"cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits"}
+) | {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
 
 
 class Layout(NamedTuple):
@@ -99,14 +104,9 @@ class Dependence:
         apart = not any(_between(tape, call, len(first)) for call in calls if call.inside)
         names = list(dict.fromkeys(name for name, _ in tape.inputs.values()))
         shuffled = names[0] if len(names) > 1 and _is_large(tape, names[0]) else ""
-        held = own
-        if apart and any(call.name == "batch_norm" for call in calls):
-            held = _pass(tape, calls, {}, fixed=True)
-        for place in places if apart else ():
-            changed = {number: _first_replaced(one, place) for number, (_, one) in tape.inputs.items()}
-            new = _pass(tape, calls, changed, fixed=True)[id(answer)]
-            change = (_by_sample(new, first, place) - _by_sample(held[id(answer)], first, place)).double()
-            numbers += [torch.linalg.vector_norm(change[0]), torch.linalg.vector_norm(change[1:])]
+        mixtures = _mixtures(tape, calls, own, first, answer) if apart else []
+        for mixture in mixtures:
+            numbers += mixture
         for place in places if shuffled else ():
             changed = {
                 number: _dealt(one, place) for number, (name, one) in tape.inputs.items() if name == shuffled
@@ -115,16 +115,16 @@ class Dependence:
             was = own[id(answer)].double()
             numbers += [new[id(loss)], torch.linalg.vector_norm(new[id(answer)].double() - was)]
             numbers += [torch.linalg.vector_norm(was - was.mean(0))]
-        mixings = 2 * len(places) if apart else 0
+        ways, mixings = [len(one) for one in mixtures], sum(len(one) for one in mixtures)
 
         def use(found: Floats) -> None:
             seen, again, *rest = (float(one) for one in found)
             if not abs(again - seen) <= EXACT * abs(seen) + TINY:
                 self._failed += 1
                 return
-            pairs = list(zip(rest[:mixings:2], rest[1:mixings:2], strict=True))
-            if pairs and all(own > 0 for own, _ in pairs):
-                rows[""]["probe.mixing"] = min(others / own for own, others in pairs)
+            told = [_least(rest[sum(ways[:i]) : sum(ways[: i + 1])]) for i in range(len(ways))]
+            if known := [one for one in told if one is not None]:
+                rows[""]["probe.mixing"] = max(known)
             if shuffled and seen and math.isfinite(seen):
                 losses, changes, spreads = (rest[mixings + i :: 3] for i in range(3))
                 rows[f"{INPUT}.{shuffled}"] |= {
@@ -133,6 +133,67 @@ class Dependence:
                 }
 
         gather.put(torch.stack([one.double().reshape(()) for one in numbers]), use)
+
+
+def _mixtures(
+    tape: Tape,
+    calls: Sequence[Noted],
+    own: dict[int, torch.Tensor],
+    first: torch.Tensor,
+    answer: torch.Tensor,
+) -> list[list[torch.Tensor]]:
+    """Changes of the answers, and of what enters the loss: of replaced samples and of the others, in turn.
+
+    For each of the two, and for each of the axes on which samples may lie.
+    """
+    if any(call.name == "batch_norm" for call in calls):
+        own = _pass(tape, calls, {}, fixed=True)
+    passes: dict[Layout, dict[int, torch.Tensor]] = {}
+
+    def change(
+        result: torch.Tensor, place: Layout, rows: Callable[[torch.Tensor], torch.Tensor]
+    ) -> list[torch.Tensor]:
+        if place not in passes:
+            changed = {number: _ends_replaced(one, place) for number, (_, one) in tape.inputs.items()}
+            passes[place] = _pass(tape, calls, changed, fixed=True)
+        apart = (rows(passes[place][id(result)]) - rows(own[id(result)])).double()
+        return [torch.linalg.vector_norm(apart[[0, -1]]), torch.linalg.vector_norm(apart[1:-1])]
+
+    found = [
+        [
+            one
+            for place in _layouts(first, answer)
+            for one in change(answer, place, lambda x, place=place: _by_sample(x, first, place))
+        ]
+    ]
+    scores, shape = _flat(tape, calls)
+    if scores is not None and len(scores) == math.prod(shape):
+        found.append(
+            [
+                one
+                for axis, extent in enumerate(shape)
+                for place in _places(first, extent)
+                for one in change(
+                    scores, place, lambda x, axis=axis: x.reshape(*shape, -1).movedim(axis, 0).flatten(1)
+                )
+            ]
+        )
+    return [one for one in found if one]
+
+
+def _least(changes: Sequence[float]) -> float | None:
+    """The least mixture over the axes on which samples may lie; None where a sample's own answer stays."""
+    pairs = list(zip(changes[::2], changes[1::2], strict=True))
+    return min(others / own for own, others in pairs) if all(own > 0 for own, _ in pairs) else None
+
+
+def _flat(tape: Tape, calls: Sequence[Noted]) -> tuple[torch.Tensor | None, tuple[int, ...]]:
+    """What enters a loss as rows, and the first two extents of its targets before they were made flat."""
+    for call in reversed(calls):
+        told = [one for one in (*call.args, *call.kwargs.values()) if isinstance(one, torch.Tensor)]
+        if not call.inside and call.name in LOSSES and len(told) > 1 and id(told[1]) in tape.shapes:
+            return told[0], tuple(tape.shapes[id(told[1])][1][:2])
+    return None, ()
 
 
 def dealt(
@@ -255,13 +316,23 @@ def _axis(one: torch.Tensor, place: Layout) -> int | None:
     return next((axis for axis in axes if one.dim() > axis and one.shape[axis] == place.extent), None)
 
 
-def _first_replaced(one: torch.Tensor, place: Layout) -> torch.Tensor:
-    """The first sample is another."""
+def _places(first: torch.Tensor, extent: int) -> list[Layout]:
+    """The axes of an input that have so many samples."""
+    return [
+        Layout(axis, extent)
+        for axis in (0, 1)
+        if extent >= FEWEST and first.shape[axis : axis + 1] == (extent,)
+    ]
+
+
+def _ends_replaced(one: torch.Tensor, place: Layout) -> torch.Tensor:
+    """The first and the last sample are others."""
     axis = _axis(one, place)
     if axis is None:
         return one
-    new = one.detach().clone()
-    new.select(axis, 0).copy_(one.detach().select(axis, place.extent // 2))
+    new, middle = one.detach().clone(), place.extent // 2
+    new.select(axis, 0).copy_(one.detach().select(axis, middle))
+    new.select(axis, -1).copy_(one.detach().select(axis, middle - 1))
     return new
 
 

@@ -29,6 +29,9 @@ DRAWS = frozenset(
 """Names of functions whose result is drawn at random from what they are given (and all sorts of dropout)."""
 ESCAPES = frozenset({"numpy", "tolist", "__array__", "apply_", "map_", "map2_"})
 """Names of functions after which numbers go on out of sight."""
+FLATTENS = frozenset({"reshape", "view", "flatten"})
+SHAPES = FLATTENS | {"long", "to", "contiguous", "clone"}
+"""Names of functions that keep all numbers in their order."""
 MAKES = (
     "new_",
     "zeros_like",
@@ -115,6 +118,8 @@ class Tape(TorchFunctionMode):
         """These devices."""
         self.casts: list[tuple[str, torch.dtype]] = []
         """Kinds of devices on which the models compute with less precision, and with which."""
+        self.shapes: dict[int, tuple[torch.Tensor, torch.Size]] = {}
+        """By id of a target that was made flat before it entered the loss: it, and its shape before."""
         self._inside = False
         self._apart: dict[int, torch.Tensor] = {}
         """Tensors that were made of no input while it listened."""
@@ -189,6 +194,7 @@ class Tape(TorchFunctionMode):
         self._known.clear()
         self._apart.clear()
         self.inputs.clear()
+        self.shapes.clear()
         self._inside = False
         self.broken = self.hidden = ""
 
@@ -211,6 +217,10 @@ class Tape(TorchFunctionMode):
             self._note(func, name, args, kwargs, reads, target, before, out)
         elif self._inside:
             self._apart |= {id(one): one for one in tensors(out)}
+        elif self.inputs and name in SHAPES and isinstance(out, torch.Tensor):
+            given = args[0]
+            before = given.shape if name in FLATTENS else self.shapes.get(id(given), (given, given.shape))[1]
+            self.shapes[id(out)] = out, before
         return out
 
     def _watch(self, name: str, args: Any, kwargs: dict[str, Any], *, reads: bool) -> None:
