@@ -75,5 +75,38 @@ def whole_network(trace: Recording, bounds: Bounds) -> Finding | None:
     )
 
 
+def cleared(trace: Recording, bounds: Bounds) -> Finding | None:
+    """Gradients come out of every backward pass, and none is left when the optimiser steps.
+
+    Args:
+        trace: what was measured.
+        bounds: of steps that are enough to judge.
+
+    Returns:
+        GRD003 of the whole network; None where any gradient reached the optimiser.
+    """
+    gone = trace.series("cleared").values
+    if gone.size < _SEEN or trace.has("clip_ratio") or trace.steps < bounds.outcome.few_steps:
+        return None
+    owners = [node for node in trace.structure.nodes if node.parameters and node.trainable]
+    if not any((trace.series("grad_norm", node.name).values > 0).any() for node in owners):
+        return None  # they are 0 to begin with
+    return Finding(
+        code="GRD003",
+        name="no-gradient",
+        severity="error",
+        layer=None,
+        step=0,
+        confidence=0.97,
+        summary=(
+            "Every backward pass gives a gradient, and none of it is left when the optimiser steps: "
+            "it is cleared in between. Put zero_grad() before backward(), or after step(), never between."
+        ),
+        evidence=(Evidence("cleared", 1.0, "=", 1.0),),
+        rival="A path that is cut (detach): there the backward pass gives no gradient in the first place.",
+        apart=BUT_REMADE,
+    )
+
+
 def _listed(nodes: list[Node]) -> str:
     return names(nodes) if len(nodes) <= 4 else f"{names(nodes[:3])} and {len(nodes) - 3} further layers"

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from unstuck.diagnose.bounds import OutcomeBounds
 from unstuck.diagnose.reliance import unneeded
+from unstuck.diagnose.singles import of_singles
 from unstuck.trace.recording import Recording, Series
 
 Word = Literal["learned", "not learned", "diverged", "unknown"]
@@ -110,7 +111,7 @@ def falls_short(ended: Outcome, bounds: OutcomeBounds) -> bool:
     )
 
 
-def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Word, str]:  # noqa: C901, PLR0911  (one return for each way to end)
+def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Word, str]:  # noqa: C901, PLR0911, PLR0912  (one return for each way to end)
     final, baseline = ended.final, ended.baseline
     if bounds.failed and not _diverged(trace, ended, bounds):
         return "not learned", "another fault keeps it from learning"
@@ -131,6 +132,8 @@ def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Wor
     if baseline < 0 and trace.meta.kind == "torch" and not tried.size:
         return "unknown", f"the loss was multiplied by a negative number: {compared}"
     least = (1 - bounds.learned) * abs(baseline)
+    if _too_few_singles(trace, final, baseline, least):
+        return "unknown", f"{compared}, as far as single samples show: too few to tell"
     clearly = final - baseline < -max(least, _noise(trace, tried))
     if clearly or (tried.size and (_paired(trace, least) or _below_all(trace, tried, bounds))):
         if _constant_answer(trace) and trace.steps >= bounds.few_steps:
@@ -151,6 +154,14 @@ def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Wor
             compared,
         )
     )
+
+
+def _too_few_singles(trace: Recording, final: float, baseline: float, least: float) -> bool:
+    """Whether a loss seems to be below the constant's, which is known from too few single samples."""
+    if trace.has("full_loss") or not trace.has("loss_factor"):
+        return False
+    single = of_singles(trace)
+    return single is not None and baseline - 3 * single.error <= final < baseline - least
 
 
 def part_loss(trace: Recording) -> float:
@@ -195,7 +206,8 @@ def constant_loss(trace: Recording) -> float:
     """Loss of the best constant prediction; NaN when it was not measured.
 
     Own training loops measure it batch by batch, hence the median; on batches of one sample a constant is
-    always right, and its loss of 0 says nothing. A constant fitted to N samples of a batch does better there
+    always right, and its loss of 0 says nothing: there the targets of many steps tell. A constant
+    fitted to N samples of a batch does better there
     than on all data, by (C-1)/2N for the entropy of C classes (Miller, 1955) and by 1/N of the variance: that
     is added where the batch is known.
     """
@@ -205,7 +217,10 @@ def constant_loss(trace: Recording) -> float:
         return float(np.median(tried)) if tried.size else math.nan
     median = float(np.median(values))
     facts = trace.structure.loss_facts
-    if median == 0 or math.isnan(median):
+    if median == 0:
+        single = of_singles(trace)
+        return single.loss if single is not None else math.nan
+    if math.isnan(median):
         return math.nan
     if trace.has("full_loss") or facts is None or len(facts.input_shape) != 2 or facts.input_shape[0] < 2:
         return median

@@ -49,6 +49,10 @@ _ALL: Final = (
     Quantity("grad_uncleared", "network", "1 if the last step's gradients were still there, else 0"),
     Quantity("loss_finite", "network", "1 if the loss is a finite number, else 0"),
     Quantity("clip_ratio", "network", "gradient norm that the optimiser saw / norm after the backward pass"),
+    Quantity(
+        "cleared", "network", "1 if gradients came out of the backward pass and none was left at the step"
+    ),
+    Quantity("loss_factor", "network", "of a batch of one sample: what its plain loss was multiplied by"),
     Quantity("loss_scale", "network", "what the loss was multiplied by for half precision, if it was"),
     Quantity("eval_mode", "network", "1 if all was in evaluation mode in the step's own passes, else 0"),
     Quantity("repeat.batch", "network", "1 if the batch equals that of the measured step before, else 0"),

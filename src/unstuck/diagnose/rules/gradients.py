@@ -132,7 +132,7 @@ def _share(trace: Recording, layers: list[Node]) -> str:
 )
 def no_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
     """A layer that should be trained gets a gradient of exactly zero."""
-    whole = cuts.whole_network(trace, bounds)
+    whole = cuts.cleared(trace, bounds) or cuts.whole_network(trace, bounds)
     if whole is not None:
         return [whole]
     layers = [node for node in multiplying(trace) if node.connected or _cut_off(trace, node, bounds)]

@@ -37,6 +37,8 @@ _EARLY = 5
 _NUMBERED = re.compile(r"_\d+$")
 _USUAL_WEIGHTS = 0.2
 """|W| / sqrt(units) from which on a layer's weights are of usual size."""
+_SINGLES = 16
+"""First losses of which the middle one is the start, where each is that of one sample."""
 _PROBES = (
     "no paired probes of the learning rate were run (the same batches at a tenth and at ten times of it)"
 )
@@ -164,7 +166,9 @@ def _blew_up(trace: Recording, bounds: Bounds) -> list[Finding]:
     if not math.isfinite(first) or (trace.first("data.nonfinite") or 0.0) > 0:
         return []  # it was broken before any update: the rate is not to blame
     known = ended.baseline if math.isfinite(ended.baseline) else 0.0
-    limit = bounds.outcome.exploded * max(abs(first), abs(known))
+    # the losses of single samples differ by any factor
+    start = float(np.nanmedian(losses.values[:_SINGLES])) if trace.has("loss_factor") else first
+    limit = bounds.outcome.exploded * max(abs(first), abs(known), start if math.isfinite(start) else 0.0)
     bad = [not math.isfinite(value) or value > limit for value in losses.values.tolist()]
     if not any(bad) or limit == 0:
         return []
@@ -329,6 +333,8 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
     ended = outcome(trace, bounds.outcome)
     if trace.steps < 5 * bounds.outcome.few_steps:
         raise NotChecked(_PROBES)
+    if trace.has("cleared") and not trace.has("clip_ratio"):
+        return []  # no gradient is left when it steps: no rate would help
     unknown = stands_still(trace, ended, bounds.rate.gain) or _creeps(trace, ended, bounds)
     failed = unknown or ended.word in {"diverged", "not learned"}
     if failed and reach.by_rate(trace) <= bounds.rate.straight_still:

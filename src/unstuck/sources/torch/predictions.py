@@ -185,6 +185,8 @@ class Predictions:
                 }
         weight = found.get("weight")
         values |= self._judged(loss, scores, target, everything, weight, first=first)
+        if values.get("baseline_loss") == 0 and loss.plain and loss.input_shape[:1] in {(), (1,)}:
+            values["loss_factor"] = _scaled(1.0, loss, found, scale, share)
         if "baseline_loss" in values:
             best = _scaled(values.pop("baseline_loss"), loss, found, scale, share)
             if best is not None:

@@ -161,6 +161,8 @@ class Weights:
         """Where an optimiser uses the gradients: what became of them since the backward pass."""
         known = [one for one in held if one.tensor.grad is not None and id(one.tensor) in self._versions]
         if not known:
+            if any(one.tensor.grad is None and id(one.tensor) in self._versions for one in held):
+                rows[""]["cleared"] = 1.0  # they came, and are gone
             return
         if all(self._versions[id(one.tensor)] == _version(one.tensor) for one in known):
             rows[""]["clip_ratio"] = 1.0

@@ -1,0 +1,53 @@
+"""Gradients that are cleared at the wrong place."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from digit_programs import X, Y, entropy, faults, first, mlp, watched  # noqa: E402
+
+
+def program(order, make=torch.optim.SGD, lr=0.5, **more):
+    model = mlp()
+    optimizer = make(model.parameters(), lr=lr, **more)
+
+    def step(x, y):
+        steps = {
+            "zero": optimizer.zero_grad,
+            "backward": lambda: entropy(model(x), y).backward(),
+            "step": optimizer.step,
+        }
+        for word in order.split():
+            steps[word]()
+
+    return watched(model, optimizer, step)
+
+
+@pytest.mark.parametrize(
+    ("make", "more"),
+    [(torch.optim.SGD, {}), (torch.optim.AdamW, {"lr": 1e-2}), (torch.optim.Adam, {"lr": 1e-2})],
+    ids=["SGD", "AdamW", "Adam"],
+)
+def test_gradients_that_are_cleared_before_the_step_are_named(make, more):
+    diagnosis = program("backward zero step", make, **more)
+    assert first(diagnosis) == ("GRD003", "error", None)
+    assert "zero_grad() before backward()" in diagnosis.findings[0].summary
+    assert len(faults(diagnosis)) == 1
+    for order in ("zero backward step", "backward step zero"):
+        assert faults(program(order, make, **more)) == []
+
+
+def test_two_optimisers_that_clear_each_others_gradients_in_turn_are_let_be():
+    """As two networks against each other do: the gradients are made anew before each step."""
+    one, other = mlp(), mlp()
+    both = [torch.optim.SGD(model.parameters(), lr=0.2) for model in (one, other)]
+
+    def step(x, y):
+        entropy(one(x) + other(x), y).backward()
+        for optimizer in both:
+            optimizer.zero_grad()
+            entropy(one(x) + other(x), y).backward()
+            optimizer.step()
+
+    diagnosis = watched({"one": one, "other": other}, both, step, data=(X, Y))
+    assert "GRD003" not in [code for code, _ in faults(diagnosis)]
