@@ -1,5 +1,6 @@
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -240,6 +241,15 @@ def test_a_handful_of_updates():
     assert few_updates(learned, BOUNDS) == []
     run.meta.examined = True
     assert few_updates(run, BOUNDS) == []
+
+
+@pytest.mark.parametrize(("samples", "severity"), [(3000, "warning"), (64, "info")])
+def test_few_updates_of_large_batches_are_their_doing(samples, severity):
+    run = run_of(steps=14)
+    run.meta.complete, run.meta.kind = True, "torch"
+    known = msgspec.structs.replace(run.structure.loss_facts, input_shape=(samples, 10))
+    run.structure = msgspec.structs.replace(run.structure, loss_facts=known)
+    assert told(few_updates(run, BOUNDS)) == [("LRN012", severity, None)]
 
 
 def test_a_recording_that_was_cut_off():

@@ -132,6 +132,7 @@ class StepBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     surely: float
     start: float
     settles: float
+    large: int
     halvings: float
     halved: float
     decay: float

@@ -44,6 +44,10 @@ def loss_name(trace: Recording) -> str:
     return trace.structure.loss or trace.meta.loss or ""
 
 
+_JOINS: Final = frozenset({"cat", "stack"})
+"""Operations that put several outputs side by side."""
+
+
 def into_loss(trace: Recording) -> Node | None:
     """The operation whose numbers the loss receives, seen through views and the like; None when unknown.
 
@@ -55,11 +59,16 @@ def into_loss(trace: Recording) -> Node | None:
         node = trace.structure.node(facts.input)
     elif trace.meta.kind == "engine" and nodes:
         node = nodes[-1]
-    while node is not None and keeps_numbers(node) and len(node.inputs) == 1:
-        before = trace.structure.node(node.inputs[0])
-        if before is None:
+    while node is not None:
+        joins = node.type in _JOINS
+        if not joins and not (keeps_numbers(node) and len(node.inputs) == 1):
             break
-        node = before
+        before = [trace.structure.node(name) for name in node.inputs]
+        known = [one for one in before if one is not None]
+        # steps through time, put side by side, are of one kind
+        if not known or len(known) < len(before) or len({one.type for one in known}) > 1:
+            break
+        node = known[0]
     return node
 
 

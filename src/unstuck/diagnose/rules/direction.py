@@ -14,7 +14,7 @@ from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 
 _NEVER_NEGATIVE: Final = frozenset(
-    {"CrossEntropyLoss", "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BCEWithLogitsLoss"}
+    {"CrossEntropyLoss", "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "BCEWithLogitsLoss", "BCELoss"}
 )
 """Losses that are 0 or more, whatever the answers (binary cross entropy: for targets in 0..1)."""
 _SHARE: Final = 0.1
@@ -196,6 +196,9 @@ def _gets_worse(trace: Recording) -> bool:
         facts = trace.structure.loss_facts
         seen = 3 * (facts.target_shape[0] if facts is not None and facts.target_shape else 1)
         return float(np.mean(hits[-3:])) <= guessing + 2 * math.sqrt(guessing * (1 - guessing) / seen)
+    if loss_name(trace) == "BCELoss":  # its answers stay within 0..1, whatever happens
+        last, best = trace.last("loss"), trace.series("baseline_loss").values
+        return last is None or not best.size or abs(last) > 2 * abs(float(np.median(best)))
     low, high = trace.series("output.min").values, trace.series("output.max").values
     if not low.size or not high.size:
         return True

@@ -25,7 +25,7 @@ _FAILS: Final[dict[str, Where]] = {"OUT010": "any", "LRN002": "any", "DAT004": "
     "clipping-always-on",
     severity="warning",
     needs=("clip_ratio",),
-    explains={"OUT010": "any", "LRN002": "any", "DAT004": "any"},
+    explains={"OUT010": "any", "LRN002": "any", "DAT004": "any", "ACT005": "any"},
     from_step_0=False,
     preview=False,
 )
@@ -358,17 +358,21 @@ def few_updates(trace: Recording, bounds: Bounds) -> list[Finding]:
     if trace.steps < 2 or outcome(trace, bounds.outcome).word == "learned":
         return []
     layers = reach.trained(trace)
+    facts = trace.structure.loss_facts
+    samples = facts.input_shape[0] if facts is not None and facts.input_shape else 0
+    large = samples >= bounds.steps.large and trace.meta.kind != "arrays"
+    each = f", each for {samples} samples at once" if large else ""
     return [
         Finding(
             code="LRN012",
             name="few-updates",
-            severity="info",
+            severity="warning" if large else "info",
             layer=None,
             step=max(trace.steps - 1, 0),
             confidence=0.9,
             summary=(
                 f"Only {trace.steps} updates were made of "
-                f"{names(layers[:3])}{' and others' if len(layers) > 3 else ''}: "
+                f"{names(layers[:3])}{' and others' if len(layers) > 3 else ''}{each}: "
                 "nothing can be said of them yet. Smaller batches or more epochs give more updates."
             ),
             evidence=(Evidence("loss", trace.last("loss")),),

@@ -247,6 +247,13 @@ class _Walk:
         named = self._layer_name(parameters) if weighed else ""
         entry = Entry(named or self._numbered(name), name, inputs or [INPUT], shape(fn), fn=fn)
         if entry.name in self.entries:
+            if self._is_again(entry, parameters):
+                known = self.entries[entry.name]
+                order = list(self.entries)
+                known.inputs += [
+                    n for n in inputs if n not in known.inputs and n in order[: order.index(entry.name)]
+                ]
+                return entry.name
             entry.name = self._numbered(entry.name)
         axis = dim(fn) if name in {"Softmax", "LogSoftmax"} else None
         entry.options = {} if axis is None else {"dim": axis}
@@ -263,6 +270,15 @@ class _Walk:
                 entry.parameters[self._owner(parameter)[1]] = (parameter, False)
         self.entries[entry.name] = entry
         return entry.name
+
+    def _is_again(self, entry: Entry, parameters: list[tuple[Any, bool]]) -> bool:
+        """Whether it is a layer's next step in time: the same weight, and an output of the same shape."""
+        known = self.entries[entry.name]
+        weight = max((parameter for parameter, _ in parameters), key=lambda one: one.dim())
+        held = known.parameters.get("weight")
+        return (
+            held is not None and held[0] is weight and known.shape == entry.shape and known.type == entry.type
+        )
 
     def _several(self, fn: Any, inputs: list[str], parameters: list[tuple[Any, bool]]) -> str:
         """One operation that holds many layers (a compiled model): the layers one after another."""

@@ -189,7 +189,7 @@ class Ledger:
         self.params.refresh()
         if root is not None and not refusal.reaches(self.params.owners):
             return
-        self.refused = refusal.by_labels
+        self.refused = refusal.by_numbers
         if name == "NLLLoss" and root is not None and kind(root) == "LogSoftmax" and not marks.known(root):
             name, root = "CrossEntropyLoss", root.next_functions[0][0]  # one loss, written in two steps
         meta.loss = meta.loss or name
@@ -200,7 +200,12 @@ class Ledger:
             known = structure(graph, seen, self.params, optimised, Places(self.locations))
             known = msgspec.structs.replace(known, loss=name, loss_facts=refusal.facts(graph.source))
         self.recording.structure = known
-        self.recording.add_row(number, "", refusal.measured())
+        if refusal.loss == "BCELoss" and refusal.is_lost:
+            self.is_sound(number, math.nan, root)
+            if not self._named_origin:
+                self.recording.add(number, "", "loss_finite", 0.0)
+        else:
+            self.recording.add_row(number, "", refusal.measured())
         self.recording.steps = number
 
     # ---- the end

@@ -14,8 +14,8 @@ from unstuck.sources.torch.graph import LIMIT
 from unstuck.trace.measure import Values
 from unstuck.trace.structure import LossFacts
 
-LOSSES = {"cross_entropy": "CrossEntropyLoss", "nll_loss": "NLLLoss"}
-"""Functions that refuse labels, and the losses that they are."""
+LOSSES = {"cross_entropy": "CrossEntropyLoss", "nll_loss": "NLLLoss", "binary_cross_entropy": "BCELoss"}
+"""Functions that refuse labels or answers, and the losses that they are."""
 HOME = functional.__file__
 
 
@@ -87,9 +87,17 @@ class Refusal:
         )
 
     @property
-    def by_labels(self) -> bool:
-        """Whether some class number has no output: it is raised for other reasons, too."""
+    def is_lost(self) -> bool:
+        """Whether the prediction is no number."""
+        return not bool(torch.isfinite(self.prediction).all())
+
+    @property
+    def by_numbers(self) -> bool:
+        """Whether some class number has no output, or a probability is none: other reasons may raise, too."""
         labels = self._labels()
+        if self.loss == "BCELoss":
+            given = [labels, self.prediction.detach().cpu().double().numpy()]
+            return any(not bool(((one >= 0) & (one <= 1)).all()) for one in given)
         classes = self.prediction.shape[1] if self.prediction.ndim > 1 else self.prediction.numel()
         return bool(((labels < 0) | (labels >= classes)).any())
 
