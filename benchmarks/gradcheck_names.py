@@ -1,10 +1,10 @@
 """How often the gradient check names a planted mistake: rightly, as something else, or only where it is.
 
-    python benchmarks/gradcheck_names.py [--set newest|newest-held-back|later|later-held-back|fresh|held-back|other|unseen] [--show]
+    python benchmarks/gradcheck_names.py [--set NAME] [--show]
 
-The mistakes are those of `tests/newest_*.py`, `tests/later_*.py`, `tests/fresh_*.py`, `tests/other_*.py`
-and `tests/unseen_*.py`: programs by hand in many styles, each right but for one slip. A name is right if it is
-one of those that the slip may be called by.
+NAME is one of newest, newest-held-back, later, later-held-back, fresh, held-back, other and unseen. The
+mistakes are those of `tests/newest_*.py`, `tests/later_*.py` and so on: programs by hand in many styles,
+each right but for one slip. A name is right if it is one of those that the slip may be called by.
 """
 
 import argparse

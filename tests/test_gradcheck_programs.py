@@ -9,6 +9,9 @@ import fresh_sequences
 import later_engines
 import later_models
 import later_windows
+import newest_images
+import newest_networks
+import newest_sequences
 import other_images
 import other_networks
 import other_sequences
@@ -26,6 +29,9 @@ MODULES = (
     later_engines,
     later_models,
     later_windows,
+    newest_networks,
+    newest_images,
+    newest_sequences,
 )
 BUILDERS = [builder for module in MODULES for builder in module.BUILDERS]
 QUICK = {
