@@ -65,7 +65,10 @@ class Graph:
 
     def said(self, place: Place) -> str:
         """The user's line at a place, in brackets."""
-        file, line = self._lines[place]
+        return self.told(*self._lines[place])
+
+    def told(self, file: str, line: int) -> str:
+        """A line of the user's code, in brackets."""
         code = linecache.getline(file, line).strip()
         short = code if len(code) <= LONGEST_LINE else code[: LONGEST_LINE - 3] + "..."
         return f" (line {line}: {short})" if code else ""
@@ -204,6 +207,22 @@ class Graph:
                     if edge is not None
                 ]
         return None
+
+    def clipped(self, group: list[Record]) -> tuple[None, list[Unit]] | None:
+        """Steps that keep their operand between two bounds, one after the other."""
+        bounds = {"maximum", "minimum"}
+        units: list[Unit] = []
+        for record in group:
+            if record.name not in bounds or len(record.edges) != 1:
+                return None
+            inner = self.single_maker(record.edges[0].ids)
+            if inner is None or {inner.name, record.name} != bounds or len(inner.edges) != 1:
+                return None
+            edge = inner.edges[0]
+            if edge.ids.shape != record.value.shape:
+                return None
+            units.append(Unit(record, edge.ids, edge.value, frozenset({inner.number, record.number})))
+        return None, units
 
     def is_logged(self, record: Record) -> bool:
         """Whether its logarithm is taken, or that of what it lacks to one, as by a cross-entropy."""

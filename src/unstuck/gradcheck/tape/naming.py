@@ -342,9 +342,15 @@ class TapeNamer:
         found = uses(self.graph, name)
         if all(edge.once for _, edge in found):
             return False
-        sums = np.zeros(self.graph.tape.count)
+        gathered: dict[bytes, tuple[Array, Array]] = {}  # what was taken once may be used several times
         for record, edge in found:
-            sums[edge.ids] = edge.pull(self.reverse.signals[record.number], None)
+            ids = edge.ids.reshape(-1)
+            passed = edge.pull(self.reverse.signals[record.number], None).reshape(-1)
+            before = gathered.get(ids.tobytes())
+            gathered[ids.tobytes()] = ids, passed if before is None else passed + before[1]
+        sums = np.zeros(self.graph.tape.count)
+        for ids, passed in gathered.values():
+            sums[ids] = passed
         return same(self.given[name], sums[self.graph.tape.leaves[name]], MATCH)
 
     def _slices(self, name: str, given: Array, right: Array) -> Iterator[tuple[str, str]]:

@@ -37,8 +37,8 @@ def moved_tensor(graph: Graph, name: str, value: Array) -> tuple[dict[int, Overr
     return overrides, frozenset(tensors)
 
 
-def of_tensors(graph: Graph, inputs: set[str]) -> Iterator[Trial]:
-    """Parameters that are used with their axes exchanged, or the wrong way round, going back.
+def of_tensors(graph: Graph, inputs: set[str]) -> Iterator[tuple[str, Trial]]:
+    """Parameters that are used with their axes exchanged, or the wrong way round, going back; with their names.
 
     Args:
         graph: the forward pass.
@@ -54,7 +54,8 @@ def of_tensors(graph: Graph, inputs: set[str]) -> Iterator[Trial]:
                     value[edge.ids] = edge.value
         for kind, text, moved in _moves(name, value[ids]):
             overrides, tensors = moved_tensor(graph, name, moved)
-            yield Trial(kind, text, overrides, FIRST, tensors)
+            if overrides:
+                yield name, Trial(kind, text, overrides, FIRST, tensors)
 
 
 def _moves(name: str, value: Array) -> Iterator[tuple[str, str, Array]]:

@@ -1,0 +1,97 @@
+"""Explains wrong gradients from the user's backward pass: its first array that is wrong."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from unstuck.gradcheck.compare import Compared
+from unstuck.gradcheck.mistakes import Mistake
+from unstuck.gradcheck.naming import MATCH, Explained
+from unstuck.gradcheck.tape.contributions import uses
+from unstuck.gradcheck.tape.cut_naming import CutNamer
+from unstuck.gradcheck.tape.cuts import Cut, Cuts
+from unstuck.gradcheck.tape.graph import Graph
+from unstuck.gradcheck.tape.reverse import Reverse
+from unstuck.gradcheck.tape.writing import Written, WrittenBack
+from unstuck.gradcheck.tree import Array
+
+MOST = 24
+"""Things that the first wrong array may be meant to be."""
+
+
+def explained(
+    made: Written,
+    back: WrittenBack,
+    dy: Array,
+    tensors: Mapping[str, Compared],
+    sizes: dict[str, int],
+    wrong: list[str],
+) -> Explained | None:
+    """One mistake that explains all gradients that are wrong; None: there is no such, or no name for it.
+
+    Args:
+        made: the forward pass.
+        back: both passes.
+        dy: as it was given to backward.
+        tensors: what was measured.
+        sizes: what a factor may be.
+        wrong: tensors whose gradients are wrong.
+    """
+    if not _repeats(made, back, tensors):
+        return None
+    graph, reverse = Graph(made), Reverse(made, dy)
+    kept = {name: _smooth(compared) for name, compared in tensors.items()}
+    given = {name: compared.given for name, compared in tensors.items()}
+    cuts: list[Cut] = []
+    for cut in Cuts(back, graph, reverse, given, kept).run():
+        if cuts and cut.made[0].number != cuts[0].made[0].number:
+            break
+        cuts.append(cut)
+        if len(cuts) == MOST:
+            break
+    if not cuts:
+        return None
+    namer = CutNamer(graph, back, reverse.signals, sizes)
+    named = namer.name(cuts)
+    if named is None:
+        return None
+    (kind, text), cut = named
+    first = _nearest(graph, wrong, cut, tensors)
+    rest = {first: [name for name in wrong if name != first]} if len(wrong) > 1 else {}
+    text = f"{text}; in the backward pass look at{namer.line_back(cut)}"
+    return Explained([Mistake(first, kind, text)], rest)
+
+
+def _repeats(made: Written, back: WrittenBack, tensors: Mapping[str, Compared]) -> bool:
+    """Whether both passes, written down, are the ones that were measured."""
+    steps = made.tape.records
+    if back.first != len(steps) or len(back.tape.records) == back.first:
+        return False
+    if any(a.value.shape != b.value.shape for a, b in zip(steps, back.tape.records, strict=False)):
+        return False
+    size = max((float(np.abs(compared.given).max(initial=0.0)) for compared in tensors.values()), default=0.0)
+    for name, compared in tensors.items():
+        found = back.gradients.get(name)
+        if found is None or found[0].size != compared.given.size:
+            return False
+        gap = np.abs(found[0].reshape(-1) - compared.given.reshape(-1)).max(initial=0.0)
+        if not gap <= MATCH * size:
+            return False
+    return True
+
+
+def _smooth(compared: Compared) -> Array:
+    kept = np.ones(compared.given.size)
+    kept[compared.index[~compared.smooth]] = 0.0
+    return kept.reshape(compared.given.shape)
+
+
+def _nearest(graph: Graph, wrong: list[str], cut: Cut, tensors: Mapping[str, Compared]) -> str:
+    """The wrong tensor that is used last before what is meant; a layer's weights rather than its bias."""
+    step = max(record.number for record in cut.target.records)
+
+    def rank(name: str) -> tuple[int, int]:
+        used = [record.number for record, _ in uses(graph, name) if record.number <= step]
+        return max(used, default=-1), tensors[name].given.ndim
+
+    return max(wrong, key=rank)
