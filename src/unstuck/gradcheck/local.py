@@ -224,7 +224,9 @@ def _parts(given: Array, expected: Expected) -> Named | None:
     return None
 
 
-def _arrangement(moved: Moved, expected: Expected) -> Named:
+def _arrangement(  # noqa: PLR0911  (a list of what may be moved)
+    moved: Moved, expected: Expected
+) -> Named:
     name = expected.name
     sign = " and has the wrong sign" if moved.factor < 0 else ""
     plain = tuple(range(len(moved.permutation)))

@@ -39,7 +39,7 @@ class CutNamer:
         return self.steps[at] if at >= 0 else None
 
     def name(self, cuts: list[Cut]) -> tuple[Named, Cut] | None:
-        """Kind and text for the first array that is wrong, seen as several things that it may be meant to be."""
+        """Kind and text for the first wrong array, seen as several things that it may be meant to be."""
         # in a loop over time what is wrong spoils all turns but the one that is gone through first
         first = [_first_turn(cut) for cut in cuts if len(cut.values) > 1]
         questions = (self._times, self._function, self._operand, self._way, self._moved, self._slope)
@@ -84,7 +84,7 @@ class CutNamer:
         if signals[0].shape != cut.values[0].shape:
             if len(cut.values) > 1 and len(signals) == len(cut.values):
                 return None
-            turned = [value for value in _orders(signals[0], cut.values[0].shape)]
+            turned = list(_orders(signals[0], cut.values[0].shape))
             return [turned[0]] if len(signals) == 1 and turned else None
         return signals
 
@@ -141,7 +141,7 @@ class CutNamer:
                 return kind, text
         return None
 
-    def _operand(self, cut: Cut) -> Named | None:
+    def _operand(self, cut: Cut) -> Named | None:  # noqa: PLR0911  (a list of what may be forgotten)
         """One factor of a product that is missing, or another one."""
         if cut.target.edge < 0:
             return None
@@ -234,11 +234,9 @@ class CutNamer:
         for site in self.graph.sites.values():
             groups = [site] if len(site) == turns else [[record] for record in site] if turns == 1 else []
             for group in groups:
-                kinds = [[record.value for record in group]]
-                for slot in range(len(group[0].edges)):
-                    if all(slot < len(record.edges) for record in group):
-                        kinds.append([record.edges[slot].value for record in group])
-                for values in kinds:
+                slots = range(min(len(record.edges) for record in group))
+                kinds = [[record.edges[slot].value for record in group] for slot in slots]
+                for values in ([record.value for record in group], *kinds):
                     if any(value.ndim != len(shape) for value in values):
                         continue
                     for laid in _orders_of(values, shape):
@@ -264,10 +262,10 @@ class CutNamer:
                     lost = [ways[k][0] for k in range(len(ways)) if k not in kept]
                     if any(self.graph.statistic(step) for step in lost):
                         return "statistics-held-constant", "a mean, variance or norm is held constant"
+                    way = self.graph.said(lost[0].place)
                     return (
                         "path-forgotten",
-                        f"one of the ways on which the gradient comes back is forgotten: that of"
-                        f"{self.graph.said(lost[0].place)}, to",
+                        f"the way on which the gradient comes back from{way} is forgotten",
                     )
         return None
 

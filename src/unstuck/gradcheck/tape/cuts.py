@@ -29,7 +29,7 @@ class Target:
     """Gradients that a backward pass may be meant to make, turn by turn of a loop."""
 
     records: list[Record]
-    """Steps of the forward pass; what is meant is the gradient by their results, or by one operand of them."""
+    """Steps of the forward pass: what is meant is the gradient by their results, or by an operand of them."""
     values: list[Array]
     edge: int = -1
     """Which operand of each; -1: the results."""

@@ -115,7 +115,7 @@ def _constant(edge: Edge, record: Record) -> Array | None:
     return edge.pull(np.ones(record.value.shape), None)
 
 
-def _forgotten(
+def _forgotten(  # noqa: PLR0911  (a list of what may be forgotten)
     graph: Graph, record: Record, edge: Edge, other: Edge | None, inputs: set[str]
 ) -> tuple[str, str]:
     if other is None:

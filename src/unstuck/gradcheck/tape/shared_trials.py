@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from unstuck.gradcheck.tape.graph import Graph
-from unstuck.gradcheck.tape.reverse import Override
 from unstuck.gradcheck.tape.trial import LAST, Trial
 
 MOST = 40
@@ -17,7 +16,7 @@ def of_shared(graph: Graph, sets: list[tuple[str, list[Trial]]], each: str = "")
 
     Args:
         graph: the forward pass.
-        sets: what is tried at each place, with what only its texts have, the user's line or the tensor's name.
+        sets: what is tried at each place, with what only its texts have: the user's line, a tensor's name.
         each: what stands there instead.
     """
     alike: dict[tuple[str, str, int], list[tuple[Trial, str]]] = {}
@@ -25,9 +24,9 @@ def of_shared(graph: Graph, sets: list[tuple[str, list[Trial]]], each: str = "")
         counts: dict[tuple[str, str], int] = {}
         for trial in made:
             text = trial.text.replace(told, each) if told else trial.text
-            key = ("", trial.alike) if trial.alike else (trial.kind, text)
+            key: tuple[str, str] = ("", trial.alike) if trial.alike else (trial.kind, text)
             counts[key] = counts.get(key, 0) + 1
-            alike.setdefault((*key, counts[key]), []).append((trial, text))
+            alike.setdefault((key[0], key[1], counts[key]), []).append((trial, text))
     for pairs in alike.values():
         found, text = [trial for trial, _ in pairs], pairs[0][1]
         if not 1 < len(found) <= MOST:
@@ -48,9 +47,7 @@ def _code(graph: Graph, trial: Trial) -> Code:
 
 
 def _together(found: list[Trial], text: str) -> Iterator[Trial]:
-    overrides: dict[int, Override] = {}
-    for trial in found:
-        overrides.update(trial.overrides)
+    overrides = dict(pair for trial in found for pair in trial.overrides.items())
     if len(overrides) < sum(len(trial.overrides) for trial in found):
         return  # they are slips of the same steps
     tensors = frozenset[str]().union(*(trial.tensors for trial in found))

@@ -38,11 +38,14 @@ def moved_tensor(graph: Graph, name: str, value: Array) -> tuple[dict[int, Overr
 
 
 def of_tensors(graph: Graph, inputs: set[str]) -> Iterator[tuple[str, Trial]]:
-    """Parameters that are used with their axes exchanged, or the wrong way round, going back; with their names.
+    """Parameters that are used with their axes exchanged, or the wrong way round, going back.
 
     Args:
         graph: the forward pass.
         inputs: tensors that are no parameters.
+
+    Yields:
+        The parameter's name, and what is tried.
     """
     for name, ids in graph.tape.leaves.items():
         if name in inputs or ids.ndim < 2:
