@@ -205,6 +205,10 @@ def _parts(given: Array, expected: Expected) -> Named | None:
         return None
     flat = given.reshape(-1)
     axes = share.shape[:-1]
+    if axes == share.shape[1:] and _is_bias(expected):
+        gap = float(np.sqrt(((flat - share.sum(axis=1)) ** 2).sum()))
+        if gap <= 1e-6 * float(np.sqrt((share**2).sum())):
+            return "not-summed", f"the gradient of {name} is summed over the wrong axis"
     for part in _subsets(axes):
         if not part or any(axes[axis] == 1 for axis in part):
             continue

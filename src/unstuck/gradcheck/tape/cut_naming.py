@@ -42,7 +42,7 @@ class CutNamer:
         """Kind and text for the first wrong array, seen as several things that it may be meant to be."""
         # in a loop over time what is wrong spoils all turns but the one that is gone through first
         first = [_first_turn(cut) for cut in cuts if len(cut.values) > 1]
-        questions = (self._times, self._function, self._operand, self._way, self._moved, self._slope)
+        questions = (self._times, self._moved, self._function, self._operand, self._way, self._slope)
         for question, several in itertools.product(questions, (cuts, first)):
             for cut in several:
                 if sum(value.size for value in cut.values) < FEWEST:
@@ -194,7 +194,7 @@ class CutNamer:
         if square and _alike(pulled([dy.swapaxes(-1, -2) for dy in signals], own), made):
             return "transposed", "the gradient of a matrix product is transposed for one of its factors"
         for what, values in self._arrays(len(own), shape):
-            if _alike(pulled(signals, values), made):
+            if not _near(_flat(values), _flat(own)) and _alike(pulled(signals, values), made):
                 return "input-mistaken", f"a product's gradient uses {what} in place of its other factor"
         return None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unstuck.gradcheck.tape.graph import Graph, Unit
-from unstuck.gradcheck.tape.record import Place, Record
+from unstuck.gradcheck.tape.record import Edge, Place, Record
 from unstuck.gradcheck.tape.reverse import Reverse, add
 from unstuck.gradcheck.tape.writing import WrittenBack
 from unstuck.gradcheck.tree import Array
@@ -20,6 +20,8 @@ WRONG = 1e-4
 """An array is wrong if it is off by this part of its size."""
 TIMES = 3
 """So many random sums must agree."""
+FEWEST = 4
+"""Entries of an array that is looked at though no step made it."""
 MOST_ALONE = 60
 """Of so many steps of one place each is also looked at alone."""
 
@@ -165,6 +167,21 @@ class Cuts:
             for record in site[:MOST_ALONE]:
                 yield from self._of([record], plain)
 
+    def moved(self) -> Iterator[Cut]:
+        """As `run`, for arrays that no step made: with entries set to zero, or in other places."""
+        plain = [self.adjoint(weights, set()) for weights in self.weights]
+        for made, uses in _moved_arrays(self.back):
+            if time.process_time() > self.end:
+                return
+            adjoints: list[dict[int, Array]] = []
+            for found in plain:
+                total = np.zeros(made.value.shape)
+                for record, edge, order in uses:
+                    if record.number in found:
+                        total += edge.pull(found[record.number], None).transpose(order)
+                adjoints.append({made.number: total})
+            yield from self._of([made], adjoints)
+
     def _of(self, made: list[Record], adjoints: list[dict[int, Array]]) -> Iterator[Cut]:
         size = made[0].value.size
         if any(record.value.size != size for record in made):
@@ -202,6 +219,45 @@ class Cuts:
                     if whole.shape[axis] == turns:
                         parts = list(np.moveaxis(whole, axis, 0))
                         yield Target(target.records * turns, parts, target.edge)
+
+
+def _moved_arrays(back: WrittenBack) -> list[tuple[Record, list[tuple[Record, Edge, tuple[int, ...]]]]]:
+    """Arrays that were put together of what steps made: as a step of its own, and where it is used."""
+    steps = back.tape.records[back.first :]
+    starts = np.array([record.first for record in steps])
+    found: list[tuple[Record, list[tuple[Record, Edge, tuple[int, ...]]]]] = []
+    ids: list[Array] = []
+    for record in steps:
+        for edge in record.edges:
+            last = int(edge.ids.max(initial=0))
+            if edge.ids.size < FEWEST or last < starts[0] or len(found) > MOST_ALONE:
+                continue
+            maker = steps[int(np.searchsorted(starts, last, side="right")) - 1]
+            if edge.ids.size == maker.value.size and np.array_equal(
+                edge.ids.reshape(-1), maker.ids.reshape(-1)
+            ):
+                continue
+            for known, (_, uses) in zip(ids, found, strict=True):
+                order = _order(edge.ids, known)
+                if order is not None:
+                    uses.append((record, edge, order))
+                    break
+            else:
+                source = Edge(maker.ids, maker.value, lambda dy, _: dy)
+                made = Record(record.number, record.place, "where", maker.first, edge.value, [source])
+                ids.append(edge.ids)
+                found.append((made, [(record, edge, tuple(range(edge.ids.ndim)))]))
+    return found
+
+
+def _order(ids: Array, known: Array) -> tuple[int, ...] | None:
+    """The order of axes in which these are the known numbers."""
+    if ids.size != known.size or ids.ndim > 4:
+        return None
+    for order in itertools.permutations(range(ids.ndim)):
+        if np.array_equal(ids.transpose(order), known):
+            return order
+    return None
 
 
 def _slope(graph: Graph, unit: Unit) -> Array:

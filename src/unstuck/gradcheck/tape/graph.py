@@ -153,6 +153,8 @@ class Graph:
                 continue
             z = np.concatenate([edge.value.reshape(-1) for edge in edges if edge is not None])
             y = np.concatenate([record.value.reshape(-1) for record in group])
+            if _proportional(z, y):
+                continue  # a factor alone is like a ReLU on one of its sides
             for f in ACTIVATIONS:
                 with np.errstate(all="ignore"):
                     made = f.value(z)
@@ -377,6 +379,12 @@ class Graph:
     def owners(self, record: Record) -> set[str]:
         """Tensors with a name that are operands of a step."""
         return {owner for edge in record.edges if (owner := self.tape.owner(edge.ids))}
+
+
+def _proportional(z: Array, y: Array) -> bool:
+    size = float(z @ z)
+    gap = y - (float(z @ y) / size if size > 0 else 0.0) * z
+    return float(np.abs(gap).max(initial=0.0)) <= SAME * float(np.abs(y).max(initial=0.0))
 
 
 def _is_softmax(z: Array, p: Array, axis: int) -> bool:

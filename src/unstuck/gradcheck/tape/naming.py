@@ -342,16 +342,19 @@ class TapeNamer:
         found = uses(self.graph, name)
         if all(edge.once for _, edge in found):
             return False
+        signals = self.reverse.signals
+        each = [(edge.ids.reshape(-1), edge.pull(signals[r.number], None).reshape(-1)) for r, edge in found]
         gathered: dict[bytes, tuple[Array, Array]] = {}  # what was taken once may be used several times
-        for record, edge in found:
-            ids = edge.ids.reshape(-1)
-            passed = edge.pull(self.reverse.signals[record.number], None).reshape(-1)
+        for ids, passed in each:
             before = gathered.get(ids.tobytes())
             gathered[ids.tobytes()] = ids, passed if before is None else passed + before[1]
-        sums = np.zeros(self.graph.tape.count)
-        for ids, passed in gathered.values():
-            sums[ids] = passed
-        return same(self.given[name], sums[self.graph.tape.leaves[name]], MATCH)
+        for parts in (each, list(gathered.values())):
+            sums = np.zeros(self.graph.tape.count)
+            for ids, passed in parts:
+                sums[ids] = passed
+            if same(self.given[name], sums[self.graph.tape.leaves[name]], MATCH):
+                return True
+        return False
 
     def _slices(self, name: str, given: Array, right: Array) -> Iterator[tuple[str, str]]:
         """Where each use of a tensor takes entries of its own: the one that is wrong."""

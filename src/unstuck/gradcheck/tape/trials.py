@@ -134,7 +134,10 @@ def _of_group(graph: Graph, place: Place, group: list[Record], inputs: set[str])
             changed(_nothing),
         )
     if len(first.edges) > 1:
-        for number in (edge.slot for edge in first.edges):
+        twice = np.array_equal(
+            first.edges[0].ids, first.edges[1].ids
+        )  # of a square, one half takes the other away
+        for number in (edge.slot for edge in first.edges if not twice):
             yield trial(
                 "sign-flipped",
                 "what is passed on to an operand here has the wrong sign",

@@ -1,6 +1,7 @@
 """Explains wrong gradients from the user's backward pass: its first array that is wrong."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -42,17 +43,11 @@ def explained(
     graph, reverse = Graph(made), Reverse(made, dy)
     kept = {name: _smooth(compared) for name, compared in tensors.items()}
     given = {name: compared.given for name, compared in tensors.items()}
-    cuts: list[Cut] = []
-    for cut in Cuts(back, graph, reverse, given, kept).run():
-        if cuts and cut.made[0].number != cuts[0].made[0].number:
-            break
-        cuts.append(cut)
-        if len(cuts) == MOST:
-            break
-    if not cuts:
-        return None
+    looked = Cuts(back, graph, reverse, given, kept)
     namer = CutNamer(graph, back, reverse.signals, sizes)
-    named = namer.name(cuts)
+    named = next(
+        (found for ways in (looked.run(), looked.moved()) if (found := namer.name(_first(ways)))), None
+    )
     if named is None:
         return None
     (kind, text), cut = named
@@ -60,6 +55,16 @@ def explained(
     rest = {first: [name for name in wrong if name != first]} if len(wrong) > 1 else {}
     text = f"{text}; in the backward pass look at{namer.line_back(cut)}"
     return Explained([Mistake(first, kind, text)], rest)
+
+
+def _first(ways: Iterator[Cut]) -> list[Cut]:
+    """All that the first wrong array may be meant to be."""
+    cuts: list[Cut] = []
+    for cut in itertools.islice(ways, MOST):
+        if cuts and cut.made[0].number != cuts[0].made[0].number:
+            break
+        cuts.append(cut)
+    return cuts
 
 
 def _repeats(made: Written, back: WrittenBack, tensors: Mapping[str, Compared]) -> bool:
