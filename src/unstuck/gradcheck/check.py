@@ -345,7 +345,8 @@ class _Check:
         back = written_back(self.subject, point.values, self.dy)
         if back is None:
             return None
-        return explained(made, back, self.dy, point.comparison.tensors, sizes, point.wrong)
+        inputs = set(self.subject.inputs)
+        return explained(made, back, self.dy, point.comparison.tensors, sizes, point.wrong, inputs)
 
     def _is_hidden(self, point: Point, name: str) -> bool:
         compared = point.comparison.tensors.get(name)

@@ -80,7 +80,7 @@ class CutNamer:
             return None
         if not self._entrywise(cut):
             return None
-        signals = [self.signals[record.number] for record in cut.target.records]
+        signals = [cut.scale * self.signals[record.number] for record in cut.target.records]
         if signals[0].shape != cut.values[0].shape:
             if len(cut.values) > 1 and len(signals) == len(cut.values):
                 return None
@@ -91,7 +91,7 @@ class CutNamer:
     def _entrywise(self, cut: Cut) -> bool:
         """Whether the user's array is made entry by entry of the right gradient of what follows."""
         last = max(range(len(cut.made)), key=lambda turn: cut.made[turn].number)
-        wanted = self._following(cut.target.records[last])
+        wanted = [cut.scale * value for value in self._following(cut.target.records[last])]
         waiting, seen = [cut.made[last]], {cut.made[last].number}
         size = cut.made[last].value.size
         if any(_alike(cut.values[last], value) for value in wanted):
@@ -173,7 +173,7 @@ class CutNamer:
         ):
             return None
         made = _flat(cut.values)
-        signals = [self.signals[record.number] for record in records]
+        signals = [cut.scale * self.signals[record.number] for record in records]
         edges = [record.edges[at] for record in records]
         others = [[e.value for e in record.edges if e is not record.edges[at]] for record in records]
         shape = others[0][0].shape if others[0] else None
@@ -257,7 +257,7 @@ class CutNamer:
         shape = cut.values[0].shape
         for count in range(1, len(ways)):
             for kept in itertools.combinations(range(len(ways)), count):
-                total = sum((ways[k][1] for k in kept), np.zeros(record.value.shape))
+                total = cut.scale * sum((ways[k][1] for k in kept), np.zeros(record.value.shape))
                 if any(_near(cut.values[0], laid) for laid in _orders(total, shape)):
                     lost = [ways[k][0] for k in range(len(ways)) if k not in kept]
                     if any(self.graph.statistic(step) for step in lost):
@@ -321,7 +321,7 @@ def _first_turn(cut: Cut) -> Cut:
     target = cut.target
     units = None if target.units is None else target.units[at : at + 1]
     only = Target(target.records[at : at + 1], target.values[at : at + 1], target.edge, units)
-    return Cut(cut.made[at : at + 1], cut.values[at : at + 1], only, cut.right[at : at + 1])
+    return Cut(cut.made[at : at + 1], cut.values[at : at + 1], only, cut.right[at : at + 1], cut.scale)
 
 
 def _flat(values: list[Array]) -> Array:

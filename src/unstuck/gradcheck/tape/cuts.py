@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unstuck.gradcheck.arrangement import ratio
 from unstuck.gradcheck.tape.graph import Graph, Unit
 from unstuck.gradcheck.tape.record import Edge, Place, Record
 from unstuck.gradcheck.tape.reverse import Reverse, add
@@ -22,6 +23,7 @@ TIMES = 3
 """So many random sums must agree."""
 FEWEST = 4
 """Entries of an array that is looked at though no step made it."""
+MOST_SCALES = 3
 MOST_ALONE = 60
 """Of so many steps of one place each is also looked at alone."""
 
@@ -48,7 +50,9 @@ class Cut:
     values: list[Array]
     target: Target
     right: list[Array]
-    """The target's values, laid out as the user's."""
+    """The target's values, laid out as the user's, and times the scale."""
+    scale: float = 1.0
+    """What the user's arrays are times the right ones here, where that is made good for later."""
 
 
 class Cuts:
@@ -91,6 +95,7 @@ class Cuts:
         for record in back.tape.records[back.first :]:
             self.sites.setdefault(record.place, []).append(record)
         self.targets = self._targets()
+        self.scales = self._scales()
 
     def _size(self) -> float:
         return (
@@ -192,10 +197,11 @@ class Cuts:
             gap + sum(float((a * r.value).sum()) for a, r in zip(pull, made, strict=True))
             for gap, pull in zip(self.gaps, pulls, strict=True)
         ]
-        for target in self._fitting(len(made), size):
+        for target, scale in itertools.product(self._fitting(len(made), size), self.scales):
             for order in (made, made[::-1]) if len(made) > 1 else (made,):
                 turned = [pull if order is made else pull[::-1] for pull in pulls]
-                for right in _layouts(target.values, order[0].value.shape):
+                for laid in _layouts(target.values, order[0].value.shape):
+                    right = [scale * value for value in laid]
                     if all(
                         _same(
                             sum(float((a * s).sum()) for a, s in zip(pull, right, strict=True)),
@@ -208,7 +214,23 @@ class Cuts:
                     ):
                         values = [record.value for record in order]
                         if _differ(values, right):
-                            yield Cut(order, values, target, right)
+                            yield Cut(order, values, target, right, scale)
+
+    def _scales(self) -> list[float]:
+        """What the user's arrays may be times the right ones: 1, or a batch size that comes in later."""
+        counts: dict[float, int] = {}
+        for record in self.back.tape.records[self.back.first :]:
+            for target in self.targets.get((1, record.value.size), []) if record.value.size >= FEWEST else []:
+                if (
+                    target.edge >= 0
+                    or target.units is not None
+                    or target.values[0].shape != record.value.shape
+                ):
+                    continue
+                c = ratio(record.value, target.values[0], CLOSE)
+                if c is not None and c > 0 and abs(c - 1) > WRONG:
+                    counts[round(c, 9)] = counts.get(round(c, 9), 0) + 1
+        return [1.0, *sorted(counts, key=lambda c: -counts[c])[:MOST_SCALES]]
 
     def _fitting(self, turns: int, size: int) -> Iterator[Target]:
         yield from self.targets.get((turns, size), [])

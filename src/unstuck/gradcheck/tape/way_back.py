@@ -8,7 +8,7 @@ import numpy as np
 from unstuck.gradcheck.compare import Compared
 from unstuck.gradcheck.mistakes import Mistake
 from unstuck.gradcheck.naming import MATCH, Explained
-from unstuck.gradcheck.tape.contributions import uses
+from unstuck.gradcheck.tape.contributions import nearest
 from unstuck.gradcheck.tape.cut_naming import CutNamer
 from unstuck.gradcheck.tape.cuts import Cut, Cuts
 from unstuck.gradcheck.tape.graph import Graph
@@ -27,6 +27,7 @@ def explained(
     tensors: Mapping[str, Compared],
     sizes: dict[str, int],
     wrong: list[str],
+    inputs: set[str],
 ) -> Explained | None:
     """One mistake that explains all gradients that are wrong; None: there is no such, or no name for it.
 
@@ -37,6 +38,7 @@ def explained(
         tensors: what was measured.
         sizes: what a factor may be.
         wrong: tensors whose gradients are wrong.
+        inputs: tensors that are no parameters.
     """
     if not _repeats(made, back, tensors):
         return None
@@ -51,7 +53,8 @@ def explained(
     if named is None:
         return None
     (kind, text), cut = named
-    first = _nearest(graph, wrong, cut, tensors)
+    step = max(record.number for record in cut.target.records)
+    first = nearest(graph, wrong, step, inputs)
     rest = {first: [name for name in wrong if name != first]} if len(wrong) > 1 else {}
     text = f"{text}; in the backward pass look at{namer.line_back(cut)}"
     return Explained([Mistake(first, kind, text)], rest)
@@ -89,14 +92,3 @@ def _smooth(compared: Compared) -> Array:
     kept = np.ones(compared.given.size)
     kept[compared.index[~compared.smooth]] = 0.0
     return kept.reshape(compared.given.shape)
-
-
-def _nearest(graph: Graph, wrong: list[str], cut: Cut, tensors: Mapping[str, Compared]) -> str:
-    """The wrong tensor that is used last before what is meant; a layer's weights rather than its bias."""
-    step = max(record.number for record in cut.target.records)
-
-    def rank(name: str) -> tuple[int, int]:
-        used = [record.number for record, _ in uses(graph, name) if record.number <= step]
-        return max(used, default=-1), tensors[name].given.ndim
-
-    return max(wrong, key=rank)
