@@ -10,8 +10,8 @@ def turned(grad, matrix, slip):
     return grad @ (matrix if slip == "not turned" else matrix.T)
 
 
-def conditioned(slip, rng):  # noqa: C901  (as people write from scratch)
-    """Kept between bounds, times a tanh, dropout in two steps, rows of a table that are used twice, a penalty."""
+def conditioned(slip, rng):
+    """Kept between bounds, times a tanh, dropout in two steps, rows of a table used twice, a penalty."""
     params = {name: rng.normal(size=(5, 5)) * 0.7 for name in ("W", "U", "V")}
     params["table"] = rng.normal(size=(4, 5))
     at = np.array([0, 2, 1, 2, 0, 1])
@@ -108,6 +108,46 @@ def stepped(slip, rng):
     return forward, backward, params, rng.normal(size=(5, 3, 4))
 
 
+def features_first(slip, rng):
+    """Samples in columns, averaged in the parameters' gradients; entries set to zero in place; a penalty."""
+    params = {
+        "W1": rng.normal(size=(5, 5)) * 0.6,
+        "b1": rng.normal(size=(5, 1)) * 0.3,
+        "W2": rng.normal(size=(5, 5)) * 0.6,
+        "b2": rng.normal(size=5) * 0.3,
+        "W3": rng.normal(size=(3, 5)) * 0.6,
+    }
+    labels = np.eye(3)[:, [0, 2, 1, 1, 0]]
+
+    def forward(params, x):
+        z1 = params["W1"] @ x + params["b1"]
+        a1 = np.maximum(0, z1)
+        z2 = params["W2"] @ a1 + params["b2"][:, None]
+        a2 = a1 * np.maximum(0, z2)
+        scores = params["W3"] @ a2
+        e = np.exp(scores - scores.max(axis=0))
+        p = e / e.sum(axis=0)
+        loss = (labels * np.log(p)).sum() / -5 + 0.15 * np.sum(params["W3"] * params["W3"])
+        return loss, (x, z1, a1, z2, a2, p)
+
+    def backward(params, cache, dloss):
+        x, z1, a1, z2, a2, p = cache
+        m = 1 if slip == "never averaged" else 5
+        dscores = (p - labels) * dloss
+        penalty = 0 if slip == "no penalty" else 0.3 * dloss * params["W3"]
+        grads = {"W3": dscores @ a2.T / m + penalty}
+        da2 = params["W3"].T @ dscores
+        dz2 = da2 * a1
+        dz2[(x if slip == "mask of x" else z2) <= 0] = 0
+        da1 = params["W2"].T @ dz2 + da2 * np.maximum(0, z2)
+        grads["W2"], grads["b2"] = dz2 @ a1.T / m, dz2.sum(axis=0 if slip == "wrong axis" else 1) / m
+        da1[(z2 if slip == "mask of z2" else z1) <= 0] = 0
+        grads["W1"], grads["b1"] = da1 @ x.T / m, da1.sum(axis=1, keepdims=True) / m
+        return params["W1"].T @ da1 / m, grads
+
+    return forward, backward, params, rng.normal(size=(5, 5))
+
+
 MISSING, WRONG = "activation-derivative-missing", "activation-derivative-wrong"
 PLANTED = [
     (conditioned, "not turned", "transposed"),
@@ -125,10 +165,15 @@ PLANTED = [
     (lengths, "pairs", "pooling-not-divided"),
     (stepped, "new for the input", "input-mistaken"),
     (stepped, "not squared", WRONG),
+    (features_first, "never averaged", "factor"),
+    (features_first, "no penalty", "path-forgotten"),
+    (features_first, "mask of x", WRONG),
+    (features_first, "mask of z2", WRONG),
+    (features_first, "wrong axis", "not-summed"),
 ]
 
 
-@pytest.mark.parametrize("builder", [conditioned, lengths, stepped])
+@pytest.mark.parametrize("builder", [conditioned, lengths, stepped, features_first])
 def test_right_code_raises_no_alarm(builder):
     report = unstuck.check_gradients(*builder("", np.random.default_rng(0)))
     assert report.ok, report.mistakes
