@@ -44,7 +44,8 @@ def conditioned(slip, rng):
         dm = {"no mask": dd, "not scaled": dd * mask, "other mask": dd * (1 - mask) / 0.7}.get(
             slip, dd * mask / 0.7
         )
-        dg = dm * h * (1 - np.abs(g) if slip == "tanh of |a|" else 1 - g**2)
+        above = np.ones_like(dm) if slip == "slope alone" else dm
+        dg = above * h * (1 - np.abs(g) if slip == "tanh of |a|" else 1 - g**2)
         dz = dm * (m if slip == "product itself" else g)
         if slip == "one bound":
             dz = dz * (z < 1)
@@ -100,6 +101,7 @@ def stepped(slip, rng):
             s, gate, new = kept[t]
             dgate = ds * (new if slip == "new for the input" else x[t])
             dx[t] = ds * gate
+            dgate = np.ones_like(ds) if slip == "gate alone" else dgate
             dz = dgate * (1 - gate if slip == "not squared" else 1 - gate**2)
             grads["A"] += s.T @ dz
             ds = ds + dz @ params["A"].T
@@ -148,6 +150,30 @@ def features_first(slip, rng):
     return forward, backward, params, rng.normal(size=(5, 5))
 
 
+def standardised(slip, rng):
+    """Rows with mean 0 and deviation 1, scaled, times their own tanh."""
+    params = {"W": rng.normal(size=(4, 5)), "g": rng.uniform(0.5, 1.5, 5)}
+
+    def forward(params, x):
+        h = x @ params["W"]
+        sd = np.sqrt(h.var(axis=1, keepdims=True) + 1e-5)
+        hat, t = (h - h.mean(axis=1, keepdims=True)) / sd, np.tanh(h)
+        return hat * params["g"] * t, (x, sd, hat, t)
+
+    def backward(params, cache, dy):
+        x, sd, hat, t = cache
+        dhat = dy * params["g"] * t
+        inside = dhat if slip == "not inside" else dhat * hat
+        together = hat * inside.mean(axis=1, keepdims=True)
+        if slip == "not outside":
+            together = inside.mean(axis=1, keepdims=True)
+        dh = (dhat - dhat.mean(axis=1, keepdims=True) - together) / sd
+        dh = dh + dy * hat * params["g"] * (1 - t**2)
+        return dh @ params["W"].T, {"W": x.T @ dh, "g": (dy * hat * t).sum(axis=0)}
+
+    return forward, backward, params, rng.normal(size=(6, 4))
+
+
 MISSING, WRONG = "activation-derivative-missing", "activation-derivative-wrong"
 PLANTED = [
     (conditioned, "not turned", "transposed"),
@@ -165,6 +191,10 @@ PLANTED = [
     (lengths, "pairs", "pooling-not-divided"),
     (stepped, "new for the input", "input-mistaken"),
     (stepped, "not squared", WRONG),
+    (conditioned, "slope alone", "upstream-ignored"),
+    (stepped, "gate alone", "upstream-ignored"),
+    (standardised, "not inside", "operand-forgotten"),
+    (standardised, "not outside", "operand-forgotten"),
     (features_first, "never averaged", "factor"),
     (features_first, "no penalty", "path-forgotten"),
     (features_first, "mask of x", WRONG),
@@ -173,7 +203,7 @@ PLANTED = [
 ]
 
 
-@pytest.mark.parametrize("builder", [conditioned, lengths, stepped, features_first])
+@pytest.mark.parametrize("builder", [conditioned, lengths, stepped, features_first, standardised])
 def test_right_code_raises_no_alarm(builder):
     report = unstuck.check_gradients(*builder("", np.random.default_rng(0)))
     assert report.ok, report.mistakes

@@ -42,7 +42,15 @@ class CutNamer:
         """Kind and text for the first wrong array, seen as several things that it may be meant to be."""
         # in a loop over time what is wrong spoils all turns but the one that is gone through first
         first = [_first_turn(cut) for cut in cuts if len(cut.values) > 1]
-        questions = (self._times, self._moved, self._function, self._operand, self._way, self._slope)
+        questions = (
+            self._times,
+            self._moved,
+            self._function,
+            self._operand,
+            self._way,
+            self._alone,
+            self._slope,
+        )
         for question, several in itertools.product(questions, (cuts, first)):
             for cut in several:
                 if sum(value.size for value in cut.values) < FEWEST:
@@ -267,6 +275,19 @@ class CutNamer:
                         "path-forgotten",
                         f"the way on which the gradient comes back from{way} is forgotten",
                     )
+        return None
+
+    def _alone(self, cut: Cut) -> Named | None:
+        """A derivative that is not multiplied with the gradient by what follows."""
+        made, right = _flat(cut.values), _flat(cut.right)
+        if float(np.ptp(made)) == 0 or len(cut.target.records) != len(cut.values):
+            return None
+        for signals in zip(*(self._following(record) for record in cut.target.records), strict=False):
+            if any(signal.shape != cut.values[0].shape for signal in signals):
+                continue
+            if ratio(made * _flat(list(signals)), right, CLOSE) is not None:
+                text = "a derivative is not multiplied with the gradient that comes from what follows"
+                return "upstream-ignored", text
         return None
 
     def _moved(self, cut: Cut) -> Named | None:

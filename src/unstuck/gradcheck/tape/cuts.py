@@ -91,6 +91,7 @@ class Cuts:
             sum(float((w[name] * (reverse.right[name] - gradient)).sum()) for name, gradient in given.items())
             for w in self.weights
         ]
+        self.starts = np.array([record.first for record in back.tape.records[back.first :]])
         self.sites: dict[Place, list[Record]] = {}
         for record in back.tape.records[back.first :]:
             self.sites.setdefault(record.place, []).append(record)

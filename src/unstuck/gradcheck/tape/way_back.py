@@ -12,6 +12,7 @@ from unstuck.gradcheck.tape.contributions import nearest
 from unstuck.gradcheck.tape.cut_naming import CutNamer
 from unstuck.gradcheck.tape.cuts import Cut, Cuts
 from unstuck.gradcheck.tape.graph import Graph
+from unstuck.gradcheck.tape.repairs import Repairs
 from unstuck.gradcheck.tape.reverse import Reverse
 from unstuck.gradcheck.tape.writing import Written, WrittenBack
 from unstuck.gradcheck.tree import Array
@@ -50,13 +51,19 @@ def explained(
     named = next(
         (found for ways in (looked.run(), looked.moved()) if (found := namer.name(_first(ways)))), None
     )
-    if named is None:
-        return None
-    (kind, text), cut = named
-    step = max(record.number for record in cut.target.records)
+    if named is not None:
+        (kind, text), cut = named
+        step, place = max(record.number for record in cut.target.records), namer.line_back(cut)
+    else:
+        repair = Repairs(looked, inputs, sizes).run()
+        if repair is None:
+            return None
+        kind, text = repair.named
+        step = repair.step if repair.step >= 0 else len(graph.records)
+        place = graph.told(*repair.records[0].place.line)
     first = nearest(graph, wrong, step, inputs)
     rest = {first: [name for name in wrong if name != first]} if len(wrong) > 1 else {}
-    text = f"{text}; in the backward pass look at{namer.line_back(cut)}"
+    text = f"{text}; in the backward pass look at{place}"
     return Explained([Mistake(first, kind, text)], rest)
 
 
