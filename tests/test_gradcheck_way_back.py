@@ -217,7 +217,7 @@ def test_a_planted_mistake_is_named(builder, slip, kind):
 
 def test_the_line_of_the_backward_pass_is_told():
     report = unstuck.check_gradients(*conditioned("tanh of |a|", np.random.default_rng(0)))
-    assert 'dg = dm * h * (1 - np.abs(g) if slip == "tanh of |a|"' in report.mistakes[0].explanation
+    assert 'dg = above * h * (1 - np.abs(g) if slip == "tanh of |a|"' in report.mistakes[0].explanation
 
 
 def test_two_mistakes_have_no_first_array_that_explains_both():

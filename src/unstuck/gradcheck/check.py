@@ -346,7 +346,10 @@ class _Check:
         if back is None:
             return None
         inputs = set(self.subject.inputs)
-        return explained(made, back, self.dy, point.comparison.tensors, sizes, point.wrong, inputs)
+        try:
+            return explained(made, back, self.dy, point.comparison.tensors, sizes, point.wrong, inputs)
+        except (ValueError, IndexError):  # arrays that do not fit each other: then there is no name for it
+            return None
 
     def _is_hidden(self, point: Point, name: str) -> bool:
         compared = point.comparison.tensors.get(name)

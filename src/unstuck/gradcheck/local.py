@@ -253,11 +253,8 @@ def _arrangement(  # noqa: PLR0911  (a list of what may be moved)
             return "channels-swapped", f"the channels in the gradient of {name} stand in another order{sign}"
         return "shifted", f"the gradient of {name} stands in reverse{sign}"
     axis, by = moved.rolled
-    if len(plain) == 4 and axis > 0 and axis not in kernel:
-        return (
-            "channels-swapped",
-            f"the channels in the gradient of {name} are off by {abs(by)} along axis {axis}{sign}",
-        )
+    if len(plain) == 4 and axis > 0 and 2 * abs(by) == expected.shape[axis]:
+        return "channels-swapped", f"both halves of axis {axis} are exchanged in the gradient of {name}{sign}"
     return "shifted", f"the gradient of {name} is off by {abs(by)} along axis {axis}{sign}"
 
 

@@ -21,6 +21,7 @@ MOST = 200
 """Steps of the backward pass that are looked at before one."""
 FEWEST = 4
 """Of fewer numbers one may be like another by chance."""
+LINEAR = {"negative", "positive"}
 CONSTANT = 3
 """With more values it is no mask."""
 
@@ -32,6 +33,7 @@ class CutNamer:
         self.graph, self.signals, self.sizes = graph, signals, sizes
         self.steps = back.tape.records[back.first :]
         self.starts = np.array([record.first for record in self.steps])
+        self.softmaxes = [site for site in graph.sites.values() if graph.softmax(site) is not None]
 
     def _maker(self, edge: Edge) -> Record | None:
         """The step of the backward pass that made an operand, or part of it."""
@@ -133,6 +135,8 @@ class CutNamer:
 
     def _function(self, cut: Cut) -> Named | None:
         """A function of several steps, with a wrong derivative that is known."""
+        if self._is_softmaxed(cut):
+            return "activation-derivative-missing", "the derivative of the softmax is missing"
         base = self._base(cut) if cut.target.units is not None else None
         if base is None or cut.target.units is None:
             return None
@@ -148,6 +152,16 @@ class CutNamer:
             if _near(made, signal * factor):
                 return kind, text
         return None
+
+    def _is_softmaxed(self, cut: Cut) -> bool:
+        """Whether the gradient by a softmax is passed on as it is to what the softmax is of."""
+        made, last = _flat(cut.values), max(record.number for record in cut.target.records)
+        for site in self.softmaxes:
+            if len(site) == len(cut.values) and site[-1].number > last:
+                signals = cut.scale * _flat([self.signals[record.number] for record in site])
+                if _alike(made, signals):
+                    return True
+        return False
 
     def _operand(self, cut: Cut) -> Named | None:  # noqa: PLR0911  (a list of what may be forgotten)
         """One factor of a product that is missing, or another one."""
@@ -302,10 +316,10 @@ class CutNamer:
 
     def _slope(self, cut: Cut) -> Named | None:
         """A function whose derivative is another one than the user's, whatever that is."""
-        if cut.target.units is None:
+        name = cut.target.records[0].name
+        if cut.target.units is None and not (cut.target.edge >= 0 and name in ONE and name not in LINEAR):
             return self._sized(cut)
-        base = self._base(cut)
-        if base is None:
+        if not self._entrywise(cut):
             return None
         return "activation-derivative-wrong", "the derivative of the function here is another one"
 

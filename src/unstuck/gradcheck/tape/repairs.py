@@ -138,7 +138,7 @@ class Repairs:
     def _operand(self, site: list[Record], slot: int, edges: list[Edge], signals: list[Array]) -> Spot:
         value = np.stack([edge.value for edge in edges])
         first = site[0]
-        if first.name in SUMS:
+        if first.name in SUMS and _wide(value.shape[1:], first.value.shape):
             own = value.reshape(len(site), *(1,) * (first.value.ndim - value.ndim + 1), *value.shape[1:])
             wide = np.broadcast_to(own, (len(site), *first.value.shape))
             adjoints = [SUMS[first.name][slot] * signal for signal in signals]
@@ -278,3 +278,9 @@ class Repairs:
                     text = f"a way on which the gradient comes back is not added: that of{way}"
                     return Repair(("path-forgotten", text), spot.records, target.records[-1].number)
         return None
+
+
+def _wide(own: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether an operand is repeated to a shape; what is added at indices is not."""
+    pairs = zip(own[::-1], shape[::-1], strict=False)
+    return len(own) <= len(shape) and all(a in {1, b} for a, b in pairs)

@@ -170,7 +170,7 @@ def _of_group(graph: Graph, place: Place, group: list[Record], inputs: set[str])
             "pooling-to-first",
             "max pooling gives its gradient to the first of a window",
             FIRST,
-            changed(lambda e, dy: e.pull(dy, _firsts(e.value.shape, dy.shape))),
+            changed(lambda e, dy: e.pull(dy, _firsts(e, dy.shape))),
         )
     for number in (edge.slot for edge in first.edges if edge.value.size < first.value.size):
         for at, which in ((0, "first"), (-1, "last")):
@@ -191,20 +191,12 @@ def _of_one(at: int) -> Change:
     return change
 
 
-def _firsts(shape: tuple[int, ...], out: tuple[int, ...]) -> Array:
+def _firsts(edge: Edge, out: tuple[int, ...]) -> Array:
     """1 at the first place of every window."""
-    made = np.zeros(shape)
-    kept = list(out)
-    key: list[slice | int] = []
-    for size in shape:
-        if kept and kept[0] == size:
-            kept.pop(0)
-            key.append(slice(None))
-        else:
-            if kept and kept[0] == 1:
-                kept.pop(0)
-            key.append(0)
-    made[tuple(key)] = 1.0
+    wide = edge.pull(np.arange(np.prod(out), dtype=np.float64).reshape(out), np.ones(edge.value.shape))
+    made = np.zeros(wide.shape)
+    inside = [size > 1 and not np.ptp(wide, axis=axis).any() for axis, size in enumerate(wide.shape)]
+    made[tuple(0 if one else slice(None) for one in inside)] = 1.0
     return made
 
 

@@ -18,7 +18,9 @@ from unstuck.gradcheck.tape.writing import Written, WrittenBack
 from unstuck.gradcheck.tree import Array
 
 MOST = 24
-"""Things that the first wrong array may be meant to be."""
+"""Things that a wrong array may be meant to be."""
+FEW = 3
+"""So many arrays are looked at: the first wrong one, and what is made of it."""
 
 
 def explained(
@@ -48,9 +50,8 @@ def explained(
     given = {name: compared.given for name, compared in tensors.items()}
     looked = Cuts(back, graph, reverse, given, kept)
     namer = CutNamer(graph, back, reverse.signals, sizes)
-    named = next(
-        (found for ways in (looked.run(), looked.moved()) if (found := namer.name(_first(ways)))), None
-    )
+    arrays = itertools.chain(_arrays(looked.run()), _arrays(looked.moved()))
+    named = next((found for cuts in arrays if (found := namer.name(cuts)) is not None), None)
     if named is not None:
         (kind, text), cut = named
         step, place = max(record.number for record in cut.target.records), namer.line_back(cut)
@@ -67,14 +68,11 @@ def explained(
     return Explained([Mistake(first, kind, text)], rest)
 
 
-def _first(ways: Iterator[Cut]) -> list[Cut]:
-    """All that the first wrong array may be meant to be."""
-    cuts: list[Cut] = []
-    for cut in itertools.islice(ways, MOST):
-        if cuts and cut.made[0].number != cuts[0].made[0].number:
-            break
-        cuts.append(cut)
-    return cuts
+def _arrays(ways: Iterator[Cut]) -> Iterator[list[Cut]]:
+    """The first wrong arrays, and all that each may be meant to be."""
+    of_one = itertools.groupby(ways, key=lambda cut: cut.made[0].number)
+    for _, cuts in itertools.islice(of_one, FEW):
+        yield list(itertools.islice(cuts, MOST))
 
 
 def _repeats(made: Written, back: WrittenBack, tensors: Mapping[str, Compared]) -> bool:
