@@ -64,14 +64,14 @@ def trials(graph: Graph, inputs: set[str]) -> list[Trial]:
             sets += [(graph.said(place), made)] if number == 0 else []
     moved = list(of_tensors(graph, inputs))
     found += [trial for _, trial in moved]
-    found += of_shared(graph, sets)
-    found += of_shared(graph, [(name, [trial]) for name, trial in moved], "each of several tensors")
     found += of_losses(graph)
     found += of_slices(graph)
     found += of_geometry(graph)
     found += of_scatters(graph)
     found += of_windows(graph)
     found += of_branches(graph)
+    found += of_shared(graph, sets)
+    found += of_shared(graph, [(name, [trial]) for name, trial in moved], "each of several tensors")
     held = [trial for trial in found if trial.kind == "statistics-held-constant"]
     for number, one in enumerate(held):
         for two in held[number + 1 : number + 1 + NEIGHBOURS]:
