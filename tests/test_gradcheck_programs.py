@@ -59,7 +59,7 @@ MISNAMED = {
     ("characters", "Why of the step before"): "shifted: that array is what another step made",
     ("characters", "Whh of the same step"): "shifted: that array is what another step made",
     ("radial", "width mean"): "factor: a single use, with the batch size in it",
-    ("scipy_net", "first bias centre"): "missing-gradient: what is left of it is zero at all points tried"
+    ("scipy_net", "first bias centre"): "missing-gradient: what is left of it is zero at all points tried",
 }
 """Those that are named wrongly, and as what: each is to leave this list."""
 
