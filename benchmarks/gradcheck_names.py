@@ -1,10 +1,10 @@
 """How often the gradient check names a planted mistake: rightly, as something else, or only where it is.
 
-    python benchmarks/gradcheck_names.py [--set later|later-held-back|fresh|held-back|other|unseen] [--show]
+    python benchmarks/gradcheck_names.py [--set NAME] [--show]
 
-The mistakes are those of `tests/later_*.py`, `tests/fresh_*.py`, `tests/other_*.py` and
-`tests/unseen_*.py`: programs by hand in many styles, each right but for one slip. A name is right if it is
-one of those that the slip may be called by.
+NAME is one of newest, newest-held-back, later, later-held-back, fresh, held-back, other and unseen. The
+mistakes are those of `tests/newest_*.py`, `tests/later_*.py` and so on: programs by hand in many styles,
+each right but for one slip. A name is right if it is one of those that the slip may be called by.
 """
 
 import argparse
@@ -24,6 +24,9 @@ import fresh_sequences
 import later_engines
 import later_models
 import later_windows
+import newest_images
+import newest_networks
+import newest_sequences
 import other_images
 import other_networks
 import other_sequences
@@ -35,8 +38,13 @@ BUILDERS = [*fresh_images.BUILDERS, *fresh_networks.BUILDERS, *fresh_sequences.B
 LATER = [*later_engines.PLANTED, *later_models.PLANTED, *later_windows.PLANTED]
 LATER_BUILDERS = [*later_engines.BUILDERS, *later_models.BUILDERS, *later_windows.BUILDERS]
 
+NEWEST = [*newest_networks.PLANTED, *newest_images.PLANTED, *newest_sequences.PLANTED]
+NEWEST_BUILDERS = [*newest_networks.BUILDERS, *newest_images.BUILDERS, *newest_sequences.BUILDERS]
+
 SETS = {
     # Every second program is held back: its misses were not looked at while the check was mended.
+    "newest": [entry for entry in NEWEST if entry[0] in NEWEST_BUILDERS[::2]],
+    "newest-held-back": [entry for entry in NEWEST if entry[0] in NEWEST_BUILDERS[1::2]],
     "later": [entry for entry in LATER if entry[0] in LATER_BUILDERS[::2]],
     "later-held-back": [entry for entry in LATER if entry[0] in LATER_BUILDERS[1::2]],
     "fresh": [entry for entry in FRESH if entry[0] in BUILDERS[::2]],

@@ -9,6 +9,9 @@ import fresh_sequences
 import later_engines
 import later_models
 import later_windows
+import newest_images
+import newest_networks
+import newest_sequences
 import other_images
 import other_networks
 import other_sequences
@@ -26,6 +29,9 @@ MODULES = (
     later_engines,
     later_models,
     later_windows,
+    newest_networks,
+    newest_images,
+    newest_sequences,
 )
 BUILDERS = [builder for module in MODULES for builder in module.BUILDERS]
 QUICK = {
@@ -46,13 +52,14 @@ QUICK = {
 }
 """The first ones that are tried; all are in the long tests below."""
 QUICK_AND_RIGHT = [*unseen_networks.BUILDERS, *other_networks.BUILDERS[:2], fresh_networks.one_class]
-HELD_BACK = [
-    *[*fresh_images.BUILDERS, *fresh_networks.BUILDERS, *fresh_sequences.BUILDERS][1::2],
-    *[*later_engines.BUILDERS, *later_models.BUILDERS, *later_windows.BUILDERS][1::2],
-]
+HELD_BACK = [*newest_networks.BUILDERS, *newest_images.BUILDERS, *newest_sequences.BUILDERS][1::2]
 """Measured, but not looked at one by one."""
 MISNAMED = {
-    ("scipy_net", "first bias centre"): "missing-gradient: what is left of it is zero at all points tried"
+    ("peepholes", "po of the old memory"): "shifted: that array is what another step made",
+    ("characters", "Why of the step before"): "shifted: that array is what another step made",
+    ("characters", "Whh of the same step"): "shifted: that array is what another step made",
+    ("radial", "width mean"): "factor: a single use, with the batch size in it",
+    ("scipy_net", "first bias centre"): "missing-gradient: what is left of it is zero at all points tried",
 }
 """Those that are named wrongly, and as what: each is to leave this list."""
 

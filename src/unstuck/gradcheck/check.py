@@ -23,7 +23,8 @@ from unstuck.gradcheck.subject import Backward, Forward, Subject, Values
 from unstuck.gradcheck.tape.graph import Graph
 from unstuck.gradcheck.tape.naming import TapeNamer
 from unstuck.gradcheck.tape.reverse import Reverse
-from unstuck.gradcheck.tape.writing import Written, written
+from unstuck.gradcheck.tape.way_back import explained
+from unstuck.gradcheck.tape.writing import Written, written, written_back
 from unstuck.gradcheck.tree import Array, opened, stacks
 
 SECONDS_IF_WRITTEN = 2.0
@@ -302,6 +303,8 @@ class _Check:
             followed = self._followed(arithmetic, point, given, sizes)
             if followed is not None and followed.mistakes and (made is None or not followed.unknown):
                 made = followed
+            if made is None or made.unknown:
+                made = self._way_back(arithmetic, point, given, sizes) or made
         if made is not None:
             self._take(made, point)
             return
@@ -332,6 +335,21 @@ class _Check:
         single = point.comparison.single
         tensors = point.comparison.tensors
         return TapeNamer(made, self.dy, point.values, given, tensors, sizes, inputs, single=single).run()
+
+    def _way_back(
+        self, made: Written, point: Point, given: dict[str, Array], sizes: dict[str, int]
+    ) -> Explained | None:
+        """What is wrong in the user's own backward pass, where it could be written down too."""
+        if made.y.shape != self.dy.shape or point.shapes or set(given) != set(point.comparison.tensors):
+            return None
+        back = written_back(self.subject, point.values, self.dy)
+        if back is None:
+            return None
+        inputs = set(self.subject.inputs)
+        try:
+            return explained(made, back, self.dy, point.comparison.tensors, sizes, point.wrong, inputs)
+        except (ValueError, IndexError):  # arrays that do not fit each other: then there is no name for it
+            return None
 
     def _is_hidden(self, point: Point, name: str) -> bool:
         compared = point.comparison.tensors.get(name)

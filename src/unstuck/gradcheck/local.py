@@ -205,6 +205,10 @@ def _parts(given: Array, expected: Expected) -> Named | None:
         return None
     flat = given.reshape(-1)
     axes = share.shape[:-1]
+    if axes == share.shape[1:] and _is_bias(expected):
+        gap = float(np.sqrt(((flat - share.sum(axis=1)) ** 2).sum()))
+        if gap <= 1e-6 * float(np.sqrt((share**2).sum())):
+            return "not-summed", f"the gradient of {name} is summed over the wrong axis"
     for part in _subsets(axes):
         if not part or any(axes[axis] == 1 for axis in part):
             continue
@@ -224,7 +228,9 @@ def _parts(given: Array, expected: Expected) -> Named | None:
     return None
 
 
-def _arrangement(moved: Moved, expected: Expected) -> Named:
+def _arrangement(  # noqa: PLR0911  (a list of what may be moved)
+    moved: Moved, expected: Expected
+) -> Named:
     name = expected.name
     sign = " and has the wrong sign" if moved.factor < 0 else ""
     plain = tuple(range(len(moved.permutation)))
@@ -247,6 +253,8 @@ def _arrangement(moved: Moved, expected: Expected) -> Named:
             return "channels-swapped", f"the channels in the gradient of {name} stand in another order{sign}"
         return "shifted", f"the gradient of {name} stands in reverse{sign}"
     axis, by = moved.rolled
+    if len(plain) == 4 and axis > 0 and 2 * abs(by) == expected.shape[axis]:
+        return "channels-swapped", f"both halves of axis {axis} are exchanged in the gradient of {name}{sign}"
     return "shifted", f"the gradient of {name} is off by {abs(by)} along axis {axis}{sign}"
 
 
@@ -265,8 +273,28 @@ def _kernel_axes(expected: Expected) -> tuple[int, ...]:
 def _order(given: Array, expected: Expected) -> Named | None:
     whole = expected.whole
     if whole is not None and whole.size > 3 and permuted(given, whole):
+        if whole.ndim == 4 and _whole_channels(given, whole, _kernel_axes(expected)):
+            text = f"the channels in the gradient of {expected.name} stand in another order"
+            return "channels-swapped", text
         return "shifted", f"the gradient of {expected.name} holds the right numbers in other places"
     return None
+
+
+def _whole_channels(given: Array, right: Array, spatial: tuple[int, ...]) -> bool:
+    """Whether each height by width of one stands somewhere in the other as it is."""
+    if len(spatial) != 2:
+        return False
+    one, two = (
+        np.moveaxis(array, spatial, (-2, -1)).reshape(-1, 1, *_sizes(array, spatial))
+        for array in (given, right)
+    )
+    size = float(np.abs(two).max(initial=0.0))
+    alike = np.abs(one - two.swapaxes(0, 1)).max(axis=(2, 3)) <= 1e-6 * size
+    return bool(alike.any(axis=0).all() and alike.any(axis=1).all())
+
+
+def _sizes(array: Array, axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(array.shape[axis] for axis in axes)
 
 
 def where(given: Array, index: Array, bad: Array, right: Array) -> str:

@@ -68,6 +68,25 @@ class Subject:
         with self._streams.rewound(forward=True):
             return self._forward(params, x)[0]
 
+    def both_on_these(
+        self, tensors: Mapping[str, Any], dy: Any, between: Callable[[], None]
+    ) -> tuple[Any, dict[str, Any]]:
+        """What forward and backward give for these very arrays: y, and gradients by name.
+
+        Args:
+            tensors: arrays, which may be of a class of their own.
+            dy: likewise.
+            between: called after forward and before backward.
+        """
+        params = replaced(self._params, {name: tensors[name] for name in self.parameters})
+        x = replaced(self._x, {self._input_paths[name]: tensors[name] for name in self.inputs})
+        with self._streams.rewound(forward=True):
+            y, cache = self._forward(params, x)
+        between()
+        with self._streams.rewound(forward=False):
+            dx, grads = self._backward(params, cache, dy)
+        return y, self._named(dx, grads)
+
     def forward(self, values: Values) -> tuple[Array, Any]:
         """Output and cache.
 

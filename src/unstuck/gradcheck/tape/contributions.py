@@ -30,6 +30,31 @@ def uses(graph: Graph, name: str) -> Uses:
     ]
 
 
+def nearest(graph: Graph, names: list[str], step: int, inputs: set[str]) -> str:
+    """The parameter that is used last up to a step; a layer's weights rather than its bias.
+
+    Args:
+        graph: the forward pass.
+        names: of which it is to be one.
+        step: number of the step.
+        inputs: tensors that are no parameters.
+    """
+    used = {
+        name: max((r.number for r, _ in uses(graph, name) if r.number <= step), default=-1) for name in names
+    }
+    own = [name for name in names if name not in inputs] or names
+    latest = max(own, key=lambda name: used[name])
+    if used[latest] < 0:
+        return latest
+    record = graph.records[used[latest]]
+    for edge in record.edges if record.name == "add" else ():
+        before = graph.single_maker(edge.ids)
+        weights = [name for name in own if before is not None and used[name] == before.number]
+        if weights:
+            return weights[0]
+    return latest
+
+
 def share(graph: Graph, name: str, signals: list[Array]) -> tuple[Array | None, bool]:
     """Contributions, summed over all axes but the last the gradient: (turns of a loop, samples..., entries).
 

@@ -65,7 +65,10 @@ class Graph:
 
     def said(self, place: Place) -> str:
         """The user's line at a place, in brackets."""
-        file, line = self._lines[place]
+        return self.told(*self._lines[place])
+
+    def told(self, file: str, line: int) -> str:
+        """A line of the user's code, in brackets."""
         code = linecache.getline(file, line).strip()
         short = code if len(code) <= LONGEST_LINE else code[: LONGEST_LINE - 3] + "..."
         return f" (line {line}: {short})" if code else ""
@@ -150,6 +153,8 @@ class Graph:
                 continue
             z = np.concatenate([edge.value.reshape(-1) for edge in edges if edge is not None])
             y = np.concatenate([record.value.reshape(-1) for record in group])
+            if _proportional(z, y):
+                continue  # a factor alone is like a ReLU on one of its sides
             for f in ACTIVATIONS:
                 with np.errstate(all="ignore"):
                     made = f.value(z)
@@ -204,6 +209,22 @@ class Graph:
                     if edge is not None
                 ]
         return None
+
+    def clipped(self, group: list[Record]) -> tuple[None, list[Unit]] | None:
+        """Steps that keep their operand between two bounds, one after the other."""
+        bounds = {"maximum", "minimum"}
+        units: list[Unit] = []
+        for record in group:
+            if record.name not in bounds or len(record.edges) != 1:
+                return None
+            inner = self.single_maker(record.edges[0].ids)
+            if inner is None or {inner.name, record.name} != bounds or len(inner.edges) != 1:
+                return None
+            edge = inner.edges[0]
+            if edge.ids.shape != record.value.shape:
+                return None
+            units.append(Unit(record, edge.ids, edge.value, frozenset({inner.number, record.number})))
+        return None, units
 
     def is_logged(self, record: Record) -> bool:
         """Whether its logarithm is taken, or that of what it lacks to one, as by a cross-entropy."""
@@ -358,6 +379,12 @@ class Graph:
     def owners(self, record: Record) -> set[str]:
         """Tensors with a name that are operands of a step."""
         return {owner for edge in record.edges if (owner := self.tape.owner(edge.ids))}
+
+
+def _proportional(z: Array, y: Array) -> bool:
+    size = float(z @ z)
+    gap = y - (float(z @ y) / size if size > 0 else 0.0) * z
+    return float(np.abs(gap).max(initial=0.0)) <= SAME * float(np.abs(y).max(initial=0.0))
 
 
 def _is_softmax(z: Array, p: Array, axis: int) -> bool:

@@ -11,7 +11,7 @@ from unstuck.gradcheck.compare import Compared
 from unstuck.gradcheck.local import Expected, explain, factor_named
 from unstuck.gradcheck.mistakes import Mistake
 from unstuck.gradcheck.naming import MATCH, Explained
-from unstuck.gradcheck.tape.contributions import in_order, share, uses, with_others
+from unstuck.gradcheck.tape.contributions import in_order, nearest, share, uses, with_others
 from unstuck.gradcheck.tape.graph import Graph
 from unstuck.gradcheck.tape.record import Record
 from unstuck.gradcheck.tape.reverse import Override, Passed, Reverse
@@ -139,28 +139,10 @@ class TapeNamer:
         """Nearest to the output first, and a layer's weights before its bias."""
         return self.last_use[name], self.given[name].ndim
 
-    def _nearest(self, matched: list[str], step: int) -> str:
-        """The parameter that is used last before a step; a layer's weights rather than its bias."""
-        used = {
-            name: max((r.number for r, _ in uses(self.graph, name) if r.number <= step), default=-1)
-            for name in matched
-        }
-        own = [name for name in matched if name not in self.inputs] or matched
-        latest = max(own, key=lambda name: used[name])
-        if used[latest] < 0:
-            return latest
-        record = self.graph.records[used[latest]]
-        for edge in record.edges if record.name == "add" else ():
-            before = self.graph.single_maker(edge.ids)
-            weights = [name for name in own if before is not None and used[name] == before.number]
-            if weights:
-                return weights[0]
-        return latest
-
     def _take(self, best: tuple[Trial, list[str]], made: Explained) -> None:
         trial, matched = best
         self.applied.update(trial.overrides)
-        first = self._nearest(matched, max(trial.overrides))
+        first = nearest(self.graph, matched, max(trial.overrides), self.inputs)
         made.mistakes.append(
             Mistake(first, trial.kind, f"{trial.text}; seen from the gradient of {first} on")
         )
@@ -342,10 +324,19 @@ class TapeNamer:
         found = uses(self.graph, name)
         if all(edge.once for _, edge in found):
             return False
-        sums = np.zeros(self.graph.tape.count)
-        for record, edge in found:
-            sums[edge.ids] = edge.pull(self.reverse.signals[record.number], None)
-        return same(self.given[name], sums[self.graph.tape.leaves[name]], MATCH)
+        signals = self.reverse.signals
+        each = [(edge.ids.reshape(-1), edge.pull(signals[r.number], None).reshape(-1)) for r, edge in found]
+        gathered: dict[bytes, tuple[Array, Array]] = {}  # what was taken once may be used several times
+        for ids, passed in each:
+            before = gathered.get(ids.tobytes())
+            gathered[ids.tobytes()] = ids, passed if before is None else passed + before[1]
+        for parts in (each, list(gathered.values())):
+            sums = np.zeros(self.graph.tape.count)
+            for ids, passed in parts:
+                sums[ids] = passed
+            if same(self.given[name], sums[self.graph.tape.leaves[name]], MATCH):
+                return True
+        return False
 
     def _slices(self, name: str, given: Array, right: Array) -> Iterator[tuple[str, str]]:
         """Where each use of a tensor takes entries of its own: the one that is wrong."""

@@ -16,6 +16,8 @@ from unstuck.gradcheck.tree import Array
 
 MOST_OTHERS = 6
 """So many arrays are tried in place of a factor."""
+MOST_PARTS = 64
+CLOSE = 1e-9
 
 
 def of_products(  # noqa: C901  (a list of what may be forgotten)
@@ -45,6 +47,7 @@ def of_products(  # noqa: C901  (a list of what may be forgotten)
             else:
                 one = -np.ones(1) if (other.value < 0).all() else np.ones(1)
                 made = trial(kind, text, SECOND, changed(lambda e, dy, one=one: e.pull(dy, one), number))
+                made.alike = f"operand {number} of {first.name} forgotten"
                 yield made
                 text = "both factors of a product get the gradient that belongs to the other one"
                 yield trial("operand-forgotten", text, THIRD, changed(lambda e, dy: e.pull(dy, e.value)))
@@ -112,7 +115,7 @@ def _constant(edge: Edge, record: Record) -> Array | None:
     return edge.pull(np.ones(record.value.shape), None)
 
 
-def _forgotten(
+def _forgotten(  # noqa: PLR0911  (a list of what may be forgotten)
     graph: Graph, record: Record, edge: Edge, other: Edge | None, inputs: set[str]
 ) -> tuple[str, str]:
     if other is None:
@@ -121,13 +124,42 @@ def _forgotten(
             return "dropout-mask-not-reused", "the mask of the forward pass is not used"
         if constant is not None and np.unique(constant).size > 2:
             return "operand-forgotten", "a product passes its gradient on without its other, constant factor"
-        if "mean." in record.place.step and record.value.size > 1:
+        if record.value.size > 1 and ("mean." in record.place.step or _is_mean(graph, record, edge)):
             return "pooling-not-divided", "the gradient of a mean is not divided by its size"
+        if _is_masked(graph, record, edge):
+            return "dropout-not-scaled", "dropout scales in the forward pass, and not so in the backward pass"
         return "factor", "the constant factor of the forward pass is forgotten in the backward pass"
     owner = graph.tape.owner(other.ids)
     if owner and owner not in inputs and other.value.size < record.value.size:
         return "scale-forgotten", f"{owner} is missing in what is passed on"
     return "operand-forgotten", "a product passes its gradient on without its other factor"
+
+
+def _is_mean(graph: Graph, record: Record, edge: Edge) -> bool:
+    """Whether as many parts of one array are added up as the sum is divided by."""
+    share = np.unique(edge.pull(np.ones(record.value.shape), None))
+    waiting, makers = [edge], list[int]()
+    while waiting and len(makers) < MOST_PARTS:
+        part = waiting.pop()
+        maker = graph.single_maker(part.ids)
+        if maker is not None and maker.name == "add" and len(maker.edges) > 1:
+            waiting += maker.edges
+        else:
+            makers.append(int(graph.maker[part.ids.flat[0]]))
+    alike = len(makers) > 1 and len(set(makers)) == 1 and makers[0] >= 0
+    return alike and share.size == 1 and abs(share[0] * len(makers) - 1) < CLOSE
+
+
+def _is_masked(graph: Graph, record: Record, edge: Edge) -> bool:
+    """Whether a mask of zeros and ones is multiplied in just before, or just after."""
+    before = graph.single_maker(edge.ids)
+    after = [graph.records[number] for number in graph.users[record.number]]
+    for step in (*([before] if before is not None else []), *(after if len(after) == 1 else [])):
+        if step.name != "multiply" or len(step.edges) != 1 or step.edges[0].value.shape != step.value.shape:
+            continue
+        if np.array_equal(np.unique(step.edges[0].pull(np.ones(step.value.shape), None)), [0, 1]):
+            return True
+    return False
 
 
 def _masked(trial: Callable[..., Trial], record: Record, edge: Edge) -> Iterator[Trial]:

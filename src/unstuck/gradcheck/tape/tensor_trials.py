@@ -37,12 +37,15 @@ def moved_tensor(graph: Graph, name: str, value: Array) -> tuple[dict[int, Overr
     return overrides, frozenset(tensors)
 
 
-def of_tensors(graph: Graph, inputs: set[str]) -> Iterator[Trial]:
+def of_tensors(graph: Graph, inputs: set[str]) -> Iterator[tuple[str, Trial]]:
     """Parameters that are used with their axes exchanged, or the wrong way round, going back.
 
     Args:
         graph: the forward pass.
         inputs: tensors that are no parameters.
+
+    Yields:
+        The parameter's name, and what is tried.
     """
     for name, ids in graph.tape.leaves.items():
         if name in inputs or ids.ndim < 2:
@@ -54,7 +57,8 @@ def of_tensors(graph: Graph, inputs: set[str]) -> Iterator[Trial]:
                     value[edge.ids] = edge.value
         for kind, text, moved in _moves(name, value[ids]):
             overrides, tensors = moved_tensor(graph, name, moved)
-            yield Trial(kind, text, overrides, FIRST, tensors)
+            if overrides:
+                yield name, Trial(kind, text, overrides, FIRST, tensors)
 
 
 def _moves(name: str, value: Array) -> Iterator[tuple[str, str, Array]]:

@@ -303,7 +303,7 @@ def reduced(tape: Tape, ufunc: Any, value: Array, ids: Array, kwargs: dict[str, 
             return result
         return wrap(tape, result, np.zeros(result.shape, dtype=np.int64))
     wide = tuple(1 if axis in axes else size for axis, size in enumerate(value.shape))
-    share = np.ones(1)
+    share = plain(np.ones(1))  # arrays that are made meanwhile are traced
     if ufunc is not np.add:
         hit = (value == result.reshape(wide)).astype(np.float64)
         share = hit / hit.sum(axis=axes, keepdims=True)

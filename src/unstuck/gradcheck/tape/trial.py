@@ -29,6 +29,8 @@ class Trial:
     """Whose gradients it may change."""
     fit: bool = False
     """Whether a factor of the gradient is to be found, which the overrides take for 0."""
+    alike: str = ""
+    """What it is, where the same is called otherwise elsewhere."""
 
 
 def changed(change: Change, which: int | None = None) -> Override:

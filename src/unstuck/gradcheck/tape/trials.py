@@ -11,12 +11,24 @@ from unstuck.gradcheck.tape.geometry_trials import of_geometry
 from unstuck.gradcheck.tape.graph import Graph, Unit
 from unstuck.gradcheck.tape.loss_trials import of_losses
 from unstuck.gradcheck.tape.product_trials import of_products
-from unstuck.gradcheck.tape.record import Place, Record
+from unstuck.gradcheck.tape.record import Edge, Place, Record
 from unstuck.gradcheck.tape.reverse import Override
 from unstuck.gradcheck.tape.scatter_trials import of_scatters
+from unstuck.gradcheck.tape.shared_trials import of_shared
 from unstuck.gradcheck.tape.slice_trials import of_slices
 from unstuck.gradcheck.tape.tensor_trials import of_tensors
-from unstuck.gradcheck.tape.trial import FIRST, LAST, MOST_ALONE, SECOND, THIRD, Trial, changed, cut, fullest
+from unstuck.gradcheck.tape.trial import (
+    FIRST,
+    LAST,
+    MOST_ALONE,
+    SECOND,
+    THIRD,
+    Change,
+    Trial,
+    changed,
+    cut,
+    fullest,
+)
 from unstuck.gradcheck.tape.window_trials import of_windows
 from unstuck.gradcheck.tree import Array
 
@@ -34,24 +46,32 @@ def trials(graph: Graph, inputs: set[str]) -> list[Trial]:
     """
     found: list[Trial] = []
     inside: set[int] = set()
+    sets: list[tuple[str, list[Trial]]] = []
+    """What is tried at all steps of a place, with its line."""
     for place, site in reversed(
         graph.sites.items()
     ):  # larger functions first: the last step of them comes last
-        for group in _groups(site, graph):
-            found += _functions(graph, group, graph.said(place), inside)
+        for number, group in enumerate(_groups(site, graph)):
+            made = list(_functions(graph, group, graph.said(place), inside))
+            found += made
+            sets += [(graph.said(place), made)] if number == 0 else []
     for place, site in graph.sites.items():
-        for group in _groups(site, graph):
+        for number, group in enumerate(_groups(site, graph)):
             made = list(_of_group(graph, place, group, inputs))
             if group[0].number in inside:
                 made = [_of_function(trial) for trial in made]
             found += made
-    found += of_tensors(graph, inputs)
+            sets += [(graph.said(place), made)] if number == 0 else []
+    moved = list(of_tensors(graph, inputs))
+    found += [trial for _, trial in moved]
     found += of_losses(graph)
     found += of_slices(graph)
     found += of_geometry(graph)
     found += of_scatters(graph)
     found += of_windows(graph)
     found += of_branches(graph)
+    found += of_shared(graph, sets)
+    found += of_shared(graph, [(name, [trial]) for name, trial in moved], "each of several tensors")
     held = [trial for trial in found if trial.kind == "statistics-held-constant"]
     for number, one in enumerate(held):
         for two in held[number + 1 : number + 1 + NEIGHBOURS]:
@@ -114,7 +134,10 @@ def _of_group(graph: Graph, place: Place, group: list[Record], inputs: set[str])
             changed(_nothing),
         )
     if len(first.edges) > 1:
-        for number in (edge.slot for edge in first.edges):
+        twice = np.array_equal(
+            first.edges[0].ids, first.edges[1].ids
+        )  # of a square, one half takes the other away
+        for number in (edge.slot for edge in first.edges if not twice):
             yield trial(
                 "sign-flipped",
                 "what is passed on to an operand here has the wrong sign",
@@ -147,25 +170,33 @@ def _of_group(graph: Graph, place: Place, group: list[Record], inputs: set[str])
             "pooling-to-first",
             "max pooling gives its gradient to the first of a window",
             FIRST,
-            changed(lambda e, dy: e.pull(dy, _firsts(e.value.shape, dy.shape))),
+            changed(lambda e, dy: e.pull(dy, _firsts(e, dy.shape))),
         )
+    for number in (edge.slot for edge in first.edges if edge.value.size < first.value.size):
+        for at, which in ((0, "first"), (-1, "last")):
+            text = f"what an operand gets here is that of the {which} of its uses alone: it is not added up"
+            yield trial("not-summed", text, THIRD, changed(_of_one(at), number))
     yield from _in_time(graph, group, line, tensors)
 
 
-def _firsts(shape: tuple[int, ...], out: tuple[int, ...]) -> Array:
+def _of_one(at: int) -> Change:
+    """One part of the gradient of an operand that is repeated."""
+
+    def change(edge: Edge, dy: Array) -> Array:
+        parts = edge.parts(dy) if edge.parts is not None else None
+        if parts is None:
+            return edge.pull(dy, None)
+        return parts.reshape(-1, *edge.value.shape)[at]
+
+    return change
+
+
+def _firsts(edge: Edge, out: tuple[int, ...]) -> Array:
     """1 at the first place of every window."""
-    made = np.zeros(shape)
-    kept = list(out)
-    key: list[slice | int] = []
-    for size in shape:
-        if kept and kept[0] == size:
-            kept.pop(0)
-            key.append(slice(None))
-        else:
-            if kept and kept[0] == 1:
-                kept.pop(0)
-            key.append(0)
-    made[tuple(key)] = 1.0
+    wide = edge.pull(np.arange(np.prod(out), dtype=np.float64).reshape(out), np.ones(edge.value.shape))
+    made = np.zeros(wide.shape)
+    inside = [size > 1 and not np.ptp(wide, axis=axis).any() for axis, size in enumerate(wide.shape)]
+    made[tuple(0 if one else slice(None) for one in inside)] = 1.0
     return made
 
 
@@ -180,6 +211,9 @@ def _functions(graph: Graph, group: list[Record], line: str, inside: set[int]) -
     if any(record.number in inside for record in group):
         return
     found = graph.activation(group)
+    if found is None and (kept := graph.clipped(group)) is not None:
+        yield from _clips(graph, kept[1], line, tensors, inside)
+        return
     if found is None:
         yield from _bends(graph.bent(group), line, tensors, inside)
         return
@@ -206,6 +240,13 @@ def _derivatives(
             yield Trial("softmax-twice", ONCE_MORE + line, overrides, rank, tensors)
             continue
         yield Trial(kind, text + line, overrides, rank, tensors)
+    if f.name == "softplus":  # that of -z is the logarithm of a sigmoid, whose derivative is p - t
+        ps = [f.slope(unit.z) for unit in units]
+        overrides = {
+            unit.record.number: _onto(unit, lambda dy, p=p: dy * p * p * (1 - p))
+            for unit, p in zip(units, ps, strict=True)
+        }
+        yield Trial("softmax-twice", ONCE_MORE + line, overrides, SECOND, tensors)
     for text, factors in () if rare else _miswritten(f, units):
         overrides = {
             unit.record.number: _onto(unit, lambda dy, c=factor: dy * c)
@@ -255,6 +296,26 @@ def _bends(units: list[Unit] | None, line: str, tensors: frozenset[str], inside:
     overrides = {unit.record.number: _onto(unit, lambda dy, z=unit.z: dy * (z > 0)) for unit in units}
     text = "the negative side's slope is forgotten"
     yield Trial("activation-derivative-wrong", text + line, overrides, FIRST, tensors)
+
+
+def _clips(
+    graph: Graph, units: list[Unit], line: str, tensors: frozenset[str], inside: set[int]
+) -> Iterator[Trial]:
+    """What is kept between two bounds: both of them forgotten, or one."""
+    for unit in units:
+        inside |= unit.inner
+    overrides = {unit.record.number: _onto(unit, lambda dy: dy) for unit in units}
+    text = "the derivative of what keeps it between two bounds is missing"
+    yield Trial("activation-derivative-missing", text + line, overrides, FIRST, tensors)
+    for last in (True, False):
+        overrides = {}
+        for unit in units:
+            inner = graph.records[min(unit.inner)]
+            edge = (unit.record if last else inner).edges[0]
+            kept = edge.pull(np.ones(unit.z.shape), None)
+            overrides[unit.record.number] = _onto(unit, lambda dy, k=kept: dy * k)
+        text = "one of the two bounds between which it is kept is forgotten"
+        yield Trial("activation-derivative-wrong", text + line, overrides, FIRST, tensors)
 
 
 def _softmaxes(axis: int, units: list[Unit], line: str, tensors: frozenset[str]) -> Iterator[Trial]:

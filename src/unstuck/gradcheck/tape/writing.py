@@ -49,6 +49,39 @@ def written(subject: Subject, values: Values) -> Written | None:
     return None
 
 
+@dataclass
+class WrittenBack:
+    """A forward pass and the user's own backward pass, on one tape."""
+
+    tape: Tape
+    first: int
+    """Number of the first step of the backward pass."""
+    dy: Array
+    """Numbers of the entries of dy."""
+    gradients: dict[str, tuple[Array, Array]]
+    """The user's gradients: their entries, and the numbers of these."""
+
+
+def written_back(subject: Subject, values: Values, dy: Array) -> WrittenBack | None:
+    """Write both passes down; None where the backward pass cannot be followed."""
+    tape = Tape()
+    tensors = {name: wrap(tape, np.array(value), tape.leaf(name, value)) for name, value in values.items()}
+    numbers = tape.leaf(" dy", dy)
+    first: list[int] = []
+    try:
+        with _creating(tape), np.errstate(all="ignore"):
+            given = wrap(tape, dy.copy(), numbers)
+            _, found = subject.both_on_these(tensors, given, lambda: first.append(len(tape.records)))
+            gradients = {name: _stacked(tape, gradient) for name, gradient in found.items()}
+    except Exception:  # noqa: BLE001  (a user's code may not bear other arrays: then it is not followed)
+        return None
+    made = {
+        name: (np.array(plain(gradient), dtype=np.float64), np.array(ids_of(gradient)))
+        for name, gradient in gradients.items()
+    }
+    return WrittenBack(tape, first[0], numbers, made)
+
+
 @contextmanager
 def _creating(tape: Tape) -> Generator[None]:
     """Arrays that are made empty, or of lists, can take up numbers too, while this lasts."""

@@ -1,0 +1,316 @@
+"""The first array of a user's backward pass that is wrong: were it right, all gradients would be."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from unstuck.gradcheck.arrangement import ratio
+from unstuck.gradcheck.tape.graph import Graph, Unit
+from unstuck.gradcheck.tape.record import Edge, Place, Record
+from unstuck.gradcheck.tape.reverse import Reverse, add
+from unstuck.gradcheck.tape.writing import WrittenBack
+from unstuck.gradcheck.tree import Array
+
+SECONDS = 3.0
+CLOSE = 1e-7
+"""Two sums are the same up to this part of their terms."""
+WRONG = 1e-4
+"""An array is wrong if it is off by this part of its size."""
+TIMES = 3
+"""So many random sums must agree."""
+FEWEST = 4
+"""Entries of an array that is looked at though no step made it."""
+MOST_SCALES = 3
+MOST_ALONE = 60
+"""Of so many steps of one place each is also looked at alone."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Gradients that a backward pass may be meant to make, turn by turn of a loop."""
+
+    records: list[Record]
+    """Steps of the forward pass: what is meant is the gradient by their results, or by an operand of them."""
+    values: list[Array]
+    edge: int = -1
+    """Which operand of each; -1: the results."""
+    units: list[Unit] | None = None
+    """Functions of several steps, by whose input the gradient is."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What the user made, and what it should have been."""
+
+    made: list[Record]
+    """Steps of the backward pass, in the order of the target's."""
+    values: list[Array]
+    target: Target
+    right: list[Array]
+    """The target's values, laid out as the user's, and times the scale."""
+    scale: float = 1.0
+    """What the user's arrays are times the right ones here, where that is made good for later."""
+
+
+class Cuts:
+    """Looks for the array that alone has to be another one."""
+
+    def __init__(
+        self,
+        back: WrittenBack,
+        graph: Graph,
+        reverse: Reverse,
+        given: dict[str, Array],
+        kept: dict[str, Array],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            back: both passes.
+            graph: the forward pass alone.
+            reverse: its right gradients.
+            given: the user's gradients, in the right shapes.
+            kept: which entries of them do not lie on a kink.
+        """
+        self.back, self.graph, self.reverse, self.given = back, graph, reverse, given
+        self.end = time.process_time() + SECONDS
+        rng = np.random.default_rng(0)
+        self.weights = [
+            {
+                name: rng.normal(size=gradient.shape)
+                * kept[name]
+                / max(float(np.abs(reverse.right[name]).max(initial=0.0)), 1e-9 * self._size())
+                for name, gradient in given.items()
+            }
+            for _ in range(TIMES)
+        ]
+        self.gaps = [
+            sum(float((w[name] * (reverse.right[name] - gradient)).sum()) for name, gradient in given.items())
+            for w in self.weights
+        ]
+        self.starts = np.array([record.first for record in back.tape.records[back.first :]])
+        self.sites: dict[Place, list[Record]] = {}
+        for record in back.tape.records[back.first :]:
+            self.sites.setdefault(record.place, []).append(record)
+        self.targets = self._targets()
+        self.scales = self._scales()
+
+    def _size(self) -> float:
+        return (
+            max((float(np.abs(g).max(initial=0.0)) for g in self.reverse.right.values()), default=1.0) or 1.0
+        )
+
+    def _targets(self) -> dict[tuple[int, int], list[Target]]:
+        """By the number of turns and the size of each."""
+        found: dict[tuple[int, int], list[Target]] = {}
+        signals = self.reverse.signals
+
+        def note(target: Target) -> None:
+            if all(value.size == target.values[0].size for value in target.values) and any(
+                value.any() for value in target.values
+            ):
+                found.setdefault((len(target.values), target.values[0].size), []).append(target)
+
+        for site in self.graph.sites.values():
+            groups = [site] if len(site) == 1 else [site, *([record] for record in site[:MOST_ALONE])]
+            for group in groups:
+                unit = self.graph.activation(group) or self.graph.clipped(group)
+                if unit is not None:
+                    slopes = [_slope(self.graph, u) for u in unit[1]]
+                    values = [
+                        signals[u.record.number] * slope for u, slope in zip(unit[1], slopes, strict=True)
+                    ]
+                    note(Target([u.record for u in unit[1]], values, units=unit[1]))
+                for slot in range(max((len(record.edges) for record in group), default=0)):
+                    if all(slot < len(record.edges) for record in group):
+                        pulled = [record.edges[slot].pull(signals[record.number], None) for record in group]
+                        note(Target(group, pulled, slot))
+                note(Target(group, [signals[record.number] for record in group]))
+        return found
+
+    def adjoint(self, weights: dict[str, Array], blocked: set[int]) -> dict[int, Array]:
+        """By how much each step of the backward pass moves the weighted sum of all gradients.
+
+        Args:
+            weights: of the gradients' entries.
+            blocked: steps through which nothing is passed on.
+        """
+        tape, first = self.back.tape, self.back.first
+        sums = np.zeros(tape.count)
+        low = tape.records[first].first
+        for name, (_, ids) in self.back.gradients.items():
+            add(sums, ids, weights[name].reshape(ids.shape))
+        found: dict[int, Array] = {}
+        with np.errstate(all="ignore"):
+            for record in reversed(tape.records[first:]):
+                signal = sums[record.first : record.first + record.value.size].reshape(record.value.shape)
+                if not signal.any():
+                    continue
+                found[record.number] = signal.copy()
+                if record.number in blocked:
+                    continue
+                for edge in record.edges:
+                    if int(edge.ids.max(initial=0)) >= low:
+                        add(sums, edge.ids, edge.pull(signal, None), edge)
+        return found
+
+    def run(self) -> Iterator[Cut]:
+        """All that would make everything right, the first in the backward pass first."""
+        plain = [self.adjoint(weights, set()) for weights in self.weights]
+        for site in self.sites.values():
+            if not any(record.number in plain[0] for record in site):
+                continue
+            if len(site) == 1:
+                yield from self._of(site, plain)
+                continue
+            if time.process_time() > self.end:
+                return
+            numbers = {record.number for record in site}
+            yield from self._of(site, [self.adjoint(weights, numbers) for weights in self.weights])
+            for record in site[:MOST_ALONE]:
+                yield from self._of([record], plain)
+
+    def moved(self) -> Iterator[Cut]:
+        """As `run`, for arrays that no step made: with entries set to zero, or in other places."""
+        plain = [self.adjoint(weights, set()) for weights in self.weights]
+        for made, uses in _moved_arrays(self.back):
+            if time.process_time() > self.end:
+                return
+            adjoints: list[dict[int, Array]] = []
+            for found in plain:
+                total = np.zeros(made.value.shape)
+                for record, edge, order in uses:
+                    if record.number in found:
+                        total += edge.pull(found[record.number], None).transpose(order)
+                adjoints.append({made.number: total})
+            yield from self._of([made], adjoints)
+
+    def _of(self, made: list[Record], adjoints: list[dict[int, Array]]) -> Iterator[Cut]:
+        size = made[0].value.size
+        if any(record.value.size != size for record in made):
+            return
+        zero = np.zeros(made[0].value.shape)
+        pulls = [[found.get(record.number, zero) for record in made] for found in adjoints]
+        wanted = [
+            gap + sum(float((a * r.value).sum()) for a, r in zip(pull, made, strict=True))
+            for gap, pull in zip(self.gaps, pulls, strict=True)
+        ]
+        for target, scale in itertools.product(self._fitting(len(made), size), self.scales):
+            for order in (made, made[::-1]) if len(made) > 1 else (made,):
+                turned = [pull if order is made else pull[::-1] for pull in pulls]
+                for laid in _layouts(target.values, order[0].value.shape):
+                    right = [scale * value for value in laid]
+                    if all(
+                        _same(
+                            sum(float((a * s).sum()) for a, s in zip(pull, right, strict=True)),
+                            want,
+                            gap,
+                            pull,
+                            right,
+                        )
+                        for pull, want, gap in zip(turned, wanted, self.gaps, strict=True)
+                    ):
+                        values = [record.value for record in order]
+                        if _differ(values, right):
+                            yield Cut(order, values, target, right, scale)
+
+    def _scales(self) -> list[float]:
+        """What the user's arrays may be times the right ones: 1, or a batch size that comes in later."""
+        counts: dict[float, int] = {}
+        for record in self.back.tape.records[self.back.first :]:
+            for target in self.targets.get((1, record.value.size), []) if record.value.size >= FEWEST else []:
+                if (
+                    target.edge >= 0
+                    or target.units is not None
+                    or target.values[0].shape != record.value.shape
+                ):
+                    continue
+                c = ratio(record.value, target.values[0], CLOSE)
+                if c is not None and c > 0 and abs(c - 1) > WRONG:
+                    counts[round(c, 9)] = counts.get(round(c, 9), 0) + 1
+        return [1.0, *sorted(counts, key=lambda c: -counts[c])[:MOST_SCALES]]
+
+    def _fitting(self, turns: int, size: int) -> Iterator[Target]:
+        yield from self.targets.get((turns, size), [])
+        if turns > 1:  # the forward pass does at once what the backward pass does one by one
+            for target in self.targets.get((1, turns * size), []):
+                whole = target.values[0]
+                for axis in range(min(2, whole.ndim)):
+                    if whole.shape[axis] == turns:
+                        parts = list(np.moveaxis(whole, axis, 0))
+                        yield Target(target.records * turns, parts, target.edge)
+
+
+def _moved_arrays(back: WrittenBack) -> list[tuple[Record, list[tuple[Record, Edge, tuple[int, ...]]]]]:
+    """Arrays that were put together of what steps made: as a step of its own, and where it is used."""
+    steps = back.tape.records[back.first :]
+    starts = np.array([record.first for record in steps])
+    found: list[tuple[Record, list[tuple[Record, Edge, tuple[int, ...]]]]] = []
+    ids: list[Array] = []
+    for record in steps:
+        for edge in record.edges:
+            last = int(edge.ids.max(initial=0))
+            if edge.ids.size < FEWEST or last < starts[0] or len(found) > MOST_ALONE:
+                continue
+            maker = steps[int(np.searchsorted(starts, last, side="right")) - 1]
+            if edge.ids.size == maker.value.size and np.array_equal(
+                edge.ids.reshape(-1), maker.ids.reshape(-1)
+            ):
+                continue
+            for known, (_, uses) in zip(ids, found, strict=True):
+                order = _order(edge.ids, known)
+                if order is not None:
+                    uses.append((record, edge, order))
+                    break
+            else:
+                source = Edge(maker.ids, maker.value, lambda dy, _: dy)
+                made = Record(record.number, record.place, "where", maker.first, edge.value, [source])
+                ids.append(edge.ids)
+                found.append((made, [(record, edge, tuple(range(edge.ids.ndim)))]))
+    return found
+
+
+def _order(ids: Array, known: Array) -> tuple[int, ...] | None:
+    """The order of axes in which these are the known numbers."""
+    if ids.size != known.size or ids.ndim > 4:
+        return None
+    for order in itertools.permutations(range(ids.ndim)):
+        if np.array_equal(ids.transpose(order), known):
+            return order
+    return None
+
+
+def _slope(graph: Graph, unit: Unit) -> Array:
+    """The derivative of a function of several steps."""
+    inside = unit.inner | {unit.record.number}
+    sums = np.zeros(graph.tape.count)
+    sums[unit.record.ids] = 1.0
+    for number in sorted(inside, reverse=True):
+        record = graph.records[number]
+        signal = sums[record.ids]
+        for edge in record.edges:
+            add(sums, edge.ids, edge.pull(signal, None), edge)
+    return sums[unit.ids]
+
+
+def _layouts(values: list[Array], shape: tuple[int, ...]) -> Iterator[list[Array]]:
+    """The same with axes in another order, so that the shape is the user's."""
+    own = values[0].shape
+    for order in itertools.permutations(range(len(own))) if len(own) < 5 else [tuple(range(len(own)))]:
+        if tuple(own[axis] for axis in order) == shape:
+            yield [value.transpose(order) for value in values]
+    if sorted(own) != sorted(shape):
+        yield [value.reshape(shape) for value in values]
+
+
+def _same(made: float, wanted: float, gap: float, pull: list[Array], right: list[Array]) -> bool:
+    size = sum(float(np.abs(a * s).sum()) for a, s in zip(pull, right, strict=True)) + abs(gap)
+    return abs(made - wanted) <= CLOSE * size and abs(gap) > 10 * CLOSE * size
+
+
+def _differ(values: list[Array], right: list[Array]) -> bool:
+    gap = sum(float(((v - r) ** 2).sum()) for v, r in zip(values, right, strict=True))
+    return gap > WRONG**2 * sum(float((r**2).sum()) for r in right)
