@@ -330,3 +330,23 @@ def test_the_last_sample_that_stands_for_all_mixes_with_them():
 
     assert mixing(Tagger(last_only=True), (X.reshape(-1, 8, 8), TAGS), loss) > 0.1
     assert mixing(Tagger(), (X.reshape(-1, 8, 8), TAGS), loss) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("turned", "named"),
+    [
+        (lambda scores: scores.reshape(len(scores), 10, 8), True),
+        (lambda scores: scores.transpose(1, 2), False),
+        (lambda scores: scores.reshape(-1, 10), False),
+    ],
+    ids=["viewed", "transposed", "flat"],
+)
+def test_a_view_in_the_place_of_a_transpose_is_named(turned, named):
+    def loss(scores, wanted):
+        told = turned(scores)
+        return entropy(told, wanted if told.dim() == 3 else wanted.reshape(-1))
+
+    found = recording(Tagger(), (X.reshape(-1, 8, 8), TAGS), loss, lr=0.5, steps=200)
+    assert found.has("view.before") == named
+    codes = [one.code for one in found.diagnose().findings if one.severity != "info"]
+    assert codes == (["OUT011"] if named else [])

@@ -113,6 +113,8 @@ _ALL: Final = (
     Quantity(
         "probe.input_matters", "network", "change of the outputs with inputs zeroed or shuffled / their norm"
     ),
+    Quantity("view.before", "network", "extent of an axis before a view that gave axes each other's extents"),
+    Quantity("view.after", "network", "extent of the same axis after it"),
     Quantity("dealt.loss", "network", "loss of the answers for the targets of other samples / for their own"),
     Quantity("shuffled.loss", "inputs", "loss with that input of other samples / with their own"),
     Quantity(

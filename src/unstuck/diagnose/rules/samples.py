@@ -159,12 +159,15 @@ def misaligned_labels(trace: Recording, bounds: Bounds) -> list[Finding]:
     "OUT011",
     "mixed-samples",
     severity="error",
-    needs=("probe.mixing",),
     explains={"ARC001": "any", "OUT010": "any", "LRN002": "any", "LRN001": "any", "OUT002": "any"},
 )
 def mixed_samples(trace: Recording, bounds: Bounds) -> list[Finding]:
-    """A sample's answer depends on other samples of its batch, though no normalisation explains it."""
+    """A sample's answer depends on other samples of its batch, or a view mixes up the numbers of each."""
     measured = trace.series("probe.mixing").values
+    if trace.has("view.before") and not (
+        measured.size and float(np.median(measured[-_LATEST:])) > bounds.output.mixed
+    ):
+        return _exchanged_by_view(trace, bounds)
     if not measured.size or not np.isfinite(measured[-1]):
         raise NotChecked("whether samples mix was not measured")
     mixing = float(np.median(measured[-_LATEST:]))
@@ -193,6 +196,31 @@ def mixed_samples(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "Normalisation over the batch mixes samples on purpose: it is measured with the mean and "
                 "variance held as they were."
             ),
+        )
+    ]
+
+
+def _exchanged_by_view(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """A view has the shape of a transposed tensor: the numbers of each sample are mixed up."""
+    before, after = trace.last("view.before"), trace.last("view.after")
+    ended = outcome(trace, bounds.outcome)
+    if before is None or after is None or not falls_short(ended, bounds.outcome):
+        return []
+    return [
+        Finding(
+            code="OUT011",
+            name="mixed-samples",
+            severity="error" if ended.word != "learned" else "warning",
+            layer=None,
+            step=0,
+            confidence=0.8,
+            summary=(
+                f"A view or reshape exchanges the lengths of two axes ({before:.0f} becomes {after:.0f}), as "
+                "transpose would, but keeps all numbers in their order: each lands where another belongs. "
+                "Use transpose or permute there."
+            ),
+            evidence=(Evidence("view.before", before), Evidence("view.after", after)),
+            rival="A view that splits or joins axes is right; this one has the same lengths in a new order.",
         )
     ]
 

@@ -86,6 +86,8 @@ class Dependence:
             loss: the number that `backward` is called on.
             rows: where the measurements go.
         """
+        if tape.exchanged is not None:
+            rows[""] |= {"view.before": float(tape.exchanged[0]), "view.after": float(tape.exchanged[1])}
         try:
             with torch.no_grad(), _as_it_was(tape):
                 self._look(gather, tape, loss, rows)

@@ -7,7 +7,7 @@ function and changes none. On a few steps what happens inside the model is noted
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -29,7 +29,8 @@ DRAWS = frozenset(
 """Names of functions whose result is drawn at random from what they are given (and all sorts of dropout)."""
 ESCAPES = frozenset({"numpy", "tolist", "__array__", "apply_", "map_", "map2_"})
 """Names of functions after which numbers go on out of sight."""
-FLATTENS = frozenset({"reshape", "view", "flatten"})
+VIEWS = frozenset({"reshape", "view"})
+FLATTENS = VIEWS | {"flatten"}
 SHAPES = FLATTENS | {"long", "to", "contiguous", "clone"}
 """Names of functions that keep all numbers in their order."""
 MAKES = (
@@ -120,6 +121,8 @@ class Tape(TorchFunctionMode):
         """Kinds of devices on which the models compute with less precision, and with which."""
         self.shapes: dict[int, tuple[torch.Tensor, torch.Size]] = {}
         """By id of a target that was made flat before it entered the loss: it, and its shape before."""
+        self.exchanged: tuple[int, int] | None = None
+        """Extents of an axis before and after the first view that gave axes each other's extents."""
         self._inside = False
         self._apart: dict[int, torch.Tensor] = {}
         """Tensors that were made of no input while it listened."""
@@ -195,7 +198,7 @@ class Tape(TorchFunctionMode):
         self._apart.clear()
         self.inputs.clear()
         self.shapes.clear()
-        self._inside = False
+        self._inside, self.exchanged = False, None
         self.broken = self.hidden = ""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -261,6 +264,8 @@ class Tape(TorchFunctionMode):
             else:
                 self.broken = because
             return
+        if self.inputs and name in VIEWS and isinstance(args[0], torch.Tensor):
+            self.exchanged = self.exchanged or exchanged(args[0].shape, found[0].shape)
         learned = any(self._known[one].requires_grad for one in reads)
         blocks = learned and any(one.is_floating_point() and not one.requires_grad for one in found)
         if before is not None:
@@ -346,6 +351,21 @@ def named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> l
         own = list(tensors(thing))
         found += [(name if len(own) == 1 else f"{name}[{i}]", one) for i, one in enumerate(own)]
     return found
+
+
+def exchanged(before: Sequence[int], after: Sequence[int]) -> tuple[int, int] | None:
+    """The first two extents that differ, where a view has the extents that a transposed tensor would have.
+
+    A view keeps all numbers in their order; one that seems to exchange axes takes them from other places.
+
+    Example:
+        >>> exchanged((8, 24, 65), (8, 65, 24)), exchanged((8, 24, 65), (192, 65)), exchanged((8, 1), (1, 8))
+        ((24, 65), None, None)
+    """
+    old, new = ([extent for extent in shape if extent != 1] for shape in (before, after))
+    if old == new or sorted(old) != sorted(new):
+        return None
+    return next((int(a), int(b)) for a, b in zip(old, new, strict=True) if a != b)
 
 
 def _writes(name: str) -> bool:
