@@ -350,3 +350,49 @@ def test_a_view_in_the_place_of_a_transpose_is_named(turned, named):
     assert found.has("view.before") == named
     codes = [one.code for one in found.diagnose().findings if one.severity != "info"]
     assert codes == (["OUT011"] if named else [])
+
+
+def test_large_models_are_not_kept_alive(monkeypatch):
+    monkeypatch.setattr("unstuck.sources.torch.tape.MOST_BYTES", 10_000)
+    kept = []
+    hide = Tape._hide
+
+    def watched(tape, because):
+        hide(tape, because)
+        kept.append((because, len(tape._known), len(tape.calls)))
+
+    monkeypatch.setattr(Tape, "_hide", watched)
+    assert mixing(Pictures(lambda h: h.permute(1, 0, 2, 3)), (IMAGES, Y)) is None
+    assert kept[0] == ("too large", 0, 0)
+
+
+def test_passes_without_a_backward_are_not_collected():
+    model = Pictures()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    seen = []
+    entered = Tape.entered
+
+    def watched(tape, given):
+        entered(tape, given)
+        seen.append((len(tape.calls), tape.hidden))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tape, "entered", watched)
+        with record(model, optimizer) as run:
+            for _ in range(6):
+                for _ in range(20):  # a validation that forgot no_grad
+                    model(IMAGES[50:100])
+                optimizer.zero_grad()
+                entropy(model(IMAGES[:50]), Y[:50]).backward()
+                optimizer.step()
+    assert max(calls for calls, _ in seen) < 300  # of 580
+    assert "too many passes through models" in {hidden for _, hidden in seen}
+    assert run.recording.last("probe.mixing") is None
+
+
+def test_what_is_known_is_not_measured_again():
+    found = recording(Pictures(), (IMAGES, Y), steps=60)
+    assert found.series("probe.mixing").steps.tolist() == [4, 6, 10]
+    two = captions(lambda seen: seen, steps=60)
+    assert two.series("probe.mixing").values.size == 3
+    assert two.series("shuffled.loss", "input.image").steps.tolist() == [4, 6, 10, 16, 25, 40]

@@ -7,7 +7,7 @@ the same random numbers: see `tape`.
 import inspect
 import math
 from collections import ChainMap
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
@@ -30,6 +30,8 @@ from unstuck.trace.structure import INPUT
 FIRST = 4
 """Before this step zero weights may still hide what depends on what."""
 MOST_FAILURES = 2
+MOST_MIXED = 3
+"""Looks at whether samples mix: the program does it in each step, or in none."""
 FEWEST = 4
 """Samples of a batch, at least."""
 LARGE = 8
@@ -70,12 +72,13 @@ class Dependence:
 
     def __init__(self) -> None:
         """Nothing tried yet."""
-        self._failed = 0
+        self._failed = self._mixed = 0
+        self._done = False
 
     @property
     def tired(self) -> bool:
-        """Whether it failed too often to be tried again."""
-        return self._failed >= MOST_FAILURES
+        """Whether it failed too often to be tried again, or nothing is left to be measured."""
+        return self._done or self._failed >= MOST_FAILURES
 
     def look(self, gather: Gather, tape: Tape, loss: torch.Tensor, rows: Rows) -> None:
         """Measure a step's batch, before its backward pass.
@@ -101,19 +104,24 @@ class Dependence:
             raise CannotReplayError("what enters or leaves the model has no samples")
         calls = tape.making(loss, answer)
         places = _layouts(first, answer)
-        own = _pass(tape, calls, {})
+        scores, shape = _flat(tape, calls)
+        wanted = {id(loss), id(answer), id(scores)}
+        own = _pass(tape, calls, {}, wanted)
         numbers = [loss.detach(), own[id(loss)]]
-        apart = not any(_between(tape, call, len(first)) for call in calls if call.inside)
+        apart = self._mixed < MOST_MIXED and not any(
+            _between(tape, call, len(first)) for call in calls if call.inside
+        )
         names = list(dict.fromkeys(name for name, _ in tape.inputs.values()))
         shuffled = names[0] if len(names) > 1 and _is_large(tape, names[0]) else ""
-        mixtures = _mixtures(tape, calls, own, first, answer) if apart else []
+        self._done = not apart and not shuffled
+        mixtures = _mixtures(tape, calls, own, first, answer, scores, shape) if apart else []
         for mixture in mixtures:
             numbers += mixture
         for place in places if shuffled else ():
             changed = {
                 number: _dealt(one, place) for number, (name, one) in tape.inputs.items() if name == shuffled
             }
-            new = _pass(tape, calls, changed)
+            new = _pass(tape, calls, changed, wanted)
             was = own[id(answer)].double()
             numbers += [new[id(loss)], torch.linalg.vector_norm(new[id(answer)].double() - was)]
             numbers += [torch.linalg.vector_norm(was - was.mean(0))]
@@ -127,6 +135,7 @@ class Dependence:
             told = [_least(rest[sum(ways[:i]) : sum(ways[: i + 1])]) for i in range(len(ways))]
             if known := [one for one in told if one is not None]:
                 rows[""]["probe.mixing"] = max(known)
+                self._mixed += 1
             if shuffled and seen and math.isfinite(seen):
                 losses, changes, spreads = (rest[mixings + i :: 3] for i in range(3))
                 rows[f"{INPUT}.{shuffled}"] |= {
@@ -143,13 +152,16 @@ def _mixtures(
     own: dict[int, torch.Tensor],
     first: torch.Tensor,
     answer: torch.Tensor,
+    scores: torch.Tensor | None,
+    shape: tuple[int, ...],
 ) -> list[list[torch.Tensor]]:
     """Changes of the answers, and of what enters the loss: of replaced samples and of the others, in turn.
 
     For each of the two, and for each of the axes on which samples may lie.
     """
+    wanted = {id(answer), id(scores)}
     if any(call.name == "batch_norm" for call in calls):
-        own = _pass(tape, calls, {}, fixed=True)
+        own = _pass(tape, calls, {}, wanted, fixed=True)
     passes: dict[Layout, dict[int, torch.Tensor]] = {}
 
     def change(
@@ -157,7 +169,7 @@ def _mixtures(
     ) -> list[torch.Tensor]:
         if place not in passes:
             changed = {number: _ends_replaced(one, place) for number, (_, one) in tape.inputs.items()}
-            passes[place] = _pass(tape, calls, changed, fixed=True)
+            passes[place] = _pass(tape, calls, changed, wanted, fixed=True)
         apart = (rows(passes[place][id(result)]) - rows(own[id(result)])).double()
         return [torch.linalg.vector_norm(apart[[0, -1]]), torch.linalg.vector_norm(apart[1:-1])]
 
@@ -168,7 +180,6 @@ def _mixtures(
             for one in change(answer, place, lambda x, place=place: _by_sample(x, first, place))
         ]
     ]
-    scores, shape = _flat(tape, calls)
     if scores is not None and len(scores) == math.prod(shape):
         found.append(
             [
@@ -249,7 +260,12 @@ def _as_it_was(tape: Tape) -> Generator[None]:
 
 
 def _pass(
-    tape: Tape, calls: Sequence[Noted], changed: dict[int, torch.Tensor], *, fixed: bool = False
+    tape: Tape,
+    calls: Sequence[Noted],
+    changed: dict[int, torch.Tensor],
+    wanted: Collection[int],
+    *,
+    fixed: bool = False,
 ) -> dict[int, torch.Tensor]:
     """The calls once more; inside the models, some inputs are others.
 
@@ -257,6 +273,7 @@ def _pass(
         tape: that noted them.
         calls: in their order.
         changed: by id of the input.
+        wanted: ids of the results.
         fixed: whether batch normalisation takes mean and variance of the batch as it was.
 
     Returns:
@@ -268,9 +285,13 @@ def _pass(
     given = {number: changed.get(number, one).detach().clone() for number, (_, one) in tape.inputs.items()}
     now: dict[int, torch.Tensor] = {}
     inside = ChainMap(now, given)
-    for call in calls:
+    last = {number: i for i, call in enumerate(calls) for number in call.reads}
+    for i, call in enumerate(calls):
         seen = inside if call.inside else now
         now |= (_normalised(call, seen) if fixed else None) or redone(call, seen)
+        for number in call.reads:  # as in any forward pass, what nothing reads any more goes
+            if last[number] == i and number not in wanted:
+                now.pop(number, None)
     return now
 
 

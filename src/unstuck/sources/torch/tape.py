@@ -21,6 +21,10 @@ from torch.overrides import (
 
 MOST = 2000
 """Calls that are noted, at most."""
+MOST_PASSES = 8
+"""Calls of models before a backward pass whose insides are noted, at most."""
+MOST_BYTES = 1 << 29
+"""Of numbers made inside of models that are kept alive until the backward pass, at most."""
 MOST_ANSWERS = 64
 """Tensors that models give out in a step, at most."""
 DRAWS = frozenset(
@@ -123,6 +127,7 @@ class Tape(TorchFunctionMode):
         """By id of a target that was made flat before it entered the loss: it, and its shape before."""
         self.exchanged: tuple[int, int] | None = None
         """Extents of an axis before and after the first view that gave axes each other's extents."""
+        self._passes = self._bytes = 0
         self._inside = False
         self._apart: dict[int, torch.Tensor] = {}
         """Tensors that were made of no input while it listened."""
@@ -136,7 +141,11 @@ class Tape(TorchFunctionMode):
 
     def entered(self, given: list[tuple[str, torch.Tensor]]) -> None:
         """A model is about to be given these; what it does with them is noted from here on."""
-        if not self.may_listen:
+        if not self.may_listen or self.hidden:
+            return
+        self._passes += 1
+        if self._passes > MOST_PASSES:
+            self._hide("too many passes through models")
             return
         if not self.inputs:
             devices = {one.device for _, one in given if one.device.type == "cuda"}
@@ -199,6 +208,7 @@ class Tape(TorchFunctionMode):
         self.inputs.clear()
         self.shapes.clear()
         self._inside, self.exchanged = False, None
+        self._passes = self._bytes = 0
         self.broken = self.hidden = ""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -259,8 +269,7 @@ class Tape(TorchFunctionMode):
         if len(self.calls) >= MOST or (target is not None and target._is_view()):  # noqa: SLF001
             because = "too many operations" if target is None else "numbers were changed in place"
             if self._inside:
-                self.hidden = because
-                self.calls.clear()
+                self._hide(because)
             else:
                 self.broken = because
             return
@@ -276,6 +285,18 @@ class Tape(TorchFunctionMode):
         self.calls.append(noted)
         for one in found:
             self._known[id(one)] = one
+            self._bytes += one.nbytes if self._inside and one._base is None else 0  # noqa: SLF001  (a view costs nothing)
+        if self._bytes > MOST_BYTES:
+            self._hide("too large")
+
+    def _hide(self, because: str) -> None:
+        """Let go of what happened inside the models, and note no more of it in this step."""
+        self.hidden, self._bytes = because, 0
+        self.calls = [call for call in self.calls if not call.inside]
+        kept = {id(one) for call in self.calls for one in call.out} | set(self.answers)
+        self._known = {number: one for number, one in self._known.items() if number in kept}
+        self._apart.clear()
+        self.inputs.clear()
 
     # ---- what the loss needs of it
 
