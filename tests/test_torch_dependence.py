@@ -16,6 +16,12 @@ from unstuck.sources.torch.tape import Tape, named  # noqa: E402
 IMAGES = X.reshape(-1, 1, 8, 8)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_compiled():
+    """Other tests of the same process compile: then nothing is noted."""
+    torch.compiler.reset()
+
+
 class Pictures(nn.Module):
     """A small network of everything that must be done again with care; `arrange` may mix its samples."""
 

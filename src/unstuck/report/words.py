@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 
 from unstuck.cases.story import CaseResult, LayerStory, LossStory
 from unstuck.diagnose.attribution import CODES
-from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import Diagnosis
 from unstuck.diagnose.finding import ArmCount, Evidence, Finding, Verdict
 from unstuck.prove.trial import TrialResult
@@ -40,18 +39,12 @@ def headline(diagnosis: Diagnosis) -> str:
     """The verdict of a diagnosis in one sentence: what is wrong, or how well it learned."""
     ended = ending(diagnosis)
     if diagnosis.status == "healthy":
-        left = "; what is left may be noise, or more to learn" if _is_much_left(diagnosis) else ""
-        return f"healthy: {ended}{left}{_unseen(diagnosis)}"
+        return f"healthy: {ended}{_unseen(diagnosis)}"
     if diagnosis.status == "no known cause":
         return f"no known cause: {ended}, and no rule explains it{_unseen(diagnosis)}"
     if diagnosis.status == "undetermined":
         return f"undetermined: nothing was found, but {ended}{_unseen(diagnosis)}"
     return f"faulty: {causes(diagnosis)}"
-
-
-def _is_much_left(diagnosis: Diagnosis) -> bool:
-    """Whether the loss is nearer to the constant prediction's than to nothing."""
-    return diagnosis.outcome.fraction > load_bounds().outcome.well_learned
 
 
 def ending(diagnosis: Diagnosis) -> str:
