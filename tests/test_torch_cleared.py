@@ -37,6 +37,20 @@ def test_gradients_that_are_cleared_before_the_step_are_named(make, more):
         assert faults(program(order, make, **more)) == []
 
 
+def test_a_frozen_layers_old_gradient_is_no_gradient():
+    model = mlp()
+    entropy(model(X[:50]), Y[:50]).backward()
+    model[0].requires_grad_(False)  # noqa: FBT003  (PyTorch's own way)
+    optimizer = torch.optim.SGD(model[2].parameters(), lr=0.5)
+
+    def step(x, y):
+        entropy(model(x), y).backward()
+        optimizer.zero_grad()
+        optimizer.step()
+
+    assert first(watched(model, optimizer, step)) == ("GRD003", "error", None)
+
+
 def test_two_optimisers_that_clear_each_others_gradients_in_turn_are_let_be():
     """As two networks against each other do: the gradients are made anew before each step."""
     one, other = mlp(), mlp()

@@ -38,7 +38,7 @@ _NUMBERED = re.compile(r"_\d+$")
 _USUAL_WEIGHTS = 0.2
 """|W| / sqrt(units) from which on a layer's weights are of usual size."""
 _SINGLES = 16
-"""First losses of which the middle one is the start, where each is that of one sample."""
+"""First losses of which the largest is the start, where each is that of one sample."""
 _PROBES = (
     "no paired probes of the learning rate were run (the same batches at a tenth and at ten times of it)"
 )
@@ -167,7 +167,7 @@ def _blew_up(trace: Recording, bounds: Bounds) -> list[Finding]:
         return []  # it was broken before any update: the rate is not to blame
     known = ended.baseline if math.isfinite(ended.baseline) else 0.0
     # the losses of single samples differ by any factor
-    start = float(np.nanmedian(losses.values[:_SINGLES])) if trace.has("loss_factor") else first
+    start = float(np.nanmax(losses.values[:_SINGLES])) if trace.has("loss_factor") else first
     limit = bounds.outcome.exploded * max(abs(first), abs(known), start if math.isfinite(start) else 0.0)
     bad = [not math.isfinite(value) or value > limit for value in losses.values.tolist()]
     if not any(bad) or limit == 0:

@@ -159,9 +159,11 @@ class Weights:
 
     def clipping(self, gather: Gather, held: Sequence[Held], rows: Rows) -> None:
         """Where an optimiser uses the gradients: what became of them since the backward pass."""
-        known = [one for one in held if one.tensor.grad is not None and id(one.tensor) in self._versions]
+        # a layer that was frozen may still hold the gradient of an earlier stage
+        given = [one for one in held if one.tensor.requires_grad and id(one.tensor) in self._versions]
+        known = [one for one in given if one.tensor.grad is not None]
         if not known:
-            if any(one.tensor.grad is None and id(one.tensor) in self._versions for one in held):
+            if given:
                 rows[""]["cleared"] = 1.0  # they came, and are gone
             return
         if all(self._versions[id(one.tensor)] == _version(one.tensor) for one in known):
