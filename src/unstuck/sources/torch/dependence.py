@@ -30,8 +30,10 @@ from unstuck.trace.structure import INPUT
 FIRST = 4
 """Before this step zero weights may still hide what depends on what."""
 MOST_FAILURES = 2
-MOST_MIXED = 3
+MOST_MIXED = 2
 """Looks at whether samples mix: the program does it in each step, or in none."""
+LATE = 25
+"""Before this step it says little that a network does without an input."""
 FEWEST = 4
 """Samples of a batch, at least."""
 LARGE = 8
@@ -80,7 +82,7 @@ class Dependence:
         """Whether it failed too often to be tried again, or nothing is left to be measured."""
         return self._done or self._failed >= MOST_FAILURES
 
-    def look(self, gather: Gather, tape: Tape, loss: torch.Tensor, rows: Rows) -> None:
+    def look(self, gather: Gather, tape: Tape, loss: torch.Tensor, rows: Rows, number: int) -> None:
         """Measure a step's batch, before its backward pass.
 
         Args:
@@ -88,16 +90,17 @@ class Dependence:
             tape: with what the models did.
             loss: the number that `backward` is called on.
             rows: where the measurements go.
+            number: of the step.
         """
         if tape.exchanged is not None:
             rows[""] |= {"view.before": float(tape.exchanged[0]), "view.after": float(tape.exchanged[1])}
         try:
             with torch.no_grad(), _as_it_was(tape):
-                self._look(gather, tape, loss, rows)
+                self._look(gather, tape, loss, rows, number)
         except Exception:  # noqa: BLE001  (whatever the program does there may not work twice)
             self._failed += 1
 
-    def _look(self, gather: Gather, tape: Tape, loss: torch.Tensor, rows: Rows) -> None:
+    def _look(self, gather: Gather, tape: Tape, loss: torch.Tensor, rows: Rows, number: int) -> None:
         answer = next((one.tensor for one in tape.answers.values() if one.tensor.dim()), None)
         first = next((one for _, one in tape.inputs.values() if one.dim()), None)
         if answer is None or first is None:
@@ -105,23 +108,24 @@ class Dependence:
         calls = tape.making(loss, answer)
         places = _layouts(first, answer)
         scores, shape = _flat(tape, calls)
-        wanted = {id(loss), id(answer), id(scores)}
-        own = _pass(tape, calls, {}, wanted)
+        passes = _Passes(tape, calls, {id(loss), id(answer), id(scores)})
+        own = passes.of({})
         numbers = [loss.detach(), own[id(loss)]]
         apart = self._mixed < MOST_MIXED and not any(
             _between(tape, call, len(first)) for call in calls if call.inside
         )
         names = list(dict.fromkeys(name for name, _ in tape.inputs.values()))
-        shuffled = names[0] if len(names) > 1 and _is_large(tape, names[0]) else ""
-        self._done = not apart and not shuffled
-        mixtures = _mixtures(tape, calls, own, first, answer, scores, shape) if apart else []
+        several = len(names) > 1 and _is_large(tape, names[0])
+        shuffled = names[0] if several and number >= LATE else ""
+        self._done = not apart and not several
+        mixtures = _mixtures(passes, own, first, answer, scores, shape) if apart else []
         for mixture in mixtures:
             numbers += mixture
         for place in places if shuffled else ():
             changed = {
-                number: _dealt(one, place) for number, (name, one) in tape.inputs.items() if name == shuffled
+                key: _dealt(one, place) for key, (name, one) in tape.inputs.items() if name == shuffled
             }
-            new = _pass(tape, calls, changed, wanted)
+            new = passes.of(changed)
             was = own[id(answer)].double()
             numbers += [new[id(loss)], torch.linalg.vector_norm(new[id(answer)].double() - was)]
             numbers += [torch.linalg.vector_norm(was - was.mean(0))]
@@ -136,6 +140,7 @@ class Dependence:
             if known := [one for one in told if one is not None]:
                 rows[""]["probe.mixing"] = max(known)
                 self._mixed += 1
+                self._done = self._mixed >= MOST_MIXED and not several
             if shuffled and seen and math.isfinite(seen):
                 losses, changes, spreads = (rest[mixings + i :: 3] for i in range(3))
                 rows[f"{INPUT}.{shuffled}"] |= {
@@ -147,8 +152,7 @@ class Dependence:
 
 
 def _mixtures(
-    tape: Tape,
-    calls: Sequence[Noted],
+    passes: "_Passes",
     own: dict[int, torch.Tensor],
     first: torch.Tensor,
     answer: torch.Tensor,
@@ -159,18 +163,15 @@ def _mixtures(
 
     For each of the two, and for each of the axes on which samples may lie.
     """
-    wanted = {id(answer), id(scores)}
-    if any(call.name == "batch_norm" for call in calls):
-        own = _pass(tape, calls, {}, wanted, fixed=True)
-    passes: dict[Layout, dict[int, torch.Tensor]] = {}
+    made: dict[Layout, dict[int, torch.Tensor]] = {}
 
     def change(
         result: torch.Tensor, place: Layout, rows: Callable[[torch.Tensor], torch.Tensor]
     ) -> list[torch.Tensor]:
-        if place not in passes:
-            changed = {number: _ends_replaced(one, place) for number, (_, one) in tape.inputs.items()}
-            passes[place] = _pass(tape, calls, changed, wanted, fixed=True)
-        apart = (rows(passes[place][id(result)]) - rows(own[id(result)])).double()
+        if place not in made:
+            given = passes.tape.inputs.items()
+            made[place] = passes.of({number: _ends_replaced(one, place) for number, (_, one) in given})
+        apart = (rows(made[place][id(result)]) - rows(own[id(result)])).double()
         return [torch.linalg.vector_norm(apart[[0, -1]]), torch.linalg.vector_norm(apart[1:-1])]
 
     found = [
@@ -259,56 +260,71 @@ def _as_it_was(tape: Tape) -> Generator[None]:
         yield
 
 
-def _pass(
-    tape: Tape,
-    calls: Sequence[Noted],
-    changed: dict[int, torch.Tensor],
-    wanted: Collection[int],
-    *,
-    fixed: bool = False,
-) -> dict[int, torch.Tensor]:
-    """The calls once more; inside the models, some inputs are others.
+class _Passes:
+    """The forward pass of a step, once more and with other inputs.
 
-    Args:
-        tape: that noted them.
-        calls: in their order.
-        changed: by id of the input.
-        wanted: ids of the results.
-        fixed: whether batch normalisation takes mean and variance of the batch as it was.
-
-    Returns:
-        By id of what was made, what is made now.
+    Batch normalisation takes mean and variance of the batch as it was: what they are of is no mixture.
     """
-    torch.set_rng_state(tape.random[0])
-    for device, state in zip(tape.random_of, tape.random[1:], strict=True):
-        torch.cuda.set_rng_state(state, device)
-    given = {number: changed.get(number, one).detach().clone() for number, (_, one) in tape.inputs.items()}
-    now: dict[int, torch.Tensor] = {}
-    inside = ChainMap(now, given)
-    last = {number: i for i, call in enumerate(calls) for number in call.reads}
-    for i, call in enumerate(calls):
-        seen = inside if call.inside else now
-        now |= (_normalised(call, seen) if fixed else None) or redone(call, seen)
-        for number in call.reads:  # as in any forward pass, what nothing reads any more goes
-            if last[number] == i and number not in wanted:
-                now.pop(number, None)
-    return now
 
+    def __init__(self, tape: Tape, calls: Sequence[Noted], wanted: Collection[int]) -> None:
+        """Prepare.
 
-def _normalised(call: Noted, seen: Mapping[int, torch.Tensor]) -> dict[int, torch.Tensor] | None:
-    """Batch normalisation by the statistics that the batch had; None for another call."""
-    if call.name != "batch_norm":
-        return None
-    given = inspect.signature(functional.batch_norm).bind(*call.args, **call.kwargs)
-    given.apply_defaults()
-    told, was = given.arguments, call.args[0].detach()
-    if not told["training"]:
-        return None
-    axes = [axis for axis in range(was.dim()) if axis != 1]
-    variance, mean = torch.var_mean(was.float(), axes, correction=0)  # whatever the precision, as it does
-    new = seen.get(id(call.args[0]), was)
-    made = functional.batch_norm(new, mean, variance, told["weight"], told["bias"], eps=told["eps"])
-    return {id(call.out[0]): made}
+        Args:
+            tape: that noted them.
+            calls: in their order.
+            wanted: ids of the results.
+        """
+        self.tape, self.calls, self.wanted = tape, calls, wanted
+        self.last = {number: i for i, call in enumerate(calls) for number in call.reads}
+        """By id: the last call that reads it."""
+        self.statistics: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        """Mean and variance, by the place of the call."""
+
+    def of(self, changed: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+        """Do the calls once more.
+
+        Args:
+            changed: by id of an input, what the models are given in its place.
+
+        Returns:
+            By id of what was made, what is made now: what is wanted, and what nothing reads.
+        """
+        tape = self.tape
+        torch.set_rng_state(tape.random[0])
+        for device, state in zip(tape.random_of, tape.random[1:], strict=True):
+            torch.cuda.set_rng_state(state, device)
+        given = {key: changed.get(key, one).detach().clone() for key, (_, one) in tape.inputs.items()}
+        now: dict[int, torch.Tensor] = {}
+        inside = ChainMap(now, given)
+        for i, call in enumerate(self.calls):
+            seen = inside if call.inside else now
+            now |= self._normalised(i, call, seen) or redone(call, seen)
+            for number in call.reads:  # as in any forward pass, what nothing reads any more goes
+                if self.last[number] == i and number not in self.wanted:
+                    now.pop(number, None)
+        return now
+
+    def _normalised(
+        self, place: int, call: Noted, seen: Mapping[int, torch.Tensor]
+    ) -> dict[int, torch.Tensor] | None:
+        """Batch normalisation by the statistics that the batch had; None for another call."""
+        if call.name != "batch_norm":
+            return None
+        bound = inspect.signature(functional.batch_norm).bind(*call.args, **call.kwargs)
+        bound.apply_defaults()
+        told = bound.arguments
+        if not told["training"]:
+            return None
+        new = seen.get(id(call.args[0]), call.args[0].detach())
+        if place not in self.statistics:  # the first pass is that of the batch as it was
+            axes = [axis for axis in range(new.dim()) if axis != 1]
+            variance, mean = torch.var_mean(
+                new.float(), axes, correction=0
+            )  # whatever the precision, as it does
+            self.statistics[place] = mean, variance
+        mean, variance = self.statistics[place]
+        made = functional.batch_norm(new, mean, variance, told["weight"], told["bias"], eps=told["eps"])
+        return {id(call.out[0]): made}
 
 
 # ---- samples

@@ -123,7 +123,7 @@ class Step:
             tape.forget()  # its constant answer's loss is computed, and may be here in a moment
         if len(self.graphs) == 1 and tape.answers and loss.numel() == 1 and not self.several:
             if tape.inputs:
-                self.dependence.look(self.gather, tape, loss, self.rows)
+                self.dependence.look(self.gather, tape, loss, self.rows, self.number)
             if self.calls.taping:
                 self.constants.look(self.gather, tape, loss, self.rows, scale=self.scale, share=self.share)
         tape.forget()
