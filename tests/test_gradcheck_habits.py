@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import unstuck
+from unstuck.gradcheck.tape.rules import is_of_sign
 
 
 def engine(slip, rng):  # noqa: C901  (a whole engine)
@@ -191,3 +192,17 @@ def test_right_code_raises_no_alarm(builder):
 def test_a_planted_mistake_is_named(builder, slip, kind):
     report = unstuck.check_gradients(*builder(slip, np.random.default_rng(0)))
     assert {mistake.kind for mistake in report.mistakes} == {kind}, report.mistakes
+
+
+@pytest.mark.parametrize(
+    ("mask", "of", "told"),
+    [
+        ([0, 1, 1, 0], [-2.0, 3.0, 1.0, -1.0], True),
+        ([0, 2, 2, 0], [2.0, -3.0, -1.0, 1.0], True),
+        ([0, 1, 1, 0], [-2.0, 3.0, -1.0, -1.0], False),
+        ([0.25, 0.25, 0.25, 0.25], [0.0, 3.0, 1.0, 0.0], False),
+    ],
+    ids=["of its sign", "of the other side", "drawn", "a mean of what a ReLU made"],
+)
+def test_the_mask_of_a_relu_is_told_from_that_of_dropout(mask, of, told):
+    assert is_of_sign(np.array(mask), np.array(of)) == told

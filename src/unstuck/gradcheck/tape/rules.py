@@ -86,4 +86,6 @@ def _first(a: Array, b: Array) -> Array:
 def is_of_sign(mask: Array, a: Array) -> bool:
     """Whether a mask is 0 on one side of an array's zero, as that of a ReLU, and not drawn at random."""
     kept = mask != 0
+    if kept.all() or not kept.any():
+        return False  # a factor, as 1 / N, of numbers that all have one sign
     return any(np.array_equal(kept, side) for side in (a > 0, a >= 0, a < 0, a <= 0))
