@@ -42,7 +42,7 @@ NEWEST = [*newest_networks.PLANTED, *newest_images.PLANTED, *newest_sequences.PL
 NEWEST_BUILDERS = [*newest_networks.BUILDERS, *newest_images.BUILDERS, *newest_sequences.BUILDERS]
 
 SETS = {
-    # Every second program is held back: its misses were not looked at while the check was mended.
+    # Every second program was held back: its misses were looked at only after a first set of mends.
     "newest": [entry for entry in NEWEST if entry[0] in NEWEST_BUILDERS[::2]],
     "newest-held-back": [entry for entry in NEWEST if entry[0] in NEWEST_BUILDERS[1::2]],
     "later": [entry for entry in LATER if entry[0] in LATER_BUILDERS[::2]],

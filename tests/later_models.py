@@ -308,7 +308,7 @@ PLANTED = [
     (gated_block, "way around", {PATH}, {"x"}),
     (twins, "no two", {FACTOR}, {"V", "g"}),
     (twins, "hinge sign", {SIGN}, {"V", "g"}),
-    (twins, "hinge open", {MISSING, WRONG}, {"V", "g"}),
+    (twins, "hinge open", {MISSING, WRONG, MISTAKEN}, {"V", "g"}),
     (twins, "not averaged", {FACTOR}, {"V", "g"}),
     (twins, "root missing", {MISSING, WRONG, OPERAND}, {"V", "g"}),
     (twins, "twin sign", {SIGN}, {"V", "g"}),

@@ -278,6 +278,6 @@ PLANTED = [
     (peepholes, "R of the new state", {MISTAKEN, "shifted"}, {"R"}),
     (peepholes, "bias assigned", {"overwritten", SUMMED}, {"bias"}),
     (peepholes, "pi of one sample", {SUMMED}, {"pi"}),
-    (peepholes, "po of the old memory", {MISTAKEN}, {"po"}),
+    (peepholes, "po of the old memory", {MISTAKEN, "shifted"}, {"po"}),
 ]
 """Builder, slip, the kinds by which it may be called, and the tensors at which it first shows."""

@@ -458,7 +458,7 @@ PLANTED = [
     (taped, "mul of itself", {OPERAND, MISTAKEN}, {"gate"}),
     (taped, "div's sign", {SIGN}, {"gate"}),
     (taped, "div not squared", {OPERAND, MISTAKEN}, {"gate"}),
-    (taped, "matmul turned", {TURNED}, {"gate", "experts"}),
+    (taped, "matmul turned", {TURNED, "shifted"}, {"gate", "experts"}),
     (taped, "exp of its input", {AT_INPUT, WRONG}, {"gate"}),
     (taped, "log times", {WRONG, AT_INPUT, OPERAND}, {"gate"}),
     (taped, "softplus missing", {MISSING}, {"experts"}),

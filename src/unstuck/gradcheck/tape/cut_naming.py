@@ -11,7 +11,7 @@ from unstuck.gradcheck.local import Expected, Named, factor_named
 from unstuck.gradcheck.tape.cuts import Cut, Target
 from unstuck.gradcheck.tape.graph import Graph
 from unstuck.gradcheck.tape.record import Edge, Record
-from unstuck.gradcheck.tape.rules import ONE, PARTIALS
+from unstuck.gradcheck.tape.rules import ONE, PARTIALS, is_of_sign
 from unstuck.gradcheck.tape.writing import WrittenBack
 from unstuck.gradcheck.tree import Array
 
@@ -225,7 +225,10 @@ class CutNamer:
         edge = record.edges[cut.target.edge]
         others = [other for other in record.edges if other is not edge]
         if not others:
-            constant = np.unique(edge.pull(np.ones(record.value.shape), None))
+            mask = edge.pull(np.ones(record.value.shape), None)
+            if mask.shape == edge.value.shape and is_of_sign(mask, edge.value):
+                return "activation-derivative-missing", "the mask that a ReLU is made with is not used"
+            constant = np.unique(mask)
             if constant.size <= CONSTANT and 0 in constant:
                 return "dropout-mask-not-reused", "the mask of the forward pass is not used"
         owner = self.graph.tape.owner(others[0].ids) if others else ""
@@ -241,7 +244,7 @@ class CutNamer:
             return None
         mask = edge.pull(np.ones(record.value.shape), None)
         values = np.unique(mask)
-        if values.size != 2 or values[0] != 0:
+        if values.size != 2 or values[0] != 0 or is_of_sign(mask, edge.value):
             return None
         factor = made / np.where(signal == 0, 1, signal)
         kept = _flat([mask] * len(cut.values)) != 0 if mask.size * len(cut.values) == made.size else None

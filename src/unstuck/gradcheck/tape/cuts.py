@@ -190,6 +190,7 @@ class Cuts:
 
     def _of(self, made: list[Record], adjoints: list[dict[int, Array]]) -> Iterator[Cut]:
         size = made[0].value.size
+        used = frozenset[tuple[int, ...]]() if len(made) > 1 else self._used(made[0])
         if any(record.value.size != size for record in made):
             return
         zero = np.zeros(made[0].value.shape)
@@ -201,7 +202,7 @@ class Cuts:
         for target, scale in itertools.product(self._fitting(len(made), size), self.scales):
             for order in (made, made[::-1]) if len(made) > 1 else (made,):
                 turned = [pull if order is made else pull[::-1] for pull in pulls]
-                for laid in _layouts(target.values, order[0].value.shape):
+                for laid in _layouts(target.values, order[0].value.shape, used):
                     right = [scale * value for value in laid]
                     if all(
                         _same(
@@ -216,6 +217,19 @@ class Cuts:
                         values = [record.value for record in order]
                         if _differ(values, right):
                             yield Cut(order, values, target, right, scale)
+
+    def _used(self, made: Record) -> frozenset[tuple[int, ...]]:
+        """Shapes with more axes than its own, in which all of it is used in its order."""
+        ids = made.ids.reshape(-1)
+        edges = [
+            edge
+            for record in self.back.tape.records[made.number + 1 :]
+            for edge in record.edges
+            if edge.ids.size == ids.size and edge.ids.ndim > made.value.ndim
+        ]
+        return frozenset(
+            e.ids.shape for e in edges if e.ids.ndim < 5 and np.array_equal(e.ids.reshape(-1), ids)
+        )
 
     def _scales(self) -> list[float]:
         """What the user's arrays may be times the right ones: 1, or a batch size that comes in later."""
@@ -296,14 +310,38 @@ def _slope(graph: Graph, unit: Unit) -> Array:
     return sums[unit.ids]
 
 
-def _layouts(values: list[Array], shape: tuple[int, ...]) -> Iterator[list[Array]]:
-    """The same with axes in another order, so that the shape is the user's."""
+def _layouts(
+    values: list[Array], shape: tuple[int, ...], used: frozenset[tuple[int, ...]] = frozenset()
+) -> Iterator[list[Array]]:
+    """The same with axes in another order, so that the shape is the user's.
+
+    Args:
+        values: the right ones, turn by turn.
+        shape: the user's.
+        used: shapes to which the user's array is reshaped later.
+    """
     own = values[0].shape
     for order in itertools.permutations(range(len(own))) if len(own) < 5 else [tuple(range(len(own)))]:
         if tuple(own[axis] for axis in order) == shape:
             yield [value.transpose(order) for value in values]
-    if sorted(own) != sorted(shape):
-        yield [value.reshape(shape) for value in values]
+    for apart in used:  # reshaped without the exchange of axes that the forward pass has
+        for moved in _apart(values, apart):
+            yield [value.reshape(shape) for value in moved]
+    if sorted(own) == sorted(shape):
+        return
+    yield [value.reshape(shape) for value in values]
+    if len(own) < len(shape) < 5:  # axes that are one in the forward pass, and stand apart here
+        yield from _apart(values, shape)
+    elif len(shape) < len(own) < 5:
+        for order in list(itertools.permutations(range(len(own))))[1:]:
+            yield [value.transpose(order).reshape(shape) for value in values]
+
+
+def _apart(values: list[Array], shape: tuple[int, ...]) -> Iterator[list[Array]]:
+    """With axes that are taken apart and then exchanged, so that the shape is another one."""
+    for order in list(itertools.permutations(range(len(shape))))[1:]:
+        apart, back = [shape[axis] for axis in order], np.argsort(order)
+        yield [value.reshape(apart).transpose(back) for value in values]
 
 
 def _same(made: float, wanted: float, gap: float, pull: list[Array], right: list[Array]) -> bool:

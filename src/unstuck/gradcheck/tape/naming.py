@@ -225,6 +225,8 @@ class TapeNamer:
 
     def _updated(self, wrong: list[str], current: Gradients) -> Iterator[Trial]:
         """Weights that were changed by their own gradient before the gradient was passed on through them."""
+        rates: list[float] = []
+        moved: list[tuple[str, Array]] = []
         for name, ids in self.graph.tape.leaves.items():
             if (
                 name in self.inputs
@@ -245,14 +247,22 @@ class TapeNamer:
                 continue
             without = self.reverse.run({**self.applied, **moved_tensor(self.graph, name, 0 * own)[0]})
             along = self.reverse.run({**self.applied, **overrides})
-            gap = np.concatenate([(self.given[n] - current[n]).reshape(-1) for n in comparable])
-            step = np.concatenate([(along[n] - without[n]).reshape(-1) for n in comparable])
-            size = float((step**2).sum())
-            rate = -float((gap * step).sum()) / size if size > 0 else 0.0
-            if rate > 0 and np.count_nonzero(step) >= FEWEST:
+            gaps = [(self.given[n] - current[n]).reshape(-1) for n in comparable]
+            steps = [(along[n] - without[n]).reshape(-1) for n in comparable]
+            moved.append((name, own))
+            for rate in _rates(gaps, steps):
+                rates.append(rate)
                 text = f"{name} was updated (rate {rate:.4g}) before the gradient was passed on through it"
                 overrides, tensors = moved_tensor(self.graph, name, self.values[name] - rate * own)
                 yield Trial("weights-updated-early", text, overrides, LAST, tensors)
+
+        for rate in rates if len(moved) > 1 else ():
+            overrides, tensors = {}, frozenset[str]()
+            for name, own in moved:
+                some, reached = moved_tensor(self.graph, name, self.values[name] - rate * own)
+                overrides, tensors = overrides | some, tensors | reached
+            text = f"weights were updated (rate {rate:.4g}) before the gradient was passed on through them"
+            yield Trial("weights-updated-early", text, overrides, LAST, tensors)
 
     def _local(self, name: str, current: Gradients) -> tuple[str, str] | None:
         """What is wrong with the gradient of one tensor alone."""
@@ -369,6 +379,21 @@ class TapeNamer:
     def _close(self, a: Array, b: Array) -> bool:
         floor = 1e-7 * self.typical * max(1, a.size) ** 0.5
         return float(np.sqrt(((a - b) ** 2).sum())) <= self.match * float(np.sqrt((b**2).sum())) + floor
+
+
+def _rates(gaps: list[Array], steps: list[Array]) -> list[float]:
+    """The rate that fits all gaps best, and rates that fit one: weights elsewhere may be updated too."""
+    found: list[float] = []
+    for every, one in ((True, None), *((False, at) for at in range(len(gaps)))):
+        gap = np.concatenate(gaps) if one is None else gaps[one]
+        step = np.concatenate(steps) if one is None else steps[one]
+        size = float((step**2).sum())
+        rate = -float((gap * step).sum()) / size if size > 0 else 0.0
+        if rate <= 0 or np.count_nonzero(step) < FEWEST or any(abs(rate - r) < 1e-3 * r for r in found):
+            continue
+        if every or float(((gap + rate * step) ** 2).sum()) <= MATCH**2 * float((gap**2).sum()):
+            found.append(rate)
+    return found
 
 
 def _times(override: Override, c: float) -> Override:

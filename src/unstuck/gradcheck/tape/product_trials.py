@@ -9,7 +9,7 @@ import numpy as np
 from unstuck.gradcheck.tape.graph import Graph
 from unstuck.gradcheck.tape.record import Edge, Record
 from unstuck.gradcheck.tape.reverse import Override, Passed
-from unstuck.gradcheck.tape.rules import PARTIALS
+from unstuck.gradcheck.tape.rules import PARTIALS, is_of_sign
 from unstuck.gradcheck.tape.tape import unbroadcast
 from unstuck.gradcheck.tape.trial import FIRST, SECOND, THIRD, Trial, changed, fullest
 from unstuck.gradcheck.tree import Array
@@ -49,6 +49,8 @@ def of_products(  # noqa: C901  (a list of what may be forgotten)
                 made = trial(kind, text, SECOND, changed(lambda e, dy, one=one: e.pull(dy, one), number))
                 made.alike = f"operand {number} of {first.name} forgotten"
                 yield made
+                if first.name == "multiply":
+                    yield _by_itself(trial, number)
                 text = "both factors of a product get the gradient that belongs to the other one"
                 yield trial("operand-forgotten", text, THIRD, changed(lambda e, dy: e.pull(dy, e.value)))
                 if kind == "scale-forgotten":
@@ -68,6 +70,14 @@ def of_products(  # noqa: C901  (a list of what may be forgotten)
                     yield trial(
                         "transposed", text, SECOND, _with_other(number, lambda v, a=a, b=b: v.swapaxes(a, b))
                     )
+
+
+def _by_itself(trial: Callable[..., Trial], number: int) -> Trial:
+    """A factor in the place of the other one, as where a product is taken for a square."""
+    text = "the gradient of a product's factor is multiplied with that factor, not with the other one"
+    made = trial("input-mistaken", text, THIRD, changed(lambda e, dy: e.pull(dy, e.value), number))
+    made.alike = f"operand {number} by itself"
+    return made
 
 
 def _scaled_away(graph: Graph, group: list[Record], number: int) -> dict[int, Override]:
@@ -120,6 +130,8 @@ def _forgotten(  # noqa: PLR0911  (a list of what may be forgotten)
 ) -> tuple[str, str]:
     if other is None:
         constant = _constant(edge, record)
+        if constant is not None and is_of_sign(constant, edge.value):
+            return "activation-derivative-missing", "the mask that a ReLU is made with is not used"
         if constant is not None and np.unique(constant).size == 2 and 0 in constant:
             return "dropout-mask-not-reused", "the mask of the forward pass is not used"
         if constant is not None and np.unique(constant).size > 2:

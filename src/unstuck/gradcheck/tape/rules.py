@@ -81,3 +81,11 @@ def partials(name: str, values: Sequence[Array], result: Array) -> tuple[Array |
 def _first(a: Array, b: Array) -> Array:
     """Where the first is the larger."""
     return (np.asarray(a) > b).astype(np.float64)
+
+
+def is_of_sign(mask: Array, a: Array) -> bool:
+    """Whether a mask is 0 on one side of an array's zero, as that of a ReLU, and not drawn at random."""
+    kept = mask != 0
+    if kept.all() or not kept.any():
+        return False  # a factor, as 1 / N, of numbers that all have one sign
+    return any(np.array_equal(kept, side) for side in (a > 0, a >= 0, a < 0, a <= 0))

@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 
 from unstuck.gradcheck.known.functions import Activation, derivative_slips
+from unstuck.gradcheck.tape.assigned_trials import of_assigned
 from unstuck.gradcheck.tape.branch_trials import of_branches
 from unstuck.gradcheck.tape.geometry_trials import of_geometry
 from unstuck.gradcheck.tape.graph import Graph, Unit
 from unstuck.gradcheck.tape.loss_trials import of_losses
+from unstuck.gradcheck.tape.order_trials import of_orders
 from unstuck.gradcheck.tape.product_trials import of_products
 from unstuck.gradcheck.tape.record import Edge, Place, Record
 from unstuck.gradcheck.tape.reverse import Override
@@ -69,9 +71,11 @@ def trials(graph: Graph, inputs: set[str]) -> list[Trial]:
     found += of_geometry(graph)
     found += of_scatters(graph)
     found += of_windows(graph)
+    found += of_orders(graph)
     found += of_branches(graph)
     found += of_shared(graph, sets)
     found += of_shared(graph, [(name, [trial]) for name, trial in moved], "each of several tensors")
+    found += of_assigned(graph)
     held = [trial for trial in found if trial.kind == "statistics-held-constant"]
     for number, one in enumerate(held):
         for two in held[number + 1 : number + 1 + NEIGHBOURS]:
