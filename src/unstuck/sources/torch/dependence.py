@@ -234,7 +234,7 @@ def dealt(
         with torch.no_grad():
             # every position of a sequence keeps its place
             others = target.reshape(samples, -1)[_order(samples, target.device)].reshape(target.shape)
-            differ = (others != target).double().mean()
+            differ = (others != target).float().mean()
             pair = again(scores, target), again(scores, others)
     except (NotMeasured, RuntimeError, ValueError, IndexError):
         return
@@ -244,7 +244,7 @@ def dealt(
         if own > 0 and math.isfinite(other) and apart > 0:
             rows[""]["dealt.loss"] = other / own
 
-    gather.put(torch.stack([one.double().reshape(()) for one in (*pair, differ)]), use)
+    gather.put(torch.stack([one.float().reshape(()) for one in (*pair, differ)]), use)
 
 
 # ---- passes

@@ -7,7 +7,7 @@ function and changes none. On a few steps what happens inside the model is noted
 
 import inspect
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -141,17 +141,17 @@ class Tape(TorchFunctionMode):
 
     def entered(self, given: list[tuple[str, torch.Tensor]]) -> None:
         """A model is about to be given these; what it does with them is noted from here on."""
-        if not self.may_listen or self.hidden:
+        devices = {one.device for _, one in given}
+        if not self.may_listen or self.hidden or not _can_be_set_back(devices):
             return
         self._passes += 1
         if self._passes > MOST_PASSES:
             self._hide("too many passes through models")
             return
         if not self.inputs:
-            devices = {one.device for _, one in given if one.device.type == "cuda"}
-            self.random = [torch.get_rng_state(), *(torch.cuda.get_rng_state(one) for one in devices)]
-            self.random_of = list(devices)
-            kinds = {one.device.type for _, one in given}
+            self.random_of = [one for one in devices if one.type == "cuda"]
+            self.random = [torch.get_rng_state(), *(torch.cuda.get_rng_state(one) for one in self.random_of)]
+            kinds = {one.type for one in devices}
             self.casts = [
                 (one, torch.get_autocast_dtype(one)) for one in kinds if torch.is_autocast_enabled(one)
             ]
@@ -413,6 +413,12 @@ def _replaced() -> bool:
         for name, one in vars(owner).items()
         if name != "backward"  # watched by ourselves, while nothing is noted
     )
+
+
+def _can_be_set_back(devices: Collection[torch.device]) -> bool:
+    """Whether the random numbers of devices can be drawn once more, and nobody would notice."""
+    kinds = {one.type for one in devices}
+    return kinds <= {"cpu", "cuda"} and not ("cuda" in kinds and torch.cuda.is_current_stream_capturing())
 
 
 def _free() -> bool:
