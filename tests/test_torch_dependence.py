@@ -137,8 +137,9 @@ GENERATOR = torch.Generator().manual_seed(0)
         out_of_sight,
         lambda h: h * torch.bernoulli(torch.full_like(h, 0.8), generator=GENERATOR),
         lambda h: (torch.ones(50, 50) @ h.flatten(1)).reshape(h.shape),
+        lambda h: F.rrelu(h - 0.5, training=True),
     ],
-    ids=["normalised by hand", "through NumPy", "own generator", "a graph"],
+    ids=["normalised by hand", "through NumPy", "own generator", "a graph", "random slopes"],
 )
 def test_what_cannot_be_told_is_not_measured(arrange):
     assert mixing(Pictures(arrange), (IMAGES, Y)) is None

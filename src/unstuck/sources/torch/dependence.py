@@ -21,7 +21,7 @@ from unstuck.sources.torch.probing import FORMS, Again
 from unstuck.sources.torch.replay import redone
 from unstuck.sources.torch.scene import NotMeasured
 from unstuck.sources.torch.stats import Floats, Gather
-from unstuck.sources.torch.tape import CannotReplayError, Noted, Tape, tensors
+from unstuck.sources.torch.tape import DRAWS, CannotReplayError, Noted, Tape, tensors
 from unstuck.sources.torch.weights import Rows
 from unstuck.trace.measure import ratio
 from unstuck.trace.schedule import is_measured
@@ -407,8 +407,11 @@ def _is_large(tape: Tape, name: str) -> bool:
 
 
 def _between(tape: Tape, call: Noted, count: int) -> bool:
-    """Whether a call lets samples hear of each other as it is meant: nodes of a graph, or a normalisation."""
-    if call.name.startswith(BETWEEN):
+    """Whether a call lets samples hear of each other as it is meant: nodes of a graph, or a normalisation.
+
+    So do random numbers of which one sample may take more than before, and leave others to the next.
+    """
+    if call.name.startswith(BETWEEN) or call.name.rstrip("_") in DRAWS:
         return True
     if call.name in SPREADS:
         over = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else None)
