@@ -206,10 +206,9 @@ def constant_loss(trace: Recording) -> float:
     """Loss of the best constant prediction; NaN when it was not measured.
 
     Own training loops measure it batch by batch, hence the median; on batches of one sample a constant is
-    always right, and its loss of 0 says nothing: there the targets of many steps tell. A constant
-    fitted to N samples of a batch does better there
-    than on all data, by (C-1)/2N for the entropy of C classes (Miller, 1955) and by 1/N of the variance: that
-    is added where the batch is known.
+    always right, and its loss of 0 says nothing: there the targets of many steps tell. A constant fitted to
+    N samples of a batch does better there than on all data, by (C-1)/2N for the entropy of C classes (Miller,
+    1955) and by 1/N of the variance: that is added where the batch is known.
     """
     values = trace.series("baseline_loss").values
     if not values.size:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from unstuck.diagnose import reach
+from unstuck.diagnose import cuts, reach
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import (
@@ -333,7 +333,7 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
     ended = outcome(trace, bounds.outcome)
     if trace.steps < 5 * bounds.outcome.few_steps:
         raise NotChecked(_PROBES)
-    if trace.has("cleared") and not trace.has("clip_ratio"):
+    if cuts.cleared(trace, bounds) is not None:
         return []  # no gradient is left when it steps: no rate would help
     unknown = stands_still(trace, ended, bounds.rate.gain) or _creeps(trace, ended, bounds)
     failed = unknown or ended.word in {"diverged", "not learned"}

@@ -164,13 +164,11 @@ def misaligned_labels(trace: Recording, bounds: Bounds) -> list[Finding]:
 def mixed_samples(trace: Recording, bounds: Bounds) -> list[Finding]:
     """A sample's answer depends on other samples of its batch, or a view mixes up the numbers of each."""
     measured = trace.series("probe.mixing").values
-    if trace.has("view.before") and not (
-        measured.size and float(np.median(measured[-_LATEST:])) > bounds.output.mixed
-    ):
+    mixing = float(np.median(measured[-_LATEST:])) if measured.size else math.nan
+    if trace.has("view.before") and not mixing > bounds.output.mixed:
         return _exchanged_by_view(trace, bounds)
     if not measured.size or not np.isfinite(measured[-1]):
         raise NotChecked("whether samples mix was not measured")
-    mixing = float(np.median(measured[-_LATEST:]))
     # a plain run holds its statistics as they were; probes, at the first step, cannot do that of any module
     normalised = any("BatchNorm" in node.type for node in trace.structure.nodes)
     if normalised and int(trace.series("probe.mixing").steps[-1]) == 0:

@@ -46,9 +46,8 @@ SPREADS = frozenset({"var", "std", "var_mean", "std_mean"})
 """Names of functions that a normalisation written by hand is made of."""
 
 
-LOSSES = frozenset(
-    {"cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits"}
-) | {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
+LOSSES = frozenset(form.__name__ for form in FORMS.values())
+"""Names of the functions that compare answers with targets."""
 
 
 class Layout(NamedTuple):
@@ -118,7 +117,7 @@ class Dependence:
         several = len(names) > 1 and _is_large(tape, names[0])
         shuffled = names[0] if several and number >= LATE else ""
         self._done = not apart and not several
-        mixtures = _mixtures(passes, own, first, answer, scores, shape) if apart else []
+        mixtures = _mixtures(passes, places, own, first, answer, scores, shape) if apart else []
         for mixture in mixtures:
             numbers += mixture
         for place in places if shuffled else ():
@@ -153,6 +152,7 @@ class Dependence:
 
 def _mixtures(
     passes: "_Passes",
+    places: Sequence[Layout],
     own: dict[int, torch.Tensor],
     first: torch.Tensor,
     answer: torch.Tensor,
@@ -177,7 +177,7 @@ def _mixtures(
     found = [
         [
             one
-            for place in _layouts(first, answer)
+            for place in places
             for one in change(answer, place, lambda x, place=place: _by_sample(x, first, place))
         ]
     ]
