@@ -240,6 +240,34 @@ def test_what_is_learned_without_one_of_the_inputs_is_not_all(picture, needed):
         assert diagnosis.status == "faulty"
 
 
+def test_an_input_that_says_nothing_is_no_fault():
+    """Noise that is drawn anew for each batch, as generators get it; the other input tells all there is."""
+    torch.manual_seed(0)
+
+    class Conditioned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.noise, self.features, self.out = nn.Linear(64, 16), nn.Linear(6, 16), nn.Linear(32, 2)
+
+        def forward(self, noise, features):
+            return self.out(torch.relu(torch.cat([self.noise(noise), self.features(features)], 1)))
+
+    model = Conditioned()
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    with record(model, optimiser) as run:
+        for _ in range(300):
+            features = torch.randn(40, 6)
+            targets = (features.sum(1) + 0.8 * torch.randn(40) > 0).long()
+            loss = F.cross_entropy(model(torch.randn(40, 64), features), targets)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    diagnosis = run.recording.diagnose()
+    assert diagnosis.status == "healthy"
+    assert [(found.code, found.severity) for found in diagnosis.findings] == [("OUT010", "info")]
+    assert "does not need the input 'noise'" in diagnosis.findings[0].summary
+
+
 def test_places_alone_are_not_what_was_to_be_learned():
     """Sorted numbers: the place tells much of them, the input all."""
     torch.manual_seed(0)

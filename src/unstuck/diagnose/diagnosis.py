@@ -16,7 +16,7 @@ from unstuck.diagnose.finding import SEVERITIES, ArmCount, Evidence, Finding, Ve
 from unstuck.diagnose.handwritten import CODE, wrong_gradients_of
 from unstuck.diagnose.lottery import lottery_of
 from unstuck.diagnose.measured import typical
-from unstuck.diagnose.outcome import Outcome, outcome
+from unstuck.diagnose.outcome import Outcome, excused, outcome
 from unstuck.diagnose.proposals import propose
 from unstuck.diagnose.registry import chosen
 from unstuck.gradcheck.report import Report
@@ -202,9 +202,10 @@ def diagnose(
         msgspec.structs.replace(finding, treatments=propose(finding, recording))
         for finding in fold(found, recording, later)
     )
+    ended = outcome(recording, limits.outcome)
     return Diagnosis(
         findings=roots,
-        outcome=outcome(recording, limits.outcome),
+        outcome=ended if any(one.severity != "info" for one in roots) else excused(ended),
         layers=_layer_rows(recording),
         gradients=passages(recording),
         not_checked=tuple(skipped),

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unstuck.diagnose.bounds import OutcomeBounds
-from unstuck.diagnose.reliance import unneeded
+from unstuck.diagnose.reliance import Unneeded, unneeded
 from unstuck.diagnose.singles import of_singles
 from unstuck.trace.recording import Recording, Series
 
@@ -33,6 +33,8 @@ class Outcome(msgspec.Struct, frozen=True):
     baseline: float = math.nan
     because: str = ""
     """What leads to the word, in a sentence."""
+    spare: str = ""
+    """The input that answers depend on and are no better for, if that alone makes it "not learned"."""
 
     @property
     def fraction(self) -> float:
@@ -57,7 +59,21 @@ def outcome(trace: Recording, bounds: OutcomeBounds) -> Outcome:
     start, final = _losses(trace)
     baseline = constant_loss(trace)
     word, because = _judge(trace, Outcome("unknown", start, final, baseline), bounds)
-    return Outcome(word, start, final, baseline, because)
+    ended = Outcome(word, start, final, baseline, because)
+    spare = _spare(trace, ended, bounds)
+    if spare is None:
+        return ended
+    whose = f"the {spare.name} of other samples" if spare.name else "other samples"
+    because = f"{because}, and with {whose} it would be the same"
+    return Outcome("not learned", start, final, baseline, because, "" if spare.ignored else spare.name)
+
+
+def excused(ended: Outcome) -> Outcome:
+    """The same, if no fault was found that keeps an input from being used: it may say nothing.
+
+    Noise that is drawn anew, features that are of no use: a sound network learns without them all there is.
+    """
+    return msgspec.structs.replace(ended, word="learned") if ended.spare else ended
 
 
 def unproven(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> bool:
@@ -111,7 +127,7 @@ def falls_short(ended: Outcome, bounds: OutcomeBounds) -> bool:
     )
 
 
-def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Word, str]:  # noqa: C901, PLR0911, PLR0912  (one return for each way to end)
+def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Word, str]:  # noqa: C901, PLR0911  (one return for each way to end)
     final, baseline = ended.final, ended.baseline
     if bounds.failed and not _diverged(trace, ended, bounds):
         return "not learned", "another fault keeps it from learning"
@@ -138,11 +154,6 @@ def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Wor
     if clearly or (tried.size and (_paired(trace, least) or _below_all(trace, tried, bounds))):
         if _constant_answer(trace) and trace.steps >= bounds.few_steps:
             return "not learned", f"{compared}, and the answer is the same whatever the input"
-        if final > bounds.solved * baseline and trace.steps >= bounds.few_steps:
-            spare = unneeded(trace, learning_curve(trace), bounds)
-            if spare is not None:
-                whose = f"the {spare.name} of other samples" if spare.name else "other samples"
-                return "not learned", f"{compared}, and with {whose} it would be the same"
         return "learned", compared
     if trace.meta.examined:
         return "unknown", f"{compared} after {trace.steps} updates on one batch: too few to tell"
@@ -154,6 +165,15 @@ def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Wor
             compared,
         )
     )
+
+
+def _spare(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> Unneeded | None:
+    """An input that what was learned does not need, where something is left to learn and no goal was met."""
+    if ended.word != "learned" or _goal_met(trace) is not None or trace.steps < bounds.few_steps:
+        return None
+    if not ended.final > bounds.solved * ended.baseline:
+        return None
+    return unneeded(trace, learning_curve(trace), bounds)
 
 
 def _too_few_singles(trace: Recording, final: float, baseline: float, least: float) -> bool:

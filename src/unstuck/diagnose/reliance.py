@@ -15,6 +15,8 @@ ALONE = 5
 """No single one of them may exceed 1 by more than so many times what their mean may."""
 RECENT = 0.3
 """Part of the steps after which the last of them must lie: five are made for every factor of ten."""
+ROUNDING = 1e-5
+"""Change of the answers / their deviation that rounding explains."""
 MOVED = 0.9
 """A loss that fell below this part of what it was by then has learned something since."""
 
@@ -28,6 +30,8 @@ class Unneeded(NamedTuple):
     """Loss with that of other samples / loss."""
     step: int
     """Where this was measured last."""
+    ignored: bool = False
+    """Whether no answer ever depended on its own sample's: something cuts it or makes it one for all."""
 
 
 def unneeded(trace: Recording, curve: Series, bounds: OutcomeBounds) -> Unneeded | None:
@@ -51,7 +55,9 @@ def unneeded(trace: Recording, curve: Series, bounds: OutcomeBounds) -> Unneeded
         if float(np.mean(late)) - 1 > most or float(np.max(late)) - 1 > ALONE * most:
             continue
         if not _moved(curve, int(series.steps[-1])):
-            return Unneeded(name, float(np.mean(late)), int(series.steps[-1]))
+            changes = trace.series("shuffled.answer", f"{INPUT}.{name}").values if name else np.empty(0)
+            ignored = changes.size >= LOOKS and bool((changes <= ROUNDING).all())
+            return Unneeded(name, float(np.mean(late)), int(series.steps[-1]), ignored)
     return None
 
 

@@ -100,18 +100,21 @@ def _unneeded_input(trace: Recording, bounds: Bounds, losses: Series, baseline: 
     what = f"the input {spare.name!r}" if spare.name else "its input"
     quantity, row = ("shuffled.loss", f"{INPUT}.{spare.name}") if spare.name else ("dealt.loss", "")
     swapped = f"{spare.name!r} of other samples" if spare.name else "the targets of other samples"
+    # answers that depend on it and are no better for it: noise, or features of no use, do the same
+    useless = bool(spare.name) and not spare.ignored
+    nothing = " No answer ever depended on that of its own sample." if spare.ignored else ""
     return [
         Finding(
             code="OUT010",
             name="constant-prediction",
-            severity="error",
+            severity="info" if useless else "error",
             layer=None,
             step=spare.step,
             confidence=0.8,
             summary=(
                 f"What was learned does not need {what}: with {swapped} the loss is "
                 f"{spare.times:.3g} times as large. It ended at {losses.values[-1]:.4g}, below the best "
-                f"constant answer's {baseline:.4g}, by what can be said without it."
+                f"constant answer's {baseline:.4g}, by what can be said without it.{nothing}"
             ),
             evidence=(Evidence(quantity, spare.times, "<=", bounds.outcome.counts, row or None),),
             rival=(
