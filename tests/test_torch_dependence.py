@@ -268,6 +268,25 @@ def test_an_input_that_says_nothing_is_no_fault():
     assert "does not need the input 'noise'" in diagnosis.findings[0].summary
 
 
+def test_an_input_that_is_the_same_for_all_samples_cannot_be_exchanged():
+    """Places of pixels, a mask: the answer does not depend on whose they are."""
+
+    class Placed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.places, self.look, self.out = nn.Linear(64, 16), nn.Linear(64, 24), nn.Linear(24, 10)
+            self.gate = nn.Linear(16, 24)
+
+        def forward(self, places, image):
+            return self.out(torch.relu(self.look(image)) * torch.sigmoid(self.gate(self.places(places))))
+
+    torch.manual_seed(0)
+    found = recording(Placed(), (torch.rand(1, 64).expand(300, -1), X, Y), lr=0.1, steps=120)
+    assert not found.layers("shuffled.loss")
+    assert found.last("data.alike") == 1
+    assert found.diagnose().status == "healthy"
+
+
 def test_places_alone_are_not_what_was_to_be_learned():
     """Sorted numbers: the place tells much of them, the input all."""
     torch.manual_seed(0)

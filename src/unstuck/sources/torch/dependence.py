@@ -125,9 +125,10 @@ class Dependence:
                 key: _dealt(one, place) for key, (name, one) in tape.inputs.items() if name == shuffled
             }
             new = passes.of(changed)
+            differ = [(one != tape.inputs[key][1]).any() for key, one in changed.items()]
             was = own[id(answer)].double()
             numbers += [new[id(loss)], torch.linalg.vector_norm(new[id(answer)].double() - was)]
-            numbers += [torch.linalg.vector_norm(was - was.mean(0))]
+            numbers += [torch.linalg.vector_norm(was - was.mean(0)), torch.stack(differ).any()]
         ways, mixings = [len(one) for one in mixtures], sum(len(one) for one in mixtures)
 
         def use(found: Floats) -> None:
@@ -140,8 +141,11 @@ class Dependence:
                 rows[""]["probe.mixing"] = max(known)
                 self._mixed += 1
                 self._done = self._mixed >= MOST_MIXED and not several
-            if shuffled and seen and math.isfinite(seen):
-                losses, changes, spreads = (rest[mixings + i :: 3] for i in range(3))
+            # what is the same for all samples (a mask, a grid of places) cannot be exchanged
+            looks = (rest[i : i + 4] for i in range(mixings, len(rest), 4))
+            exchanged = [look[:3] for look in looks if look[3]]
+            if exchanged and seen and math.isfinite(seen):
+                losses, changes, spreads = zip(*exchanged, strict=True)
                 rows[f"{INPUT}.{shuffled}"] |= {
                     "shuffled.loss": max(losses) / seen,
                     "shuffled.answer": ratio(max(changes), max(spreads)),
