@@ -117,7 +117,8 @@ def unoptimised_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
     if not wanting:
         return []
     ended = outcome(trace, bounds.outcome)
-    held = [node for node in owners if node.optimised]
+    # a layer whose weight is held and whose bias is not moves, too
+    held = [node for node in owners if node.optimised or (node.trainable and node not in wanting)]
     learned = ended.word == "learned"
     if _on_purpose(wanting, owners):
         severity: Severity = "warning" if ended.word in {"not learned", "diverged"} else "info"
