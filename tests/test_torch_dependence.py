@@ -118,6 +118,13 @@ def test_samples_on_the_second_axis_are_no_mixture():
     assert run.recording.last("probe.mixing") < 1e-6
     assert mixing(Turned(first=False), (rows, Y)) > 0.1
 
+    def told(model, steps):
+        found = recording(model, (rows, Y), lr=0.5, steps=steps).diagnose()
+        return found.outcome.word, [(one.code, one.severity, one.layer) for one in found.findings[:1]]
+
+    assert told(Reader(first=True), 600) == ("learned", [])
+    assert told(Turned(first=False), 600) == ("learned", [("OUT011", "warning", "rnn")])
+
 
 def by_hand(h):
     return (h - h.mean(0)) / (h.std(0) + 1)

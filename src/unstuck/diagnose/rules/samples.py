@@ -12,6 +12,7 @@ from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.paths import loss_name
 from unstuck.diagnose.registry import NotChecked, Where, rule
 from unstuck.trace.recording import Recording, Series
+from unstuck.trace.structure import Node
 
 _LATEST = 3
 """Measurements of which the middle one counts: a network that learns nothing may answer by chance."""
@@ -175,24 +176,31 @@ def mixed_samples(trace: Recording, bounds: Bounds) -> list[Finding]:
         return []
     ended = outcome(trace, bounds.outcome)
     short = falls_short(ended, bounds.outcome)
-    if mixing < bounds.output.mixed or (ended.word == "learned" and not short):
+    across = _along_samples(trace)
+    if mixing < bounds.output.mixed or (ended.word == "learned" and not short and across is None):
         return []
-    sure = short or trace.meta.examined
+    sure = short or trace.meta.examined or across is not None
     return [
         Finding(
             code="OUT011",
             name="mixed-samples",
-            severity="error" if sure else "info",
-            layer=None,
+            severity=("error" if short or trace.meta.examined else "warning") if sure else "info",
+            layer=across.name if across is not None else None,
             step=0,
             confidence=0.9 if sure else 0.6,
             summary=(
                 f"Replacing one sample of the batch changes the answers for the others {mixing:.2g} times "
-                "as much "
-                "as its own. Somewhere axes are mixed up: a softmax over the batch (dim=0), a view or "
-                "reshape "
-                "where a transpose is meant."
+                "as much as its own. "
+                + (
+                    "Somewhere axes are mixed up: a softmax over the batch (dim=0), a view or reshape "
+                    "where a transpose is meant."
+                    if across is None
+                    else f"{across.name} ({across.type}) was made with batch_first=False, PyTorch's "
+                    "default: it takes the first axis for time, and reads from one sample to the next. Make "
+                    "it with batch_first=True, or put time first."
+                )
             ),
+            location=across.location if across is not None else None,
             evidence=(Evidence("probe.mixing", mixing, ">=", bounds.output.mixed),),
             rival=(
                 "Normalisation over the batch mixes samples on purpose: it is measured with the mean and "
@@ -200,6 +208,11 @@ def mixed_samples(trace: Recording, bounds: Bounds) -> list[Finding]:
             ),
         )
     ]
+
+
+def _along_samples(trace: Recording) -> Node | None:
+    """A layer that takes the first axis for time, as PyTorch's do unless they are told otherwise."""
+    return next((node for node in trace.structure.nodes if node.options.get("batch_first") is False), None)
 
 
 def _exchanged_by_view(trace: Recording, bounds: Bounds) -> list[Finding]:

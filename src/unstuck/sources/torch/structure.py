@@ -15,7 +15,7 @@ from unstuck.trace.structure import INPUT, Location, Node, Structure
 OPTIONS = (
     *("kernel_size", "stride", "padding", "dilation", "groups", "p", "eps", "momentum", "dim"),
     *("negative_slope", "alpha", "beta", "hidden_size", "num_layers", "num_heads", "bidirectional"),
-    "track_running_stats",
+    *("track_running_stats", "batch_first"),
 )
 """Settings of PyTorch's modules that a node keeps."""
 
