@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 
 from traces import facts, linear, recorded, told
@@ -175,6 +177,80 @@ def two_batches_a_step():
 )  # fmt: skip
 def test_sound_ways_to_take_batches(make):
     assert "DAT007" not in [one.code for one in diagnose(make()).findings]
+
+
+# ---- the same few rows of a tensor
+
+
+def first_rows(_):
+    x, y = DATA.tensors
+    rows = torch.arange(32)
+    return x[rows].float(), y[rows]
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        first_rows,
+        lambda _: tuple(one[:32] for one in DATA.tensors),
+        lambda _: tuple(one.index_select(0, torch.arange(40) * 2) for one in DATA.tensors),
+    ],
+    ids=["rows", "slice", "index_select"],
+)
+def test_the_same_rows_are_taken_at_every_step(take):
+    found = trained(take, steps=150)
+    assert found.last("batch.share") == len(take(0)[1]) / 320
+    told = [(one.code, one.severity) for one in diagnose(found).findings if one.code == "DAT007"]
+    assert told == [("DAT007", "warning")]
+
+
+def others(step):
+    rows = torch.arange(step * 32, step * 32 + 32) % 320
+    return tuple(one[rows] for one in DATA.tensors)
+
+
+ROWS = torch.randperm(320, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("take", "share"),
+    [
+        (others, None),
+        (lambda _: DATA.tensors, None),
+        (lambda _: tuple(one[ROWS[:240]] for one in DATA.tensors), 0.75),
+    ],
+    ids=["other rows", "all", "those to train with"],
+)
+def test_rows_that_are_as_they_should_be(take, share):
+    found = trained(take, steps=150)
+    assert found.last("batch.share") == share
+    assert "DAT007" not in [one.code for one in diagnose(found).findings]
+
+
+def test_whoever_listens_changes_nothing():
+    from torch.overrides import _get_current_function_mode_stack
+
+    stacks = []
+
+    def taken(step):
+        stacks.append(len(_get_current_function_mode_stack()))
+        return first_rows(step)
+
+    def last_weights(watched):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(64, 10)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with record(model, optimizer) if watched else contextlib.nullcontext():
+            for step in range(40):
+                x, y = taken(step)
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), y).backward()
+                optimizer.step()
+        assert not _get_current_function_mode_stack()
+        return model.weight.detach().clone()
+
+    assert torch.equal(last_weights(watched=True), last_weights(watched=False))
+    assert 0 < sum(stacks) <= 4
 
 
 def test_one_batch_by_heart_is_worth_knowing_and_no_fault():

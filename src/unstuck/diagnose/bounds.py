@@ -107,6 +107,7 @@ class DataBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jump: float
     back: float
     anew: float
+    few: float
     rare: float
     rare_seen: int
     unnamed: float

@@ -56,6 +56,7 @@ _ALL: Final = (
     Quantity("loss_scale", "network", "what the loss was multiplied by for half precision, if it was"),
     Quantity("eval_mode", "network", "1 if all was in evaluation mode in the step's own passes, else 0"),
     Quantity("repeat.batch", "network", "1 if the batch equals that of the measured step before, else 0"),
+    Quantity("batch.share", "network", "samples of the batch / those of the tensor that it was taken from"),
     Quantity("loader.batches", "network", "batches in one pass of the data loader that feeds the training"),
     Quantity("loader.anew", "network", "share of the steps so far that took the first batch of a new pass"),
     Quantity("data.alike", "network", "1 if all samples of the batch are equal, else 0"),

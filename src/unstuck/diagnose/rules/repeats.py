@@ -10,7 +10,7 @@ from unstuck.trace.recording import Recording
 
 @rule("DAT007", "repeated-batch", severity="warning", needs=("repeat.batch",), from_step_0=False)
 def repeated_batch(trace: Recording, bounds: Bounds) -> list[Finding]:
-    """Every step sees the same batch, though the data loader has others."""
+    """Every step sees the same batch, though the loader or the tensor that it comes from has others."""
     again = trace.series("repeat.batch").values
     if trace.meta.examined:
         return []
@@ -18,6 +18,9 @@ def repeated_batch(trace: Recording, bounds: Bounds) -> list[Finding]:
         return []
     if again.size < bounds.data.batches:
         raise NotChecked(f"it needs {bounds.data.batches} pairs of measured batches")
+    taken = trace.series("batch.share").values
+    if taken.size and bool((taken <= bounds.data.few).all()):
+        return [_few_of_many(float(taken[-1]), bounds)]
     batches, anew = trace.last("loader.batches"), trace.series("loader.anew").values
     if batches is None or not anew.size:
         raise NotChecked("each step sees the same batch, and it was not seen whether there are other data")
@@ -54,3 +57,25 @@ def repeated_batch(trace: Recording, bounds: Bounds) -> list[Finding]:
             ),
         )
     ]
+
+
+def _few_of_many(share: float, bounds: Bounds) -> Finding:
+    """The program takes the same few rows of a larger tensor at every step."""
+    return Finding(
+        code="DAT007",
+        name="repeated-batch",
+        severity="warning",
+        layer=None,
+        step=0,
+        confidence=0.9,
+        summary=(
+            f"All steps saw the same batch, {share:.1%} of the samples in the tensor that it is taken from "
+            "anew at each step: the rows that are asked for never change. Draw them in each step, or go "
+            "through a new order in each epoch."
+        ),
+        evidence=(
+            Evidence("repeat.batch", 1.0, "=", 1.0),
+            Evidence("batch.share", share, "<=", bounds.data.few),
+        ),
+        rival="A training on few samples on purpose, to see whether it learns them by heart, does the same.",
+    )

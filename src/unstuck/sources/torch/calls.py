@@ -15,6 +15,7 @@ from unstuck.sources.torch.looks import PASSING, Look
 from unstuck.sources.torch.marks import MAX_CALLS, Call, Marks
 from unstuck.sources.torch.modes import Modes
 from unstuck.sources.torch.modules import kind_of, operations, sealed
+from unstuck.sources.torch.origin import Origin
 from unstuck.sources.torch.tape import Tape, named
 from unstuck.trace.structure import INPUT
 
@@ -70,6 +71,10 @@ class Calls:
         """What is done with the answers."""
         self.taping = True
         """Whether that is wanted."""
+        self.origin = Origin()
+        """Where the batch comes from, if that is asked for."""
+        self.share: float | None = None
+        """Part of the samples that a program holds, which the batch is, if that is known."""
         self.deep = False
         """Whether what happens inside the models is noted, too."""
         self.light = False
@@ -127,6 +132,8 @@ class Calls:
         self.modes.clear()
         self.outputs.clear()
         self.tape.forget()
+        self.origin.stop()
+        self.share = None
         self._made.clear()
         self._group, self._depth = None, 0
 
@@ -146,6 +153,7 @@ class Calls:
                 return
             try:
                 self.tape.pause()
+                self.origin.stop()
                 self.modes.entered(module)
                 self._begin(number, (args, kwargs))
                 if self.deep and not self.light:
@@ -166,6 +174,8 @@ class Calls:
         )
         self._numbers += 1
         self.groups = [*self.groups[1 - MOST_GROUPS :], self._group]
+        if batch is not None and self.share is None:
+            self.share = self.origin.share(batch)
         if batch is not None and batch.grad_fn is None:
             self._made[batch.data_ptr()] = (INPUT, False)
 

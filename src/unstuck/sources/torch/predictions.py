@@ -36,6 +36,9 @@ class Predictions:
         self._seen_data = self._seen_targets = False
         self.pairs = Pairs()
         """Samples with their targets."""
+        self.repeats = 0
+        """Measured batches that equalled the one before, as long as all of them did; then 0 for good."""
+        self._differed = False
 
     def look(
         self,
@@ -121,7 +124,7 @@ class Predictions:
         if earlier is not None:
             same = earlier.shape == few.shape and earlier.device == few.device
             flag = (earlier == few).all().float() if same else few.new_zeros((), dtype=torch.float32)
-            gather.put(flag, lambda x: rows[""].__setitem__("repeat.batch", float(x)))
+            gather.put(flag, lambda x: self._note_repeat(rows, same=float(x)))
         self._batch = few
         if len(few) > 1:
             alike = (few == few[:1]).all().float()
@@ -130,6 +133,11 @@ class Predictions:
             self._seen_data = True
             some = evenly(batch, batch.shape[0], 16 * NUMBERS)
             gather.put(some.float().clone(), lambda x: rows[""].update(measure.data_stats(x)))
+
+    def _note_repeat(self, rows: Rows, *, same: float) -> None:
+        rows[""]["repeat.batch"] = same
+        self._differed = self._differed or same == 0
+        self.repeats = 0 if self._differed else self.repeats + 1
 
     def scores(
         self, loss: Loss, outputs: dict[int, tuple[torch.Tensor, int]]

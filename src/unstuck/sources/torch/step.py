@@ -222,6 +222,8 @@ class Step:
 
     def _look_at_batch(self, batch: torch.Tensor | None) -> None:
         self.samples = int(batch.shape[0]) if batch is not None and batch.dim() else 0
+        if self.calls.share is not None:
+            self.rows[""]["batch.share"] = self.calls.share
         if batch is not None and batch.is_floating_point():
             self.gather.put(batch.sum(dtype=torch.float32), lambda x: self._is_finite(INPUT, float(x)))
 

@@ -30,6 +30,9 @@ from unstuck.trace.schedule import is_close, is_measured
 from unstuck.trace.signal import is_open
 from unstuck.trace.structure import Location
 
+REPEATS = 4
+"""So many measured batches must have been the same before it is asked where they come from."""
+
 
 class Watching:
     """Told of a training's steps (see `patches.Watcher`); what it measures goes into the ledger."""
@@ -176,6 +179,9 @@ class Watching:
             constants=self._constants,
             dependence=self._dependence,
         )
+        origin = self._calls.origin
+        if self._predictions.repeats >= REPEATS and not origin.tired and self._calls.tape.may_listen:
+            origin.listen()
         self._calls.deep = looked_at(self.number) and not self._dependence.tired
         self._step.probing = self._probing if due(self.number) else None
         self._step.several = len(self.rounds.known) > 1
