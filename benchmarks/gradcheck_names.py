@@ -2,9 +2,10 @@
 
     python benchmarks/gradcheck_names.py [--set NAME] [--show]
 
-NAME is one of newest, newest-held-back, later, later-held-back, fresh, held-back, other and unseen. The
-mistakes are those of `tests/newest_*.py`, `tests/later_*.py` and so on: programs by hand in many styles,
-each right but for one slip. A name is right if it is one of those that the slip may be called by.
+NAME is one of strange, strange-held-back, newest, newest-held-back, later, later-held-back, fresh, held-back,
+other and unseen. The mistakes are those of `tests/strange_*.py`, `tests/newest_*.py` and so on: programs by
+hand in many styles, each right but for one slip. A name is right if it is one of those that the slip may be
+called by.
 """
 
 import argparse
@@ -30,6 +31,9 @@ import newest_sequences
 import other_images
 import other_networks
 import other_sequences
+import strange_images
+import strange_networks
+import strange_sequences
 import unseen_networks
 
 FRESH = [*fresh_images.PLANTED, *fresh_networks.PLANTED, *fresh_sequences.PLANTED]
@@ -41,8 +45,13 @@ LATER_BUILDERS = [*later_engines.BUILDERS, *later_models.BUILDERS, *later_window
 NEWEST = [*newest_networks.PLANTED, *newest_images.PLANTED, *newest_sequences.PLANTED]
 NEWEST_BUILDERS = [*newest_networks.BUILDERS, *newest_images.BUILDERS, *newest_sequences.BUILDERS]
 
+STRANGE = [*strange_networks.PLANTED, *strange_images.PLANTED, *strange_sequences.PLANTED]
+STRANGE_BUILDERS = [*strange_networks.BUILDERS, *strange_images.BUILDERS, *strange_sequences.BUILDERS]
+
 SETS = {
     # Every second program was held back: its misses were looked at only after a first set of mends.
+    "strange": [entry for entry in STRANGE if entry[0] in STRANGE_BUILDERS[::2]],
+    "strange-held-back": [entry for entry in STRANGE if entry[0] in STRANGE_BUILDERS[1::2]],
     "newest": [entry for entry in NEWEST if entry[0] in NEWEST_BUILDERS[::2]],
     "newest-held-back": [entry for entry in NEWEST if entry[0] in NEWEST_BUILDERS[1::2]],
     "later": [entry for entry in LATER if entry[0] in LATER_BUILDERS[::2]],

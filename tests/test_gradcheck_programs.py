@@ -15,6 +15,9 @@ import newest_sequences
 import other_images
 import other_networks
 import other_sequences
+import strange_images
+import strange_networks
+import strange_sequences
 import unseen_networks
 import unstuck
 
@@ -32,6 +35,9 @@ MODULES = (
     newest_networks,
     newest_images,
     newest_sequences,
+    strange_networks,
+    strange_images,
+    strange_sequences,
 )
 BUILDERS = [builder for module in MODULES for builder in module.BUILDERS]
 QUICK = {
