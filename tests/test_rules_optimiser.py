@@ -127,6 +127,41 @@ def test_an_embedding_or_an_unused_head_that_is_frozen_does_not_count():
     assert frozen_parameters(run, BOUNDS) == []
 
 
+# ---- layers that nobody trained before
+
+
+def body(scale=1.0, norm=1.0, *, frozen):
+    """A body whose weights have the norms of PyTorch's own start, times something, before a trained head."""
+    flags = {"trainable": False} if frozen else {"optimised": False}
+    scales = Node("norm", "LayerNorm", ("fc1",), (64,), {"weight": (64,), "bias": (64,)}, **flags)
+    nodes = [
+        linear("fc1", "input", units=64, fan_in=32, **flags),
+        scales,
+        linear("fc2", "norm", units=32, fan_in=64, **flags),
+        linear("head", "fc2", units=10, fan_in=32, optimised=True),
+    ]
+    short = {"start": 2.3, "final": 2.0, "baseline": 2.3}
+    run = recorded(nodes, "CrossEntropyLoss", facts("head"), **short)
+    for name, value in (
+        ("fc1", (64 / 3) ** 0.5 * scale),
+        ("fc2", (32 / 3) ** 0.5 * scale),
+        ("norm", 8 * norm),
+    ):
+        every(run, name, weight_norm=value, grad_norm=0.1, drift_norm=0.0)
+    return every(run, "norm.bias", weight_norm=0.0 if norm == 1 else 0.3)
+
+
+def test_a_body_that_was_never_trained_is_frozen_or_left_out_in_error():
+    assert told(frozen_parameters(body(frozen=True), BOUNDS)) == [("LRN006", "warning", "fc1")]
+    assert told(unoptimised_parameters(body(frozen=False), BOUNDS)) == [("LRN005", "warning", "fc1")]
+
+
+def test_a_body_that_was_trained_before():
+    for more in ({"scale": 1.2}, {"norm": 1.01}):
+        assert told(frozen_parameters(body(frozen=True, **more), BOUNDS)) == [("LRN006", "info", "fc1")]
+        assert told(unoptimised_parameters(body(frozen=False, **more), BOUNDS)) == [("LRN005", "info", "fc1")]
+
+
 # ---- ARC003 remade-layer
 
 

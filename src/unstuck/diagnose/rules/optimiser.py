@@ -7,6 +7,7 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
+from unstuck.diagnose.fresh import fresh
 from unstuck.diagnose.measured import BUT_REMADE, names, weight_layers
 from unstuck.diagnose.outcome import classifies, falls_short, outcome
 from unstuck.diagnose.paths import total_gradient
@@ -121,12 +122,16 @@ def unoptimised_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
     held = [node for node in owners if node.optimised or (node.trainable and node not in wanting)]
     learned = ended.word == "learned"
     if _on_purpose(wanting, owners):
-        severity: Severity = "warning" if ended.word in {"not learned", "diverged"} else "info"
+        untrained = falls_short(ended, bounds.outcome) and fresh(trace, wanting)
+        harmed = untrained or ended.word in {"not learned", "diverged"}
+        severity: Severity = "warning" if harmed else "info"
         words = (
-            "If they are meant to stay as they are, switch their requires_grad off, which also saves "
+            "They start as PyTorch draws weights, so they were never trained: give them to the optimiser."
+            if untrained
+            else "If they are meant to stay as they are, switch their requires_grad off, which also saves "
             "their gradient; if not, give them to the optimiser."
         )
-        confidence = 0.6
+        confidence = 0.9 if untrained else 0.6
     else:
         well = learned and ended.fraction <= bounds.outcome.well_learned
         severity, confidence = ("warning" if well else "error"), 0.97
@@ -200,10 +205,16 @@ def frozen_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
     stuck = (ended.word == "not learned" and not classifies(trace, bounds.output.some)) or (
         output in frozen and falls_short(ended, bounds.outcome)
     )
-    severity: Severity = "warning" if stuck else "info"
+    untrained = falls_short(ended, bounds.outcome) and fresh(trace, _all_frozen(trace))
+    severity: Severity = "warning" if stuck or untrained else "info"
     entries = sum(node.units * node.fan_in for node in layers)
     share = sum(node.units * node.fan_in for node in frozen) / max(entries, 1)
-    if not stuck:
+    if untrained:
+        words = (
+            "They start as PyTorch draws weights, so they were never trained before, and what is left to "
+            f"train does not get far ({ended.because}). Load the trained weights, or train these too."
+        )
+    elif not stuck:
         words = "That is usual where they were trained before."
     elif output in frozen:
         words = f"{output.name}, which gives the answer, is among them, and the rest does not learn."
@@ -218,7 +229,7 @@ def frozen_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
             severity=severity,
             layer=frozen[0].name,
             step=0,
-            confidence=(0.8 if output in frozen else 0.6) if stuck else 0.95,
+            confidence=0.9 if untrained else (0.8 if output in frozen else 0.6) if stuck else 0.95,
             summary=(
                 f"{names(frozen)} {'is' if len(frozen) == 1 else 'are'} frozen, {share:.0%} of the "
                 f"weights. {words}"
@@ -235,6 +246,11 @@ def frozen_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
             location=frozen[0].location,
         )
     ]
+
+
+def _all_frozen(trace: Recording) -> list[Node]:
+    """Frozen layers of any kind, scales of normalisations among them."""
+    return [node for node in trace.structure.layers if node.connected and not node.trainable]
 
 
 @rule(
