@@ -42,6 +42,9 @@ _STEEPEST = {"Sigmoid": 0.25, "Tanh": 1.0}
 )
 def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
     """The gradient falls geometrically towards the input, so that early layers hardly move."""
+    in_time = _through_time(trace, bounds)
+    if in_time is not None:
+        return [in_time]
     layers = [node for node in weight_layers(trace) if node.trainable]
     if len(layers) < 3:
         raise NotChecked("it needs three trained layers at least: a trend over depth")
@@ -97,6 +100,49 @@ def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
             apart=("DAT001", "ACT003") if behind else (),
         )
     ]
+
+
+def _through_time(trace: Recording, bounds: Bounds) -> Finding | None:
+    """What a recurrent layer reads gets next to nothing of the gradient that its own weights get.
+
+    Both matrices are used in each step of a sequence. Only where all that was read lies many steps before
+    the answer, behind padding for instance, has the gradient faded by the time it gets there.
+    """
+    if outcome(trace, bounds.outcome).word != "not learned":
+        return None
+    for node in trace.structure.nodes:
+        for name in node.parameters:
+            if not name.startswith("weight_ih") or not node.connected or not node.trainable:
+                continue
+            reads, own = f"{node.name}.{name}", f"{node.name}.{name.replace('_ih', '_hh')}"
+            given, kept = trace.series("grad_norm", reads).values, trace.series("grad_norm", own).values
+            if not given.size or given.size != kept.size or not (given > 0).all() or not (kept > 0).all():
+                continue
+            share = float(np.max(given / kept))
+            if share > bounds.gradient.total**3:
+                continue
+            return Finding(
+                code="GRD001",
+                name="vanishing-gradient",
+                severity="error",
+                layer=node.name,
+                step=0,
+                confidence=0.85,
+                summary=(
+                    f"What {node.name} reads gets hardly any of the gradient: {reads} at most {share:.1g} "
+                    f"times that of {own}. All that tells inputs apart lies too many steps before the "
+                    "answer, behind padding perhaps. Take the state at each sequence's own last step "
+                    "(pack_padded_sequence, or its length as an index), pad in front, or pool over the steps."
+                ),
+                evidence=(Evidence("grad_norm", share, "<=", bounds.gradient.total**3, reads),),
+                rival=(
+                    "LRN002 learning-rate-too-low: that makes all weights slow alike. DAT001 unscaled-input: "
+                    "inputs would have to be as small as this share."
+                ),
+                location=node.location,
+                apart=("DAT001", "LRN"),
+            )
+    return None
 
 
 def _full(trace: Recording, layers: list[Node], bounds: Bounds) -> bool:

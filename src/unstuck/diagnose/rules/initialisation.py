@@ -6,6 +6,7 @@ from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
 from unstuck.diagnose.measured import (
     AFTER_THE_START,
+    LOOKS_UP,
     activation_place,
     is_zero,
     names,
@@ -44,6 +45,9 @@ def zero_weights(trace: Recording, bounds: Bounds) -> list[Finding]:
     locked = _locked(trace)
     if any(node not in layers for node in locked) and outcome(trace, bounds.outcome).word != "learned":
         return [_locked_zeros(trace, locked)]
+    tables = _frozen_zeros(trace)
+    if tables and outcome(trace, bounds.outcome).word in {"not learned", "diverged"}:
+        return [_frozen_zero(tables[0])]
     if not zeros or len(layers) < 2:
         return []
     through = _zeros_on_every_path(trace, {node.name for node in zeros})
@@ -95,6 +99,34 @@ def _locked_zeros(trace: Recording, locked: list[Node]) -> Finding:
         evidence=tuple(Evidence("weight_norm", 0.0, "=", 0.0, node.name) for node in locked),
         rival=("GRD003 no-gradient: there a path is cut; here it is whole, and every factor on it is 0."),
         location=first.location,
+        apart=AFTER_THE_START,
+    )
+
+
+def _frozen_zeros(trace: Recording) -> list[Node]:
+    """Tables of zeros that are not trained: every word or sample that is looked up is the same."""
+    return [
+        node
+        for node in trace.structure.layers
+        if node.type in LOOKS_UP and node.connected and not node.trainable and is_zero(trace, node)
+    ]
+
+
+def _frozen_zero(node: Node) -> Finding:
+    return Finding(
+        code="INI001",
+        name="zero-weights",
+        severity="error",
+        layer=node.name,
+        step=0,
+        confidence=0.95,
+        summary=(
+            f"All numbers of {node.name} are 0, and it is frozen: whatever is looked up there is the same, "
+            "and nothing after it can tell inputs apart. Were its vectors loaded at all?"
+        ),
+        evidence=(Evidence("weight_norm", 0.0, "=", 0.0, node.name),),
+        rival="GRD003 no-gradient: weights after it get a gradient of 0, because all that they read is 0.",
+        location=node.location,
         apart=AFTER_THE_START,
     )
 

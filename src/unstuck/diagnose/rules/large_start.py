@@ -40,6 +40,9 @@ def signal_grows(trace: Recording, bounds: Bounds) -> list[Finding]:
     if outcome(trace, bounds.outcome).word not in {"not learned", "diverged"}:
         return []
     gains = _gains(trace)
+    rounds = _recurrent_gains(trace)
+    if rounds and max(rounds.values()) >= bounds.signal.gain:
+        return [_grows_in_time(trace, max(rounds, key=lambda name: rounds[name]), rounds)]
     if not gains:
         return []
     usual = math.exp(float(np.mean(np.log(list(gains.values())))))
@@ -98,6 +101,40 @@ def _gains(trace: Recording) -> dict[str, float]:
         if norm and math.isfinite(norm) and not (after is not None and after.type in NORMALISING):
             found[node.name] = norm / math.sqrt(node.units)
     return found
+
+
+def _recurrent_gains(trace: Recording) -> dict[str, float]:
+    """The same of the matrices by which a recurrent layer's state comes back to it, from step to step."""
+    found: dict[str, float] = {}
+    for node in trace.structure.nodes:
+        for name, shape in node.parameters.items():
+            norm = trace.first("weight_norm", f"{node.name}.{name}")
+            if name.startswith("weight_hh") and norm and math.isfinite(norm) and shape:
+                found[f"{node.name}.{name}"] = norm / math.sqrt(shape[0])
+    return found
+
+
+def _grows_in_time(trace: Recording, worst: str, gains: dict[str, float]) -> Finding:
+    node = trace.structure.node(worst.rsplit(".", 1)[0])
+    return Finding(
+        code="INI004",
+        name="signal-grows",
+        severity="warning",
+        layer=None if node is None else node.name,
+        step=0,
+        confidence=0.85,
+        summary=(
+            f"The recurrent weights {worst} start so large that a state is made {gains[worst]:.1f} times as "
+            "large from one step of the sequence to the next (usual: 0.5 to 1). Its units stand at their "
+            "ends after a few steps, and what came in before is lost."
+        ),
+        evidence=(Evidence("weight_norm", trace.first("weight_norm", worst), layer=worst),),
+        rival=(
+            "LRN001 learning-rate-too-high: there the start is sound and the first steps spoil it; this was "
+            "measured before any step."
+        ),
+        location=None if node is None else node.location,
+    )
 
 
 def _first_loss(trace: Recording) -> float:
