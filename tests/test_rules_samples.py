@@ -7,7 +7,8 @@ from traces import facts, linear, op, recorded, told
 from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import diagnose
 from unstuck.diagnose.registry import NotChecked
-from unstuck.diagnose.rules.samples import misaligned_labels, mixed_samples, summed_loss, unshuffled
+from unstuck.diagnose.rules.pairs import misaligned_labels
+from unstuck.diagnose.rules.samples import mixed_samples, summed_loss, unshuffled
 
 BOUNDS = load_bounds()
 LEARNED = {"start": 2.3, "final": 0.4, "baseline": 2.3}
@@ -159,3 +160,19 @@ def test_means_and_sums_that_do_no_harm():
     assert summed_loss(twice(2.0, low=3.0), BOUNDS) == []  # stuck, but not too fast
     with pytest.raises(NotChecked, match="doubled"):
         summed_loss(twice(math.nan), BOUNDS)
+
+
+# ---- OUT011: rows of numbers that do not lie beside each other
+
+
+def test_a_view_that_makes_rows_of_another_axis():
+    found = mixed_samples(run_of(view__last=24.0, view__row=4.0), BOUNDS)
+    assert told(found) == [("OUT011", "error", None)]
+    assert "rows of 4 numbers" in found[0].summary
+    slow = run_of({"start": 2.3, "final": 1.6, "baseline": 2.3}, view__last=24.0, view__row=4.0)
+    assert told(mixed_samples(slow, BOUNDS)) == [("OUT011", "warning", None)]
+
+
+def test_such_a_view_that_does_no_harm():
+    run = run_of(LEARNED, view__last=24.0, view__row=4.0, probe__mixing=0.0)
+    assert mixed_samples(run, BOUNDS) == []

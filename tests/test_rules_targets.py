@@ -57,6 +57,17 @@ def test_without_shapes_it_is_not_checked():
         broadcast_target(recorded([head()], "MSELoss"), BOUNDS)
 
 
+def test_a_table_in_a_loss_written_by_hand():
+    stuck = {"start": 1.4, "final": 1.4, "baseline": 1.4}
+    run = recorded([head(1)], table__samples=32.0, **stuck)
+    found = broadcast_target(run, BOUNDS)
+    assert told(found) == [("OUT006", "error", None)]
+    assert "(32, 32)" in found[0].summary
+    stuck["final"] = 0.1
+    fine = recorded([head(1)], "MSELoss", facts("fc2", (32, 1), (32, 1)), table__samples=32.0, **stuck)
+    assert broadcast_target(fine, BOUNDS) == []
+
+
 # ---- OUT007 label-coding
 
 
@@ -117,6 +128,14 @@ def test_all_labels_the_same():
         [scores], "CrossEntropyLoss", facts("mm_1", (32, 32)), target__min=0.0, target__max=0.0
     )
     assert label_coding(contrastive, BOUNDS) == []
+
+
+def test_all_answers_are_to_be_yes():
+    found = label_coding(yes_no(1.0, 1.0, baseline=0.0), BOUNDS)
+    assert told(found) == [("OUT007", "warning", "fc2")]
+    assert "yes" in found[0].summary
+    assert label_coding(yes_no(1.0, 1.0, baseline=0.0, steps=5), BOUNDS) == []  # by chance, perhaps
+    assert label_coding(yes_no(0.0, 1.0, baseline=0.6), BOUNDS) == []
 
 
 def test_quantities_have_no_coding():

@@ -457,3 +457,75 @@ def test_what_is_known_is_not_measured_again():
     two = captions(lambda seen: seen, steps=60)
     assert two.series("probe.mixing").values.size == 2
     assert two.series("shuffled.loss", "input.image").steps.tolist() == [25, 40]
+
+
+# ---- shapes that are hardly ever meant
+
+
+class Places(nn.Module):
+    """A class for each of 64 places of an image."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(1, 3, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+BRIGHT = (IMAGES[:, 0] > 0.3).long() + (IMAGES[:, 0] > 0.7).long()
+
+
+@pytest.mark.parametrize(
+    ("rows", "seen"),
+    [
+        (lambda out: out.view(-1, 3), 3.0),
+        (lambda out: out.permute(0, 2, 3, 1).reshape(-1, 3), None),
+        (lambda out: out.flatten(2).transpose(1, 2).reshape(-1, 3), None),
+    ],
+    ids=["view", "permute before", "transpose before"],
+)
+def test_a_view_to_rows_of_another_axis(rows, seen):
+    run = recording(Places(), (IMAGES, BRIGHT), lambda out, y: F.cross_entropy(rows(out), y.reshape(-1)))
+    assert run.last("view.row") == seen
+    assert run.last("view.last") == (None if seen is None else 8.0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "seen"),
+    [
+        (lambda out, y: (y * F.softplus(-out) + (1 - y) * F.softplus(out)).mean(), 50.0),
+        (lambda out, y: (y[:, None] * F.softplus(-out) + (1 - y[:, None]) * F.softplus(out)).mean(), None),
+        (lambda out, _y: (out - out.squeeze(1)).abs().mean(), None),  # all pairs of answers: on purpose
+    ],
+    ids=["(N, 1) and (N,)", "(N, 1) and (N, 1)", "answers among themselves"],
+)
+def test_a_table_in_a_loss_written_by_hand(loss, seen):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 1))
+    assert recording(model, (X, (Y > 4).float()), loss).last("table.samples") == seen
+
+
+class Packed(nn.Module):
+    """The last states of packed sequences, joined rightly or by a view of both directions."""
+
+    def __init__(self, join):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn = nn.GRU(8, 6, batch_first=True, bidirectional=True)
+        self.head, self.join = nn.Linear(12, 10), join
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return self.head(self.join(self.rnn(packed)[1]))
+
+
+@pytest.mark.parametrize(
+    ("join", "least", "most"),
+    [(lambda h: torch.cat((h[0], h[1]), 1), 0, 1e-6), (lambda h: h.view(h.shape[1], -1), 0.1, 1e3)],
+    ids=["side by side", "by view"],
+)
+def test_packed_sequences_are_looked_at(join, least, most):
+    lengths = torch.arange(300) % 5 + 4
+    assert least <= mixing(Packed(join), (X.reshape(-1, 8, 8), lengths, Y)) <= most

@@ -116,7 +116,19 @@ _ALL: Final = (
     ),
     Quantity("view.before", "network", "extent of an axis before a view that gave axes each other's extents"),
     Quantity("view.after", "network", "extent of the same axis after it"),
+    Quantity(
+        "view.last", "network", "length of the last axis before a view that makes rows of the second axis"
+    ),
+    Quantity("view.row", "network", "length of these rows"),
+    Quantity("table.samples", "network", "samples, where a loss sets each answer against all of them"),
     Quantity("dealt.loss", "network", "loss of the answers for the targets of other samples / for their own"),
+    Quantity("pairs.loss", "network", "as dealt.loss, of any loss that can be computed again"),
+    Quantity(
+        "pairs.learned",
+        "network",
+        "by how much an update moved the loss for own targets below that for others' / the loss before it",
+    ),
+    Quantity("pairs.fall", "network", "fall of the batch's loss by its own update / the loss before it"),
     Quantity("shuffled.loss", "inputs", "loss with that input of other samples / with their own"),
     Quantity(
         "shuffled.answer", "inputs", "change of the answers by that / their deviation from the mean answer"

@@ -110,64 +110,29 @@ def _jumps(means: Series, variance: float) -> float:
 
 
 @rule(
-    "DAT004",
-    "misaligned-labels",
-    severity="error",
-    needs=("probe.permuted",),
-    explains={"LRN007": "any", **_NOTHING, "DAT008": "any"},
-    from_step_0=False,
-)
-def misaligned_labels(trace: Recording, bounds: Bounds) -> list[Finding]:
-    """What is learned from the labels is no more than is learned from the same labels dealt out at random."""
-    ratio = trace.last("probe.permuted")
-    if ratio is None or not math.isfinite(ratio):
-        raise NotChecked("the fall of the loss with dealt-out labels was not measured")
-    ended = outcome(trace, bounds.outcome)
-    by_heart = trace.first("probe.overfit")
-    if by_heart is None or not math.isfinite(by_heart):
-        raise NotChecked("it was not measured whether one batch can be learned by heart")
-    if trace.meta.examined or ended.word != "not learned" or ratio < bounds.data.permuted:
-        return []
-    if by_heart > bounds.outcome.well_learned:
-        return []  # what cannot even learn one batch by heart has another fault
-    return [
-        Finding(
-            code="DAT004",
-            name="misaligned-labels",
-            severity="error",
-            layer=None,
-            step=0,
-            confidence=0.8,
-            summary=(
-                f"One batch can be learned by heart (to {by_heart:.0%} of its loss), the data cannot; and "
-                f"with the labels dealt out at random the loss falls {ratio:.2f} times as far as with the "
-                "given ones: the labels seem to have nothing to do with their inputs. Were inputs and labels "
-                "shuffled or sorted apart?"
-            ),
-            evidence=(
-                Evidence("probe.permuted", ratio, ">=", bounds.data.permuted),
-                Evidence("probe.overfit", by_heart, "<=", bounds.outcome.well_learned),
-            ),
-            rival=(
-                "LRN002 learning-rate-too-low and LRN001 learning-rate-too-high: then one batch cannot be "
-                "learned by heart either."
-            ),
-        )
-    ]
-
-
-@rule(
     "OUT011",
     "mixed-samples",
     severity="error",
-    explains={"ARC001": "any", "OUT010": "any", "LRN002": "any", "LRN001": "any", "OUT002": "any"},
+    explains={
+        "ARC001": "any",
+        "DAT004": "any",
+        "OUT010": "any",
+        "LRN002": "any",
+        "LRN001": "any",
+        "OUT002": "any",
+    },
 )
 def mixed_samples(trace: Recording, bounds: Bounds) -> list[Finding]:
     """A sample's answer depends on other samples of its batch, or a view mixes up the numbers of each."""
     measured = trace.series("probe.mixing").values
     mixing = float(np.median(measured[-_LATEST:])) if measured.size else math.nan
-    if trace.has("view.before") and not mixing > bounds.output.mixed:
-        return _exchanged_by_view(trace, bounds)
+    by_view = (
+        []
+        if mixing > bounds.output.mixed
+        else _torn_by_view(trace, bounds) or _exchanged_by_view(trace, bounds)
+    )
+    if by_view:
+        return by_view
     if not measured.size or not np.isfinite(measured[-1]):
         raise NotChecked("whether samples mix was not measured")
     # a plain run holds its statistics as they were; probes, at the first step, cannot do that of any module
@@ -213,6 +178,32 @@ def mixed_samples(trace: Recording, bounds: Bounds) -> list[Finding]:
 def _along_samples(trace: Recording) -> Node | None:
     """A layer that takes the first axis for time, as PyTorch's do unless they are told otherwise."""
     return next((node for node in trace.structure.nodes if node.options.get("batch_first") is False), None)
+
+
+def _torn_by_view(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """A view makes rows of numbers that do not lie beside each other."""
+    last, row = trace.last("view.last"), trace.last("view.row")
+    ended = outcome(trace, bounds.outcome)
+    if last is None or row is None or not falls_short(ended, bounds.outcome):
+        return []
+    return [
+        Finding(
+            code="OUT011",
+            name="mixed-samples",
+            severity="error" if ended.word != "learned" else "warning",
+            layer=None,
+            step=0,
+            confidence=0.85,
+            summary=(
+                f"A view or reshape makes rows of {row:.0f} numbers, as many as the second axis has; but "
+                f"along the last axis, which had {last:.0f}, lie other numbers than one sample's or place's "
+                "own: each row gets those of several places. Move the axis to the end before: "
+                "permute or movedim."
+            ),
+            evidence=(Evidence("view.last", last), Evidence("view.row", row)),
+            rival="A view of (N, L, C) to rows of C is right: there C is the last axis already.",
+        )
+    ]
 
 
 def _exchanged_by_view(trace: Recording, bounds: Bounds) -> list[Finding]:

@@ -4,6 +4,7 @@ import math
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
+from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.paths import classes, extreme, into_loss, loss_name
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -15,15 +16,33 @@ _BINARY = frozenset({"BCELoss", "BCEWithLogitsLoss"})
     "OUT006",
     "broadcast-target",
     severity="error",
-    explains={"ARC001": "any", "LRN007": "any", "LRN002": "any", "ACT005": "any", "OUT010": "any"},
+    explains={
+        "ARC001": "any",
+        "DAT004": "any",
+        "LRN007": "any",
+        "LRN002": "any",
+        "ACT005": "any",
+        "OUT010": "any",
+    },
     preview=False,
 )
 def broadcast_target(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Predictions (N, 1) against targets (N,) make a table: each prediction is compared with all targets."""
-    del bounds
-    facts = trace.structure.loss_facts
-    if facts is None or not facts.input_shape or not facts.target_shape:
+    samples, facts = trace.last("table.samples"), trace.structure.loss_facts
+    known = facts is not None and bool(facts.input_shape) and bool(facts.target_shape)
+    if not known and samples is None:
         raise NotChecked("the shapes that the loss was given were not seen")
+    found = _between_shapes(trace) if known else []
+    if found or samples is None or not falls_short(outcome(trace, bounds.outcome), bounds.outcome):
+        return found
+    return [_by_hand(samples)]
+
+
+def _between_shapes(trace: Recording) -> list[Finding]:
+    """Of predictions and targets, where both are known."""
+    facts = trace.structure.loss_facts
+    if facts is None:
+        return []
     given, wanted = facts.input_shape, facts.target_shape
     table = _broadcast(given, wanted)
     # Tables of equal rank, (N, Q, 1) against (N, 1, M), are written on purpose.
@@ -56,6 +75,28 @@ def broadcast_target(trace: Recording, bounds: Bounds) -> list[Finding]:
             location=node.location if node is not None else None,
         )
     ]
+
+
+def _by_hand(samples: float) -> Finding:
+    """In a loss that the program writes out."""
+    count = f"{samples:.0f}"
+    return Finding(
+        code="OUT006",
+        name="broadcast-target",
+        severity="error",
+        layer=None,
+        step=0,
+        confidence=0.9,
+        summary=(
+            f"After the model's answer, shapes ({count}, 1) and ({count},) meet and are spread into a table "
+            f"of shape ({count}, {count}): every sample is set against all others. Give both the same shape."
+        ),
+        evidence=(Evidence("table.samples", samples),),
+        rival=(
+            "DAT008, data without signal, also ends at a constant answer; but the shapes alone show that "
+            "each sample was not compared with its own target."
+        ),
+    )
 
 
 def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -98,7 +139,7 @@ def label_coding(trace: Recording, bounds: Bounds) -> list[Finding]:
     if math.isnan(low) or math.isnan(high):
         return []
     if loss in _BINARY:
-        return _yes_no(trace, loss, low, high, bounds)
+        return _yes_no(trace, loss, low, high, bounds) or _always_one(trace, low, high, bounds)
     if loss not in {"CrossEntropyLoss", "NLLLoss"}:
         return []
     whole = facts is None or "int" in facts.target_dtype or not facts.target_dtype
@@ -127,6 +168,25 @@ def _yes_no(trace: Recording, loss: str, low: float, high: float, bounds: Bounds
             evidence,
         )
     ]
+
+
+def _always_one(trace: Recording, low: float, high: float, bounds: Bounds) -> list[Finding]:
+    """All answers are to be yes, or all no: nothing has to be told apart."""
+    facts, best = trace.structure.loss_facts, trace.series("baseline_loss").values
+    if low != high or low not in {0, 1} or facts is None or not facts.target_shape:
+        return []
+    batches = trace.series("target.min").steps.size
+    seen = facts.target_shape[0] * batches
+    # two networks against each other take turns with yes and no; a constant answer's loss is no use there
+    alone = best.size == batches and not best.any()
+    if not alone or seen < bounds.output.labels_seen or facts.target_shape[0] < 2:
+        return []
+    words = (
+        f"All {seen} targets that were seen in {batches} batches are {low:g}: the network can only learn to "
+        f"say {'yes' if low else 'no'} to everything, and the loss falls all the same. Samples of the other "
+        "kind are missing, or their labels were lost."
+    )
+    return [_coding(trace, "warning", 0.8, words, Evidence("target.max", high, "=", low))]
 
 
 def _class_probabilities(

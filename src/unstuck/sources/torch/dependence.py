@@ -4,21 +4,17 @@ Nothing of the program is called again, only the operations of PyTorch that its 
 the same random numbers: see `tape`.
 """
 
-import inspect
 import math
-from collections import ChainMap
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from unstuck.sources.torch.constants import EXACT, TINY
+from unstuck.sources.torch.layouts import FEWEST, Layout, axis_of, by_sample, layouts, of_extent, order
 from unstuck.sources.torch.loss import Loss
+from unstuck.sources.torch.passes import Passes, as_it_was
 from unstuck.sources.torch.probing import FORMS, Again
-from unstuck.sources.torch.replay import redone
 from unstuck.sources.torch.scene import NotMeasured
 from unstuck.sources.torch.stats import Floats, Gather
 from unstuck.sources.torch.tape import DRAWS, CannotReplayError, Noted, Tape, tensors
@@ -34,8 +30,6 @@ MOST_MIXED = 2
 """Looks at whether samples mix: the program does it in each step, or in none."""
 LATE = 25
 """Before this step it says little that a network does without an input."""
-FEWEST = 4
-"""Samples of a batch, at least."""
 LARGE = 8
 """Numbers that each sample has in an input that a network cannot well do without."""
 BETWEEN = ("scatter", "index_add", "segment_reduce", "spmm", "smm")
@@ -48,14 +42,6 @@ SPREADS = frozenset({"var", "std", "var_mean", "std_mean"})
 
 LOSSES = frozenset(form.__name__ for form in FORMS.values())
 """Names of the functions that compare answers with targets."""
-
-
-class Layout(NamedTuple):
-    """Where samples lie."""
-
-    axis: int
-    """Of the first input."""
-    extent: int
 
 
 def due(step: int) -> bool:
@@ -91,10 +77,8 @@ class Dependence:
             rows: where the measurements go.
             number: of the step.
         """
-        if tape.exchanged is not None:
-            rows[""] |= {"view.before": float(tape.exchanged[0]), "view.after": float(tape.exchanged[1])}
         try:
-            with torch.no_grad(), _as_it_was(tape):
+            with torch.no_grad(), as_it_was(tape.start):
                 self._look(gather, tape, loss, rows, number)
         except Exception:  # noqa: BLE001  (whatever the program does there may not work twice)
             self._failed += 1
@@ -105,17 +89,16 @@ class Dependence:
         if answer is None or first is None:
             raise CannotReplayError("what enters or leaves the model has no samples")
         calls = tape.making(loss, answer)
-        places = _layouts(first, answer)
+        places = layouts(first, answer)
         scores, shape = _flat(tape, calls)
-        passes = _Passes(tape, calls, {id(loss), id(answer), id(scores)})
+        passes = Passes(tape.start, calls, {id(loss), id(answer), id(scores)})
         own = passes.of({})
         numbers = [loss.detach(), own[id(loss)]]
         apart = self._mixed < MOST_MIXED and not any(
             _between(tape, call, len(first)) for call in calls if call.inside
         )
-        names = list(dict.fromkeys(name for name, _ in tape.inputs.values()))
-        several = len(names) > 1 and _is_large(tape, names[0])
-        shuffled = names[0] if several and number >= LATE else ""
+        several = bool(own_input(tape))
+        shuffled = own_input(tape) if number >= LATE else ""
         self._done = not apart and not several
         mixtures = _mixtures(passes, places, own, first, answer, scores, shape) if apart else []
         for mixture in mixtures:
@@ -155,7 +138,7 @@ class Dependence:
 
 
 def _mixtures(
-    passes: "_Passes",
+    passes: "Passes",
     places: Sequence[Layout],
     own: dict[int, torch.Tensor],
     first: torch.Tensor,
@@ -173,7 +156,7 @@ def _mixtures(
         result: torch.Tensor, place: Layout, rows: Callable[[torch.Tensor], torch.Tensor]
     ) -> list[torch.Tensor]:
         if place not in made:
-            given = passes.tape.inputs.items()
+            given = passes.start.inputs.items()
             made[place] = passes.of({number: _ends_replaced(one, place) for number, (_, one) in given})
         apart = (rows(made[place][id(result)]) - rows(own[id(result)])).double()
         return [torch.linalg.vector_norm(apart[[0, -1]]), torch.linalg.vector_norm(apart[1:-1])]
@@ -182,7 +165,7 @@ def _mixtures(
         [
             one
             for place in places
-            for one in change(answer, place, lambda x, place=place: _by_sample(x, first, place))
+            for one in change(answer, place, lambda x, place=place: by_sample(x, first, place))
         ]
     ]
     if scores is not None and len(scores) == math.prod(shape):
@@ -190,7 +173,7 @@ def _mixtures(
             [
                 one
                 for axis, extent in enumerate(shape)
-                for place in _places(first, extent)
+                for place in of_extent(first, extent)
                 for one in change(
                     scores, place, lambda x, axis=axis: x.reshape(*shape, -1).movedim(axis, 0).flatten(1)
                 )
@@ -237,7 +220,7 @@ def dealt(
         again = Again(seen)
         with torch.no_grad():
             # every position of a sequence keeps its place
-            others = target.reshape(samples, -1)[_order(samples, target.device)].reshape(target.shape)
+            others = target.reshape(samples, -1)[order(samples, target.device)].reshape(target.shape)
             differ = (others != target).float().mean()
             pair = again(scores, target), again(scores, others)
     except (NotMeasured, RuntimeError, ValueError, IndexError):
@@ -251,126 +234,12 @@ def dealt(
     gather.put(torch.stack([one.float().reshape(()) for one in (*pair, differ)]), use)
 
 
-# ---- passes
-
-
-@contextmanager
-def _as_it_was(tape: Tape) -> Generator[None]:
-    """Random numbers and half precision as the models had them; afterwards all is as before."""
-    devices = tape.random_of
-    with torch.random.fork_rng(devices=devices), ExitStack() as stack:
-        for kind, dtype in tape.casts:
-            stack.enter_context(torch.autocast(kind, dtype=dtype))
-        yield
-
-
-class _Passes:
-    """The forward pass of a step, once more and with other inputs.
-
-    Batch normalisation takes mean and variance of the batch as it was: what they are of is no mixture.
-    """
-
-    def __init__(self, tape: Tape, calls: Sequence[Noted], wanted: Collection[int]) -> None:
-        """Prepare.
-
-        Args:
-            tape: that noted them.
-            calls: in their order.
-            wanted: ids of the results.
-        """
-        self.tape, self.calls, self.wanted = tape, calls, wanted
-        self.last = {number: i for i, call in enumerate(calls) for number in call.reads}
-        """By id: the last call that reads it."""
-        self.statistics: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        """Mean and variance, by the place of the call."""
-
-    def of(self, changed: dict[int, torch.Tensor]) -> dict[int, torch.Tensor]:
-        """Do the calls once more.
-
-        Args:
-            changed: by id of an input, what the models are given in its place.
-
-        Returns:
-            By id of what was made, what is made now: what is wanted, and what nothing reads.
-        """
-        tape = self.tape
-        torch.set_rng_state(tape.random[0])
-        for device, state in zip(tape.random_of, tape.random[1:], strict=True):
-            torch.cuda.set_rng_state(state, device)
-        given = {key: changed.get(key, one).detach().clone() for key, (_, one) in tape.inputs.items()}
-        now: dict[int, torch.Tensor] = {}
-        inside = ChainMap(now, given)
-        for i, call in enumerate(self.calls):
-            seen = inside if call.inside else now
-            now |= self._normalised(i, call, seen) or redone(call, seen)
-            for number in call.reads:  # as in any forward pass, what nothing reads any more goes
-                if self.last[number] == i and number not in self.wanted:
-                    now.pop(number, None)
-        return now
-
-    def _normalised(
-        self, place: int, call: Noted, seen: Mapping[int, torch.Tensor]
-    ) -> dict[int, torch.Tensor] | None:
-        """Batch normalisation by the statistics that the batch had; None for another call."""
-        if call.name != "batch_norm":
-            return None
-        bound = inspect.signature(functional.batch_norm).bind(*call.args, **call.kwargs)
-        bound.apply_defaults()
-        told = bound.arguments
-        if not told["training"]:
-            return None
-        new = seen.get(id(call.args[0]), call.args[0].detach())
-        if place not in self.statistics:  # the first pass is that of the batch as it was
-            axes = [axis for axis in range(new.dim()) if axis != 1]
-            variance, mean = torch.var_mean(
-                new.float(), axes, correction=0
-            )  # whatever the precision, as it does
-            self.statistics[place] = mean, variance
-        mean, variance = self.statistics[place]
-        made = functional.batch_norm(new, mean, variance, told["weight"], told["bias"], eps=told["eps"])
-        return {id(call.out[0]): made}
-
-
 # ---- samples
-
-
-def _layouts(first: torch.Tensor, answer: torch.Tensor) -> list[Layout]:
-    """Where the samples of an input may lie, by the shape of the answers.
-
-    Raises:
-        CannotReplayError: where no axis is that of samples, or there are too few.
-    """
-    extents = tuple(first.shape[:2])
-    sequence = len(extents) == 2 and min(extents) > 1 and first.dim() + answer.dim() > 4
-    found = [axis for axis, extent in enumerate(extents) if answer.shape[0] == extent]
-    if sequence and (answer.shape[0] == math.prod(extents) or tuple(answer.shape[:2]) == extents):
-        found = [0, 1]
-    elif not found and answer.shape[0] % extents[0] == 0:
-        found = [0]
-    places = [Layout(axis, extents[axis]) for axis in found if extents[axis] >= FEWEST]
-    if not places:
-        raise CannotReplayError("the answers have no axis of samples")
-    return places
-
-
-def _axis(one: torch.Tensor, place: Layout) -> int | None:
-    """Which of the first two axes counts the samples."""
-    axes = (place.axis, 1 - place.axis)
-    return next((axis for axis in axes if one.dim() > axis and one.shape[axis] == place.extent), None)
-
-
-def _places(first: torch.Tensor, extent: int) -> list[Layout]:
-    """The axes of an input that have so many samples."""
-    return [
-        Layout(axis, extent)
-        for axis in (0, 1)
-        if extent >= FEWEST and first.shape[axis : axis + 1] == (extent,)
-    ]
 
 
 def _ends_replaced(one: torch.Tensor, place: Layout) -> torch.Tensor:
     """The first and the last sample are others."""
-    axis = _axis(one, place)
+    axis = axis_of(one, place)
     if axis is None:
         return one
     new, middle = one.detach().clone(), place.extent // 2
@@ -381,27 +250,14 @@ def _ends_replaced(one: torch.Tensor, place: Layout) -> torch.Tensor:
 
 def _dealt(one: torch.Tensor, place: Layout) -> torch.Tensor:
     """Every sample is another."""
-    axis = _axis(one, place)
-    return one if axis is None else one.detach().index_select(axis, _order(place.extent, one.device))
+    axis = axis_of(one, place)
+    return one if axis is None else one.detach().index_select(axis, order(place.extent, one.device))
 
 
-def _order(count: int, device: torch.device) -> torch.Tensor:
-    """A permutation in one cycle: none stays where it is."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    new = torch.empty_like(order)
-    new[order] = order.roll(1)
-    return new.to(device)
-
-
-def _by_sample(answer: torch.Tensor, first: torch.Tensor, place: Layout) -> torch.Tensor:
-    """Answers as (samples, numbers)."""
-    axis = _axis(answer, place)
-    if axis is not None:
-        return answer.movedim(axis, 0).reshape(place.extent, -1)
-    if first.dim() > 1 and answer.shape[0] == first.shape[0] * first.shape[1]:
-        apart = answer.reshape(*first.shape[:2], *answer.shape[1:])
-        return apart.movedim(place.axis, 0).reshape(place.extent, -1)
-    return answer.reshape(place.extent, -1)
+def own_input(tape: Tape) -> str:
+    """The first of several inputs, if a network cannot well do without it; else ""."""
+    names = list(dict.fromkeys(name for name, _ in tape.inputs.values()))
+    return names[0] if len(names) > 1 and _is_large(tape, names[0]) else ""
 
 
 def _is_large(tape: Tape, name: str) -> bool:
@@ -415,7 +271,10 @@ def _between(tape: Tape, call: Noted, count: int) -> bool:
 
     So do random numbers of which one sample may take more than before, and leave others to the next.
     """
-    if call.name.startswith(BETWEEN) or call.name.rstrip("_") in DRAWS:
+    # whole numbers that are put in order (as for packed sequences) are no messages
+    if call.name.startswith(BETWEEN) and any(one.is_floating_point() for one in call.out):
+        return True
+    if call.name.rstrip("_") in DRAWS:
         return True
     if call.name in SPREADS:
         over = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else None)

@@ -10,12 +10,13 @@ import torch
 from unstuck.sources.torch.arrivals import Arrivals
 from unstuck.sources.torch.calls import Calls, Group
 from unstuck.sources.torch.constants import Constants
-from unstuck.sources.torch.dependence import Dependence, dealt, due
+from unstuck.sources.torch.dependence import Dependence, dealt, due, own_input
 from unstuck.sources.torch.draws import note_draws
 from unstuck.sources.torch.graph import Entry, Graph, walk
 from unstuck.sources.torch.looks import Look, look
 from unstuck.sources.torch.marks import Call, Marks
 from unstuck.sources.torch.ops import RESULTS, kind, saved
+from unstuck.sources.torch.pairing import Pairing
 from unstuck.sources.torch.params import Held, Params
 from unstuck.sources.torch.predictions import Predictions
 from unstuck.sources.torch.reduction import Reduction
@@ -53,6 +54,7 @@ class Step:
         strays: Strays,
         constants: Constants,
         dependence: Dependence,
+        pairing: Pairing,
     ) -> None:
         """Begin.
 
@@ -70,12 +72,13 @@ class Step:
             strays: follows layers outside the model's tree.
             constants: searches constant answers.
             dependence: sees what answers depend on.
+            pairing: sees whether what is learned of one batch holds for others.
         """
         self.number, self.close, self.light = number, close, light
         self.marks, self.calls, self.params = marks, calls, params
         self.weights, self.predictions = weights, predictions
         self.arrivals, self.reduction, self.strays = arrivals, reduction, strays
-        self.constants, self.dependence = constants, dependence
+        self.constants, self.dependence, self.pairing = constants, dependence, pairing
         self.gather = Gather()
         self.rows: Rows = defaultdict(dict)
         self.scale, self.share = [1.0], [1.0]
@@ -120,11 +123,15 @@ class Step:
         """The best constant answer of a loss of any kind, where the program's own can be computed again."""
         tape, known = self.calls.tape, self.graphs[0][0].loss if self.graphs else None
         if self.number < WAITS and known is not None and (known.plain or known.terms):
+            self.rows[""] |= tape.odd
             tape.forget()  # its constant answer's loss is computed, and may be here in a moment
-        if len(self.graphs) == 1 and tape.answers and loss.numel() == 1 and not self.several:
-            if tape.inputs:
+        self.rows[""] |= tape.odd
+        if len(self.graphs) == 1 and tape.answers and loss.numel() == 1:
+            if tape.inputs and not self.pairing.tired:
+                self.pairing.before(tape, loss, own_input(tape))
+            if tape.inputs and not self.several and not self.dependence.tired:
                 self.dependence.look(self.gather, tape, loss, self.rows, self.number)
-            if self.calls.taping:
+            if self.calls.taping and not self.several:
                 self.constants.look(self.gather, tape, loss, self.rows, scale=self.scale, share=self.share)
         tape.forget()
 
@@ -296,6 +303,9 @@ class Step:
             compare_units(self.gather, held, self.rows, grads=False)
         if self.looks:
             self.reduction.bring(self.gather, self.looks, self.number, self._seen, close=self.close)
+        if sum(self.ours) == 1:  # several losses make up the update of several batches
+            self.pairing.after(self.gather, self.rows)
+        self.pairing.forget()
         self.gather.deliver()
         self.weights.look_again(self.rows, self.scale[0])
         self.weights.end()

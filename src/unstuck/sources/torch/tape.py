@@ -10,7 +10,7 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -86,6 +86,19 @@ class Noted:
         return str(getattr(self.func, "__name__", ""))
 
 
+class Start(NamedTuple):
+    """What a step's forward passes began with."""
+
+    inputs: dict[int, tuple[str, torch.Tensor]]
+    """By id: what models were given, by the names of their arguments."""
+    random: list[torch.Tensor]
+    """States of the generators before the first model was called: the processor's, those of devices."""
+    random_of: list[torch.device]
+    """These devices."""
+    casts: list[tuple[str, torch.dtype]]
+    """Kinds of devices on which the models compute with less precision, and with which."""
+
+
 class Tape(TorchFunctionMode):
     """Notes what is done with answers.
 
@@ -127,6 +140,10 @@ class Tape(TorchFunctionMode):
         """By id of a target that was made flat before it entered the loss: it, and its shape before."""
         self.exchanged: tuple[int, int] | None = None
         """Extents of an axis before and after the first view that gave axes each other's extents."""
+        self.torn: tuple[int, int] | None = None
+        """Length of the last axis before and after a view that makes rows of what lay along another axis."""
+        self.table = 0
+        """Samples, where answers (N, 1) met something of shape (N,), or the other way round."""
         self._passes = self._bytes = 0
         self._inside = False
         self._apart: dict[int, torch.Tensor] = {}
@@ -207,7 +224,7 @@ class Tape(TorchFunctionMode):
         self._apart.clear()
         self.inputs.clear()
         self.shapes.clear()
-        self._inside, self.exchanged = False, None
+        self._inside, self.exchanged, self.torn, self.table = False, None, None, 0
         self._passes = self._bytes = 0
         self.broken = self.hidden = ""
 
@@ -275,6 +292,9 @@ class Tape(TorchFunctionMode):
             return
         if self.inputs and name in VIEWS and isinstance(args[0], torch.Tensor):
             self.exchanged = self.exchanged or exchanged(args[0].shape, found[0].shape)
+            self.torn = self.torn or torn(args[0].shape, found[0].shape)
+        if not self._inside and len(args) > 1:
+            self.table = self.table or self._spread(args[:2], found[0])
         learned = any(self._known[one].requires_grad for one in reads)
         blocks = learned and any(one.is_floating_point() and not one.requires_grad for one in found)
         if before is not None:
@@ -289,6 +309,17 @@ class Tape(TorchFunctionMode):
         if self._bytes > MOST_BYTES:
             self._hide("too large")
 
+    def _spread(self, args: Sequence[Any], made: torch.Tensor) -> int:
+        """How many samples were each met with all others: one side is an answer, the other is not."""
+        if (
+            not all(isinstance(one, torch.Tensor) for one in args)
+            or len({id(one) in self._known for one in args}) < 2
+        ):
+            return 0
+        shapes = sorted((tuple(one.shape) for one in args), key=len)
+        count = shapes[0][0] if len(shapes[0]) == 1 else 0
+        return count if count > 1 and shapes[1] == (count, 1) and made.shape == (count, count) else 0
+
     def _hide(self, because: str) -> None:
         """Let go of what happened inside the models, and note no more of it in this step."""
         self.hidden, self._bytes = because, 0
@@ -299,6 +330,21 @@ class Tape(TorchFunctionMode):
         self.inputs.clear()
 
     # ---- what the loss needs of it
+
+    @property
+    def odd(self) -> dict[str, float]:
+        """What was seen that is hardly ever meant, by the names of a recording's quantities."""
+        found: dict[str, float] = {}
+        if self.exchanged is not None:
+            found |= {"view.before": float(self.exchanged[0]), "view.after": float(self.exchanged[1])}
+        if self.torn is not None:
+            found |= {"view.last": float(self.torn[0]), "view.row": float(self.torn[1])}
+        return found | ({"table.samples": float(self.table)} if self.table else {})
+
+    @property
+    def start(self) -> Start:
+        """What the models were given; it stays when the tape forgets."""
+        return Start(dict(self.inputs), list(self.random), list(self.random_of), list(self.casts))
 
     def needed(self, loss: torch.Tensor) -> list[Noted]:
         """The calls that made a number, in their order.
@@ -387,6 +433,20 @@ def exchanged(before: Sequence[int], after: Sequence[int]) -> tuple[int, int] | 
     if old == new or sorted(old) != sorted(new):
         return None
     return next((int(a), int(b)) for a, b in zip(old, new, strict=True) if a != b)
+
+
+def torn(before: Sequence[int], after: Sequence[int]) -> tuple[int, int] | None:
+    """The last axis' lengths, where a view makes rows of an axis that is the second, and not the last.
+
+    The numbers along that axis do not lie beside each other: each row gets numbers of other places.
+
+    Example:
+        >>> torn((8, 4, 24, 24), (4608, 4)), torn((8, 24, 4), (192, 4)), torn((8, 4, 1), (8, 4))
+        ((24, 4), None, None)
+    """
+    if len(before) < 3 or len(after) != 2 or after[1] != before[1] or before[1] < 2:
+        return None
+    return (int(before[-1]), int(after[1])) if before[-1] not in {1, after[1]} else None
 
 
 def _writes(name: str) -> bool:

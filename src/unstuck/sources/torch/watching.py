@@ -16,6 +16,7 @@ from unstuck.sources.torch.guard import Guard
 from unstuck.sources.torch.ledger import Ledger
 from unstuck.sources.torch.loaders import Loaders
 from unstuck.sources.torch.marks import Marks
+from unstuck.sources.torch.pairing import Pairing
 from unstuck.sources.torch.params import Held, Params
 from unstuck.sources.torch.predictions import Predictions
 from unstuck.sources.torch.probing import Probing, due
@@ -74,7 +75,7 @@ class Watching:
         self._calls = Calls(self._marks, guard.failed, guard.note)
         self._predictions = Predictions(self._marks, recording.meta)
         self._strays = Strays(locations)
-        self._constants, self._dependence = Constants(), Dependence()
+        self._constants, self._dependence, self._pairing = Constants(), Dependence(), Pairing()
         self.loaders = Loaders()
         self._losses, self._reduction = self.ledger.losses, self.ledger.reduction
         self._arrivals = Arrivals()
@@ -148,6 +149,7 @@ class Watching:
     def give_up(self) -> None:
         """The present step is not measured any further."""
         self._step = None
+        self._pairing.forget()
         self._calls.active = False
         self._calls.tape.forget()
 
@@ -178,11 +180,12 @@ class Watching:
             strays=self._strays,
             constants=self._constants,
             dependence=self._dependence,
+            pairing=self._pairing,
         )
         origin = self._calls.origin
         if self._predictions.repeats >= REPEATS and not origin.tired and self._calls.tape.may_listen:
             origin.listen()
-        self._calls.deep = looked_at(self.number) and not self._dependence.tired
+        self._calls.deep = looked_at(self.number) and not (self._dependence.tired and self._pairing.tired)
         self._step.probing = self._probing if due(self.number) else None
         self._step.several = len(self.rounds.known) > 1
         self._step.optimised = self.rounds.optimised

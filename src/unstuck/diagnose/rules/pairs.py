@@ -1,0 +1,154 @@
+"""Rule on labels that are not those of their inputs."""
+
+import math
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from unstuck.diagnose.bounds import Bounds
+from unstuck.diagnose.finding import Evidence, Finding
+from unstuck.diagnose.outcome import outcome
+from unstuck.diagnose.registry import NotChecked, Where, rule
+from unstuck.trace.recording import Recording
+from unstuck.trace.structure import INPUT
+
+_LOOKS: Final = 5
+"""Last measurements of which the mean counts, and measurements that are needed at all."""
+_MOST: Final = 0.8
+"""Part of the measured updates that must have taught the network its batch."""
+_LEAP: Final = 0.5
+"""An update that takes this part of its batch's loss away may be too large to hold for others."""
+_FOLLOWS: Final[dict[str, Where]] = {
+    "ACT002": "any",
+    "ACT005": "any",
+    "DAT008": "any",
+    "LRN001": "any",
+    "LRN002": "any",
+    "LRN007": "any",
+    "OUT010": "any",
+}
+
+
+class _Learned(NamedTuple):
+    """What updates teach a network of their own batches."""
+
+    total: float
+    """Over all steps, in units of the loss."""
+    others: float
+    """Loss for the targets of other samples / for their own, on batches before their update; at the end."""
+    error: float
+    """Standard error of that."""
+
+
+@rule("DAT004", "misaligned-labels", severity="error", explains=_FOLLOWS, from_step_0=False)
+def misaligned_labels(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """What is learned from the labels is no more than is learned from the same labels dealt out at random."""
+    if trace.meta.examined:
+        return []
+    probed = trace.last("probe.permuted")
+    places = ["", *(one for one in trace.layers("pairs.loss") if one)]
+    if (probed is None or not math.isfinite(probed)) and not trace.has("pairs.loss"):
+        raise NotChecked(
+            "neither the fall of the loss with dealt-out labels nor that by one update was measured"
+        )
+    by_probe = _by_probe(trace, bounds, probed)
+    if by_probe or outcome(trace, bounds.outcome).word != "not learned":
+        return by_probe
+    return next((found for place in places if (found := _by_updates(trace, place, bounds))), [])
+
+
+def _by_probe(trace: Recording, bounds: Bounds, ratio: float | None) -> list[Finding]:
+    """By a continuation with labels that were dealt out."""
+    if ratio is None or not math.isfinite(ratio):
+        return []
+    by_heart = trace.first("probe.overfit")
+    if by_heart is None or not math.isfinite(by_heart):
+        raise NotChecked("it was not measured whether one batch can be learned by heart")
+    if outcome(trace, bounds.outcome).word != "not learned" or ratio < bounds.data.permuted:
+        return []
+    if by_heart > bounds.outcome.well_learned:
+        return []  # what cannot even learn one batch by heart has another fault
+    return [
+        Finding(
+            code="DAT004",
+            name="misaligned-labels",
+            severity="error",
+            layer=None,
+            step=0,
+            confidence=0.8,
+            summary=(
+                f"One batch can be learned by heart (to {by_heart:.0%} of its loss), the data cannot; and "
+                f"with the labels dealt out at random the loss falls {ratio:.2f} times as far as with the "
+                "given ones: the labels seem to have nothing to do with their inputs. Were inputs and labels "
+                "shuffled or sorted apart?"
+            ),
+            evidence=(
+                Evidence("probe.permuted", ratio, ">=", bounds.data.permuted),
+                Evidence("probe.overfit", by_heart, "<=", bounds.outcome.well_learned),
+            ),
+            rival=(
+                "LRN002 learning-rate-too-low and LRN001 learning-rate-too-high: then one batch cannot be "
+                "learned by heart either."
+            ),
+        )
+    ]
+
+
+def _by_updates(trace: Recording, place: str, bounds: Bounds) -> list[Finding]:
+    """By what single updates teach the network of their own batches, and none of it holds for the next."""
+    learned = _learned(trace, place)
+    enough = 1 - bounds.outcome.learned
+    if learned is None or learned.total < enough or learned.others - learned.error > bounds.outcome.counts:
+        return []
+    if learned.others - 1 + learned.error > bounds.outcome.solved * learned.total:
+        return []  # a good part of it may hold for others
+    name = place.removeprefix(f"{INPUT}.")
+    whose, what = (
+        (f"the {name} of other samples", f"{name} and targets")
+        if place
+        else (
+            "the targets of other samples",
+            "inputs and targets",
+        )
+    )
+    return [
+        Finding(
+            code="DAT004",
+            name="misaligned-labels",
+            severity="error",
+            layer=None,
+            step=0,
+            confidence=0.7,
+            summary=(
+                f"Each update teaches the network the pairs of its own batch: in all steps together "
+                f"{learned.total:.1f} times the loss. Yet nothing of that holds for the next batch: with "
+                f"{whose} its loss is {learned.others:.3f} times as large, so the two might as well be dealt "
+                f"out at random. Look at a few samples with their targets: were {what} shuffled, sorted, "
+                "shifted or reshaped apart?"
+            ),
+            evidence=(
+                Evidence("pairs.learned", learned.total, ">=", enough, place or None),
+                Evidence("pairs.loss", learned.others, "<=", bounds.outcome.counts, place or None),
+            ),
+            rival=(
+                "LRN002 learning-rate-too-low and GRD003 no-gradient: then an update teaches next to nothing "
+                "of its own batch either."
+            ),
+        )
+    ]
+
+
+def _learned(trace: Recording, place: str) -> _Learned | None:
+    """Over the whole training; None where too little was measured, or updates do not do what they should."""
+    learned, falls, others = (trace.series(f"pairs.{name}", place) for name in ("learned", "fall", "loss"))
+    if learned.values.size < _LOOKS or not all(
+        np.isfinite(one.values).all() for one in (learned, falls, others)
+    ):
+        return None
+    works = (learned.values > 0) & (falls.values > 0)
+    if np.mean(works) < _MOST or float(np.median(falls.values)) > _LEAP:
+        return None
+    steps = np.arange(trace.steps)
+    total = float(np.interp(steps, learned.steps, learned.values).sum())
+    late = others.values[-_LOOKS:]
+    return _Learned(total, float(np.mean(late)), float(np.std(late, ddof=1)) / math.sqrt(late.size))

@@ -1,0 +1,137 @@
+"""Whether what a step learns of its own samples holds for any others: does each target belong to its sample?
+
+The answers for a batch are compared with the targets of other samples of it, before an update and after it.
+What the update ties together in this batch makes the answers fit their own targets better than others'.
+Where a later batch shows nothing of that, step after step, the pairs were learned by heart and nothing else.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from unstuck.sources.torch.constants import EXACT, TINY
+from unstuck.sources.torch.layouts import Layout, exchanged, layouts
+from unstuck.sources.torch.passes import Passes, as_it_was
+from unstuck.sources.torch.replay import play
+from unstuck.sources.torch.stats import Floats, Gather
+from unstuck.sources.torch.tape import CannotReplayError, Noted, Start, Tape
+from unstuck.sources.torch.weights import Rows
+from unstuck.trace.structure import INPUT
+
+MOST_FAILURES = 2
+
+
+class _Seen(NamedTuple):
+    """A step's batch, until its update is done."""
+
+    start: Start
+    calls: list[Noted]
+    loss: torch.Tensor
+    answers: list[torch.Tensor]
+    first: torch.Tensor
+    place: Layout
+    apart: str
+    """An input that is looked at by itself: others' stand in its place, and targets stay; "" for none."""
+    before: list[torch.Tensor]
+    """The loss as it was; of each batch's others."""
+
+
+class Pairing:
+    """Looks at a few steps of a training."""
+
+    def __init__(self) -> None:
+        """Nothing tried yet."""
+        self._failed = 0
+        self._seen: _Seen | None = None
+
+    @property
+    def tired(self) -> bool:
+        """Whether it failed too often to be tried again."""
+        return self._failed >= MOST_FAILURES
+
+    def before(self, tape: Tape, loss: torch.Tensor, apart: str) -> None:
+        """Look at a step's batch before its backward pass.
+
+        Args:
+            tape: with what the models did.
+            loss: the number that `backward` is called on.
+            apart: name of an input that is to be looked at by itself; "" for none.
+        """
+        self._seen = None
+        try:
+            with torch.no_grad(), as_it_was(tape.start):
+                self._seen = self._look(tape, loss, apart)
+        except Exception:  # noqa: BLE001  (whatever the program does there may not work twice)
+            self._failed += 1
+
+    def _look(self, tape: Tape, loss: torch.Tensor, apart: str) -> _Seen:
+        answers = [one.tensor for one in tape.answers.values() if one.tensor.dim()]
+        first = next((one for _, one in tape.inputs.values() if one.dim()), None)
+        if not answers or first is None:
+            raise CannotReplayError("what enters or leaves the model has no samples")
+        calls = tape.making(loss, *answers)
+        place = layouts(first, answers[0])[0]
+        seen = _Seen(tape.start, calls, loss, answers, first, place, apart, [])
+        return seen._replace(before=[loss.detach(), *_losses(seen)])
+
+    def after(self, gather: Gather, rows: Rows) -> None:
+        """Look at it once more, after its update.
+
+        Args:
+            gather: brings the numbers.
+            rows: where the measurements go.
+        """
+        seen, self._seen = self._seen, None
+        if seen is None:
+            return
+        try:
+            with torch.no_grad(), as_it_was(seen.start):
+                numbers = [*seen.before, *_losses(seen)]
+        except Exception:  # noqa: BLE001
+            self._failed += 1
+            return
+
+        def use(found: Floats) -> None:
+            was, own, *rest = (float(one) for one in found)
+            if not abs(own - was) <= EXACT * abs(was) + TINY:
+                self._failed += 1
+                return
+            ways = len(rest) // 2
+            others, (now, *others_now) = rest[:ways], rest[ways:]
+            if not own > 0:
+                return
+            places = ["", f"{INPUT}.{seen.apart}"]
+            for layer, one, one_now in zip(places, others, others_now, strict=False):
+                if one == own:
+                    continue  # whose target it is makes no difference at all
+                rows[layer] |= {
+                    "pairs.loss": one / own,
+                    "pairs.learned": ((one_now - now) - (one - own)) / own,
+                    "pairs.fall": (own - now) / own,
+                }
+
+        gather.put(torch.stack([one.double().reshape(()) for one in numbers]), use)
+
+    def forget(self) -> None:
+        """Let go of the batch."""
+        self._seen = None
+
+
+def _losses(seen: _Seen) -> list[torch.Tensor]:
+    """The loss at the present weights; with the answers of others; with one input of others."""
+    passes = Passes(seen.start, seen.calls, {id(seen.loss), *map(id, seen.answers)})
+    own = passes.of({})
+    after = [call for call in seen.calls if not call.inside]
+    given = {id(one): exchanged(own[id(one)], seen.first, seen.place) for one in seen.answers}
+    found = [own[id(seen.loss)], play(after, given, seen.loss, constant=False)]
+    if seen.apart:
+        mine = _named(seen.start, seen.apart)
+        found.append(
+            passes.of({id(one): exchanged(one, seen.first, seen.place) for one in mine})[id(seen.loss)]
+        )
+    return found
+
+
+def _named(start: Start, name: str) -> Sequence[torch.Tensor]:
+    return [one.detach() for known, one in start.inputs.values() if known == name]
