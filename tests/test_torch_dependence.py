@@ -9,9 +9,9 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402, N812
 from torch import nn  # noqa: E402
 
-from digit_programs import X, Y, entropy, trained  # noqa: E402
+from digit_programs import X, Y, captions, entropy, recording, trained  # noqa: E402
 from unstuck.sources.torch.record import record  # noqa: E402
-from unstuck.sources.torch.tape import Tape, named  # noqa: E402
+from unstuck.sources.torch.tape import Tape  # noqa: E402
 
 IMAGES = X.reshape(-1, 1, 8, 8)
 
@@ -42,18 +42,6 @@ def mixing(model, data=(X, Y), loss=entropy, **more):
     """The last measurement of a watched training; None where it was not measured."""
     recorded = recording(model, data, loss, **more)
     return recorded.last("probe.mixing")
-
-
-def recording(model, data=(X, Y), loss=entropy, *, lr=0.05, steps=30):
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    torch.manual_seed(0)
-    with record(model, optimizer) as run:
-        for i in range(steps):
-            rows = torch.arange(i * 50, (i + 1) * 50) % 300
-            optimizer.zero_grad()
-            loss(model(*(one[rows] for one in data[:-1])), data[-1][rows]).backward()
-            optimizer.step()
-    return run.recording
 
 
 @pytest.mark.parametrize(
@@ -199,101 +187,6 @@ def test_a_plain_run_names_mixed_samples_and_lets_a_sound_sibling_be():
     assert codes(lambda h: h) == []
 
 
-class Caption(nn.Module):
-    """Writes the number of a picture and what follows it, from the picture and from what is written."""
-
-    def __init__(self, picture):
-        super().__init__()
-        torch.manual_seed(0)
-        self.look, self.words, self.out = nn.Linear(64, 24), nn.Embedding(30, 24), nn.Linear(24, 30)
-        self.picture = picture
-
-    def forward(self, image, words):
-        seen = self.picture(torch.relu(self.look(image)))
-        return self.out(torch.tanh(seen[:, None] + self.words(words)))
-
-
-def captions(picture, steps=250):
-    starts, second = torch.full_like(Y, 29), Y + 10
-    words, answers = torch.stack([starts, Y, second], 1), torch.stack([Y, second, starts], 1)
-    return recording(
-        Caption(picture),
-        (X, words, answers),
-        lambda scores, wanted: F.cross_entropy(scores.transpose(1, 2), wanted),
-        lr=0.5,
-        steps=steps,
-    )
-
-
-@pytest.mark.parametrize(
-    ("picture", "needed"),
-    [
-        (lambda seen: seen, True),
-        (lambda seen: seen * 0, False),
-        (lambda seen: seen.mean(0, keepdim=True).expand(len(seen), -1), False),
-    ],
-    ids=["seen", "times 0", "one for all"],
-)
-def test_what_is_learned_without_one_of_the_inputs_is_not_all(picture, needed):
-    found = captions(picture)
-    diagnosis = found.diagnose()
-    times = found.last("shuffled.loss", "input.image")
-    if needed:
-        assert times > 1.5
-        assert diagnosis.status == "healthy"
-    else:
-        assert times == pytest.approx(1, abs=1e-3)
-        assert diagnosis.outcome.word == "not learned"
-        assert diagnosis.status == "faulty"
-
-
-def test_an_input_that_says_nothing_is_no_fault():
-    """Noise that is drawn anew for each batch, as generators get it; the other input tells all there is."""
-    torch.manual_seed(0)
-
-    class Conditioned(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.noise, self.features, self.out = nn.Linear(64, 16), nn.Linear(6, 16), nn.Linear(32, 2)
-
-        def forward(self, noise, features):
-            return self.out(torch.relu(torch.cat([self.noise(noise), self.features(features)], 1)))
-
-    model = Conditioned()
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
-    with record(model, optimiser) as run:
-        for _ in range(300):
-            features = torch.randn(40, 6)
-            targets = (features.sum(1) + 0.8 * torch.randn(40) > 0).long()
-            loss = F.cross_entropy(model(torch.randn(40, 64), features), targets)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-    diagnosis = run.recording.diagnose()
-    assert diagnosis.status == "healthy"
-    assert [(found.code, found.severity) for found in diagnosis.findings] == [("OUT010", "info")]
-    assert "does not need the input 'noise'" in diagnosis.findings[0].summary
-
-
-def test_an_input_that_is_the_same_for_all_samples_cannot_be_exchanged():
-    """Places of pixels, a mask: the answer does not depend on whose they are."""
-
-    class Placed(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.places, self.look, self.out = nn.Linear(64, 16), nn.Linear(64, 24), nn.Linear(24, 10)
-            self.gate = nn.Linear(16, 24)
-
-        def forward(self, places, image):
-            return self.out(torch.relu(self.look(image)) * torch.sigmoid(self.gate(self.places(places))))
-
-    torch.manual_seed(0)
-    found = recording(Placed(), (torch.rand(1, 64).expand(300, -1), X, Y), lr=0.1, steps=120)
-    assert not found.layers("shuffled.loss")
-    assert found.last("data.alike") == 1
-    assert found.diagnose().status == "healthy"
-
-
 def test_places_alone_are_not_what_was_to_be_learned():
     """Sorted numbers: the place tells much of them, the input all."""
     torch.manual_seed(0)
@@ -327,15 +220,6 @@ def test_places_alone_are_not_what_was_to_be_learned():
     times, word = told(Sorter())
     assert times > 1.1
     assert word == "learned"
-
-
-def test_inputs_are_named_as_the_model_names_them():
-    class Model(nn.Module):
-        def forward(self, image, *more, words=None): ...
-
-    one, two, three = (torch.zeros(i) for i in (1, 2, 3))
-    assert [name for name, _ in named(Model(), (one,), {"words": two})] == ["image", "words"]
-    assert [name for name, _ in named(Model(), ([one, two], three), {})] == ["image[0]", "image[1]", "more"]
 
 
 def test_a_tape_tells_what_happens_inside_from_what_follows():

@@ -22,7 +22,8 @@ def fresh(trace: Recording, nodes: Sequence[Node]) -> bool:
 
     Training moves scales away from exactly 1 and shifts from exactly 0, and the norm of a drawn matrix is
     known: each weight is even between -1 and 1 over the root of the inputs, so the norm is the root of a
-    third of the units. Of trained layers now and then one has such a norm, but not all.
+    third of the units (of an orthogonal one: of its smaller extent). Of trained layers now and then one has
+    such a norm, but not all.
 
     Args:
         trace: what was measured.
@@ -43,4 +44,5 @@ def _as_drawn(trace: Recording, node: Node) -> bool | None:
     count = node.units * node.fan_in
     if not node.type.startswith(("Linear", "Conv")) or "Transpose" in node.type or count < _FEWEST:
         return None
-    return abs(norm / math.sqrt(node.units / 3) - 1) <= _ERRORS * _SCATTER / math.sqrt(count)
+    orthogonal = math.isclose(norm, math.sqrt(min(node.units, node.fan_in)), rel_tol=_EXACT)
+    return orthogonal or abs(norm / math.sqrt(node.units / 3) - 1) <= _ERRORS * _SCATTER / math.sqrt(count)

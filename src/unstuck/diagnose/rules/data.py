@@ -203,9 +203,7 @@ def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     values = [
         trace.series("act_variation", node.name).values for node in first
     ]  # never of what is not finite
-    differ = any(series.size and float(np.max(series)) > bounds.data.same for series in values)
-    # copies of one of several inputs (a mask, a grid of places) are no fault where another tells them apart
-    if (_copies(trace, bounds) and not differ) or (not first and _one_number(trace, bounds)):
+    if _copies(trace, bounds) or (not first and _one_number(trace, bounds)):
         return [_all_copies(trace) if trace.has("data.alike") else _all_one_number(trace)]
     if not first or not all(series.size for series in values):
         raise NotChecked("what the first layer answers to different inputs was not measured")
@@ -214,7 +212,7 @@ def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     # zero weights answer the same to anything: that is not the inputs' fault
     if any(not trace.first("weight_norm", node.name) for node in first):
         return []
-    if differ:
+    if any(float(np.max(series)) > bounds.data.same for series in values):
         return []
     std, mean = trace.first("data.std"), trace.first("data.mean")
     constant = std == 0

@@ -206,7 +206,7 @@ def frozen_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
         output in frozen and falls_short(ended, bounds.outcome)
     )
     untrained = falls_short(ended, bounds.outcome) and fresh(trace, _all_frozen(trace))
-    severity: Severity = "warning" if stuck or untrained else "info"
+    severity: Severity = "warning" if stuck else "info"  # somebody froze them: random features may be meant
     entries = sum(node.units * node.fan_in for node in layers)
     share = sum(node.units * node.fan_in for node in frozen) / max(entries, 1)
     if untrained:
@@ -229,7 +229,7 @@ def frozen_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
             severity=severity,
             layer=frozen[0].name,
             step=0,
-            confidence=0.9 if untrained else (0.8 if output in frozen else 0.6) if stuck else 0.95,
+            confidence=(0.8 if output in frozen else 0.6) if stuck else 0.95,
             summary=(
                 f"{names(frozen)} {'is' if len(frozen) == 1 else 'are'} frozen, {share:.0%} of the "
                 f"weights. {words}"

@@ -34,8 +34,8 @@ class Group:
     """Which of the recorded models."""
     batch: torch.Tensor | None = None
     """Its first input."""
-    alone: bool = True
-    """Whether that is all that the model was given."""
+    others: list[torch.Tensor] = field(default_factory=list[torch.Tensor])
+    """The next few of them."""
     calls: list[Call] = field(default_factory=list[Call])
     names: list[str] = field(default_factory=list[str])
     """Of all calls, in their order."""
@@ -46,6 +46,16 @@ class Group:
     """The output that was looked at last."""
     times: dict[nn.Module, int] = field(default_factory=dict[nn.Module, int])
     """How often each module was called."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether the first input is all that the model was given."""
+        return not self.others
+
+    def release(self) -> None:
+        """Let go of the inputs."""
+        self.batch = None
+        self.others.clear()
 
 
 class Calls:
@@ -142,7 +152,7 @@ class Calls:
         self.outputs.clear()
         self.tape.forget()
         for group in self.groups:
-            group.batch = None
+            group.release()
 
     def _enter(self, number: int) -> Any:
         def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -170,7 +180,10 @@ class Calls:
         batches = [one for one in itertools.islice(_tensors(given), 3) if one.dim() > 0]
         batch = batches[0] if batches else None
         self._group = Group(
-            self._numbers, number, None if batch is None else batch.detach(), len(batches) == 1
+            self._numbers,
+            number,
+            None if batch is None else batch.detach(),
+            [one.detach() for one in batches[1:]],
         )
         self._numbers += 1
         self.groups = [*self.groups[1 - MOST_GROUPS :], self._group]

@@ -1,6 +1,7 @@
 """What enters the loss: predictions and targets, and what they say about the task."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class Predictions:
     def __init__(self, marks: Marks, meta: Meta) -> None:
         """Nothing seen yet."""
         self.marks, self.meta = marks, meta
-        self._batch: torch.Tensor | None = None
+        self._given: list[torch.Tensor] = []
         self._seen_data = self._seen_targets = False
         self.pairs = Pairs()
         """Samples with their targets."""
@@ -45,7 +46,6 @@ class Predictions:
         gather: Gather,
         graph: Graph,
         outputs: dict[int, tuple[torch.Tensor, int]],
-        batch: torch.Tensor | None,
         rows: Rows,
         *,
         scale: list[float],
@@ -57,15 +57,12 @@ class Predictions:
             gather: brings the numbers.
             graph: with the loss.
             outputs: by mark, outputs of modules that are at hand.
-            batch: the model's input.
             rows: where the measurements go.
             scale: its one number is what the loss is multiplied by for half precision.
             share: its one number is the number of losses that make up this step's; 0 if they are of several
                 optimisers, whose targets are no task.
         """
         loss = graph.loss
-        if batch is not None:
-            self._inputs(gather, batch, rows)
         if loss is None:
             return
         self._task(loss)
@@ -117,17 +114,24 @@ class Predictions:
         if loss is not None and loss.target is not None and not loss.terms:
             self.pairs.look(gather, batch, loss.target)
 
-    def _inputs(self, gather: Gather, batch: torch.Tensor, rows: Rows) -> None:
-        """The data at the first step; whether a batch is that of the measured step before, or one sample."""
-        few = evenly(batch, SAMPLES, BATCH).clone()
-        earlier = self._batch
-        if earlier is not None:
-            same = earlier.shape == few.shape and earlier.device == few.device
-            flag = (earlier == few).all().float() if same else few.new_zeros((), dtype=torch.float32)
+    def look_at_inputs(self, gather: Gather, given: Sequence[torch.Tensor], rows: Rows) -> None:
+        """The data at the first step; whether a batch is that of the measured step before, or one sample.
+
+        Args:
+            gather: brings the numbers.
+            given: what the model was given; what is the same in the first for all may differ in others.
+            rows: where the measurements go.
+        """
+        batch = given[0]
+        few = [evenly(one, SAMPLES, BATCH).clone() for one in given]
+        earlier, self._given = self._given, few
+        if earlier:
+            same = _shapes(earlier) == _shapes(few)
+            flags = [one == other for one, other in zip(earlier, few, strict=True)] if same else []
+            flag = _all(flags) if same else few[0].new_zeros((), dtype=torch.float32)
             gather.put(flag, lambda x: self._note_repeat(rows, same=float(x)))
-        self._batch = few
-        if len(few) > 1:
-            alike = (few == few[:1]).all().float()
+        if len(few[0]) > 1:
+            alike = _all([one == one[:1] for one in few])
             gather.put(alike, lambda x: rows[""].__setitem__("data.alike", float(x)))
         if not self._seen_data and batch.is_floating_point():
             self._seen_data = True
@@ -268,6 +272,16 @@ def _bring_scales(gather: Gather, loss: Loss, device: torch.device, found: dict[
 def _outputs(loss: Loss) -> int:
     """How many outputs a sample has."""
     return int(loss.input_shape[1]) if len(loss.input_shape) > 1 else 1
+
+
+def _shapes(given: Sequence[torch.Tensor]) -> list[Any]:
+    return [(one.shape, one.device) for one in given]
+
+
+def _all(flags: Sequence[torch.Tensor]) -> torch.Tensor:
+    """1 if all are true, of those on the first one's device; else 0."""
+    place = flags[0].device
+    return torch.stack([one.all() for one in flags if one.device == place]).all().float()
 
 
 def _computed_back(loss: Loss, scores: torch.Tensor | None) -> torch.Tensor | None:

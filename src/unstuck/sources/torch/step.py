@@ -177,8 +177,10 @@ class Step:
             entry.fn = None
         if len(self.graphs) == 1:
             self._look_at_batch(batch)
+            if batch is not None and group is not None:
+                self.predictions.look_at_inputs(self.gather, [batch, *group.others], self.rows)
             self.predictions.look(
-                self.gather, graph, self.calls.outputs, batch, self.rows, scale=self.scale, share=self.share
+                self.gather, graph, self.calls.outputs, self.rows, scale=self.scale, share=self.share
             )
             if batch is not None and group is not None and group.alone and len(groups) == 1:
                 self.predictions.keep_pairs(self.gather, graph, batch)

@@ -1,0 +1,96 @@
+"""What is measured of models that are given several inputs."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402, N812
+from torch import nn  # noqa: E402
+
+from digit_programs import X, Y, captions, recording  # noqa: E402
+from unstuck.sources.torch.record import record  # noqa: E402
+from unstuck.sources.torch.tape import named  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_compiled():
+    """Other tests of the same process compile: then nothing is noted."""
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize(
+    ("picture", "needed"),
+    [
+        (lambda seen: seen, True),
+        (lambda seen: seen * 0, False),
+        (lambda seen: seen.mean(0, keepdim=True).expand(len(seen), -1), False),
+    ],
+    ids=["seen", "times 0", "one for all"],
+)
+def test_what_is_learned_without_one_of_the_inputs_is_not_all(picture, needed):
+    found = captions(picture)
+    diagnosis = found.diagnose()
+    times = found.last("shuffled.loss", "input.image")
+    if needed:
+        assert times > 1.5
+        assert diagnosis.status == "healthy"
+    else:
+        assert times == pytest.approx(1, abs=1e-3)
+        assert diagnosis.outcome.word == "not learned"
+        assert diagnosis.status == "faulty"
+
+
+def test_an_input_that_says_nothing_is_no_fault():
+    """Noise that is drawn anew for each batch, as generators get it; the other input tells all there is."""
+    torch.manual_seed(0)
+
+    class Conditioned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.noise, self.features, self.out = nn.Linear(64, 16), nn.Linear(6, 16), nn.Linear(32, 2)
+
+        def forward(self, noise, features):
+            return self.out(torch.relu(torch.cat([self.noise(noise), self.features(features)], 1)))
+
+    model = Conditioned()
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    with record(model, optimiser) as run:
+        for _ in range(300):
+            features = torch.randn(40, 6)
+            targets = (features.sum(1) + 0.8 * torch.randn(40) > 0).long()
+            loss = F.cross_entropy(model(torch.randn(40, 64), features), targets)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    diagnosis = run.recording.diagnose()
+    assert diagnosis.status == "healthy"
+    assert [(found.code, found.severity) for found in diagnosis.findings] == [("OUT010", "info")]
+    assert "does not need the input 'noise'" in diagnosis.findings[0].summary
+
+
+def test_an_input_that_is_the_same_for_all_samples_cannot_be_exchanged():
+    """Places of pixels, a mask: the answer does not depend on whose they are."""
+
+    class Placed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.places, self.look, self.out = nn.Linear(64, 16), nn.Linear(64, 24), nn.Linear(24, 10)
+            self.gate = nn.Linear(16, 24)
+
+        def forward(self, places, image):
+            return self.out(torch.relu(self.look(image)) * torch.sigmoid(self.gate(self.places(places))))
+
+    torch.manual_seed(0)
+    found = recording(Placed(), (torch.rand(1, 64).expand(300, -1), X, Y), lr=0.1, steps=120)
+    assert not found.layers("shuffled.loss")
+    assert found.last("data.alike") == 0
+    assert found.diagnose().status == "healthy"
+
+
+def test_inputs_are_named_as_the_model_names_them():
+    class Model(nn.Module):
+        def forward(self, image, *more, words=None): ...
+
+    one, two, three = (torch.zeros(i) for i in (1, 2, 3))
+    assert [name for name, _ in named(Model(), (one,), {"words": two})] == ["image", "words"]
+    assert [name for name, _ in named(Model(), ([one, two], three), {})] == ["image[0]", "image[1]", "more"]
