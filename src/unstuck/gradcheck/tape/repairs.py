@@ -104,10 +104,13 @@ class Repairs:
         value = np.stack([edge.value for edge in edges])
         first = site[0]
         if first.name in SUMS and _wide(value.shape[1:], first.value.shape):
-            own = value.reshape(len(site), *(1,) * (first.value.ndim - value.ndim + 1), *value.shape[1:])
-            wide = np.broadcast_to(own, (len(site), *first.value.shape))
+            apart = (len(site), *(1,) * (first.value.ndim - value.ndim + 1), *value.shape[1:])
+            wide, ids = (
+                np.broadcast_to(array.reshape(apart), (len(site), *first.value.shape))
+                for array in (value, np.stack([edge.ids for edge in edges]))
+            )
             adjoints = [SUMS[first.name][slot] * signal for signal in signals]
-            return Spot(site, wide, adjoints, self._is_given(edges))
+            return Spot(site, wide, adjoints, self._is_given(edges), ids)
         adjoints = [
             np.stack([edge.pull(part, None) for edge, part in zip(edges, signal, strict=True)])
             for signal in signals
@@ -171,7 +174,7 @@ class Repairs:
             if spot.value.shape == wide.shape and _alike(spot.value, wide):
                 return Repair(("transposed", "a gradient is used transposed"), spot.records, -1)
             meant = f": that by what comes from{self._said(one)}" if self._said(one) else ""
-            text = f"another gradient stands where the one that is meant should{meant}"
+            text = f"another gradient is used in place of the one that is meant{meant}"
             return Repair(("input-mistaken", text), spot.records, self._step(one))
         return None
 
