@@ -200,7 +200,7 @@ class Finder:
                     "comparison turned",
                     {WRONG},
                     lambda n: ast.Compare(n.left, [new()], n.comparators),
-                    {MASK, MISSING},
+                    {MASK, MISSING, SUMMED, SHAPE},  # a test of shapes decides about sums
                 )
         if mine.shape is not None and len(mine.shape) == 2 and mine.shape[0] == mine.shape[1] > 1:
             if isinstance(node, ast.Attribute) and node.attr == "T":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unstuck.gradcheck.arrangement import ratio
 from unstuck.gradcheck.local import Named
 from unstuck.gradcheck.tape.cuts import CLOSE, Cuts
 from unstuck.gradcheck.tape.record import Edge, Record
@@ -14,6 +15,7 @@ from unstuck.gradcheck.tree import Array
 
 FEWEST, MOST_AXES = 4, 5
 EQUAL = 1e-6
+SPREADING = {"multiply", "add", "subtract"}
 UPDATING = {"add", "subtract"}
 MOST_UPDATES = 40
 """Of one array, one after the other."""
@@ -48,6 +50,74 @@ def laid_otherwise(looked: Cuts) -> tuple[Named, Record] | None:
                 text = f"the axes of an array stand in another order: they have to be {order} of those here"
                 return ("shifted", text), laid.uses[0][0]
     return None
+
+
+def summed_otherwise(looked: Cuts) -> tuple[Named, Record] | None:
+    """A sum or mean that should have been taken over other axes, and spreads over an array again."""
+    plain = [looked.adjoint(weights, set()) for weights in looked.weights]
+    steps = looked.back.tape.records[looked.back.first :]
+    for total in steps:
+        if total.name != "sum" or total.number not in plain[0] or not 0 < total.value.ndim < MOST_AXES:
+            continue
+        source = total.edges[0].value
+        if total.value.ndim != source.ndim:
+            continue
+        made, number = _mean(total, steps)
+        uses = [(record, edge) for record in steps for edge in record.edges if _same(edge.ids, made)]
+        if any(record.name not in SPREADING for record, _ in uses):
+            continue
+        for count in range(1, source.ndim + 1):
+            for axes in itertools.combinations(range(source.ndim), count):
+                new = source.sum(axis=axes, keepdims=True)
+                if new.shape == total.value.shape and np.array_equal(new, total.value):
+                    continue
+                new = new * number * (new.size / total.value.size if "mean." in made.place.step else 1)
+                changes = [_spread(record, edge, new) for record, edge in uses]
+                terms = [
+                    [
+                        adjoint[record.number] * change
+                        for (record, _), change in zip(uses, changes, strict=True)
+                        if change is not None and record.number in adjoint
+                    ]
+                    for adjoint in plain
+                ]
+                if all(some and closes(some, gap) for some, gap in zip(terms, looked.gaps, strict=True)):
+                    return (
+                        "not-summed",
+                        f"a sum or mean is not taken over axis {axes[0]}, as it has to be",
+                    ), total
+    return None
+
+
+def _mean(total: Record, steps: list[Record]) -> tuple[Record, float]:
+    """The step that divides a sum by a number, and one divided by that; else the sum itself, and 1."""
+    users = [record for record in steps if any(_same(edge.ids, total) for edge in record.edges)]
+    if len(users) == 1 and users[0].name in {"divide", "multiply"} and len(users[0].edges) == 1:
+        factor = (
+            ratio(users[0].value, total.value, EQUAL) if users[0].value.shape == total.value.shape else None
+        )
+        if factor is not None:
+            return users[0], factor
+    return total, 1.0
+
+
+def _same(ids: Array, record: Record) -> bool:
+    return ids.shape == record.value.shape and int(ids.flat[0]) == record.first if ids.size else False
+
+
+def _spread(record: Record, edge: Edge, new: Array) -> Array | None:
+    """By how much a step's result changes with another value of one operand; None where it does not fit."""
+    other = next((e.value for e in record.edges if e is not edge), None)
+    try:
+        new = np.broadcast_to(new, record.value.shape)
+        old = np.broadcast_to(edge.value, record.value.shape)
+    except ValueError:
+        return None
+    if record.name == "multiply":
+        with np.errstate(all="ignore"):
+            factor = other if other is not None else np.where(old == 0, 0.0, record.value / old)
+        return (new - old) * factor
+    return (new - old) * (-1.0 if record.name == "subtract" and edge.slot == 1 else 1.0)
 
 
 def closes(terms: list[Array], gap: float) -> bool:
@@ -86,15 +156,15 @@ def _order(ids: Array, whole: Array) -> tuple[int, ...] | None:
     return None
 
 
-def used_elsewhere(looked: Cuts, spot: Spot) -> bool:
-    """Whether an operand is used at other places too, so that it may well be right."""
+def used_elsewhere(looked: Cuts, spot: Spot, adjoint: dict[int, Array]) -> bool:
+    """Whether an operand is used at other places that matter too, so that it may well be right."""
     if spot.ids is None or not spot.ids.all():
         return False
     if np.isin(spot.ids, looked.back.dy).all():
         return True
     own, numbers = set(spot.ids.reshape(-1).tolist()), {record.number for record in spot.records}
     for record in looked.back.tape.records[looked.back.first :]:
-        if record.number not in numbers:
+        if record.number not in numbers and record.number in adjoint:
             for edge in record.edges:
                 if edge.ids.size and int(edge.ids.flat[0]) in own:
                     return True

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from unstuck.gradcheck.tape.exchanges import (
     gradients_known,
     laid_otherwise,
     related,
+    summed_otherwise,
     used_elsewhere,
 )
 from unstuck.gradcheck.tape.record import Edge, Place, Record
@@ -147,21 +148,23 @@ class Repairs:
                 found = question(spot)
                 if found is not None:
                     return found
-        for spot in spots:
+        # where the last layer alone is looked at, whatever is wrong there could be another gradient
+        adjoint = self.looked.adjoint(self.looked.weights[0], set())
+        for spot in spots if self.places is None else ():
             if time.process_time() > self.end:
                 return None
-            found = self._exchanged(spot)
+            found = self._exchanged(spot, adjoint)
             if found is not None:
                 return found
-        laid = laid_otherwise(self.looked)
+        laid = laid_otherwise(self.looked) or summed_otherwise(self.looked)
         return Repair(laid[0], [laid[1]], -1) if laid is not None and self._allowed(laid[1]) else None
 
     def _allowed(self, record: Record) -> bool:
         return self.places is None or record.place in self.places
 
-    def _exchanged(self, spot: Spot) -> Repair | None:
+    def _exchanged(self, spot: Spot, adjoint: dict[int, Array]) -> Repair | None:
         """Another gradient in the place of the one that is meant."""
-        if not spot.given or spot.ids is None or not used_elsewhere(self.looked, spot):
+        if not spot.given or spot.ids is None or not used_elsewhere(self.looked, spot, adjoint):
             return None
         wanted = self.looked.gaps[0] + float((spot.adjoints[0] * spot.value).sum())
         for one, wide in self._fitting(spot, spot.adjoints[0], wanted, self.gradients):
@@ -328,12 +331,13 @@ class Repairs:
                     ("transposed", "an array is used transposed, or not transposed"), spot.records, -1
                 )
         wanted = self.looked.gaps[0] + float((spot.adjoints[0] * spot.value).sum())
-        for one, wide in self._fitting(spot, spot.adjoints[0], wanted):
-            if one.back or not self._repaired(spot, wide - spot.value):
-                continue
-            place = self.looked.graph.said(one.record.place) if one.record is not None else ""
-            text = f"another array stands where that of{place} should"
-            return Repair(("input-mistaken", text), spot.records, self._step(one))
+        for seen in _seen(spot):
+            for one, wide in self._fitting(seen, seen.adjoints[0], wanted):
+                if one.back or not self._repaired(seen, wide - seen.value):
+                    continue
+                place = self.looked.graph.said(one.record.place) if one.record is not None else ""
+                text = f"another array stands where that of{place} should"
+                return Repair(("input-mistaken", text), spot.records, self._step(one))
         return None
 
     def _added(self, spot: Spot) -> Repair | None:
@@ -352,6 +356,14 @@ class Repairs:
                     text = f"a way on which the gradient comes back is not added: that of{way}"
                     return Repair(("path-forgotten", text), spot.records, target.records[-1].number)
         return None
+
+
+def _seen(spot: Spot) -> Iterator[Spot]:
+    """As it is, and with its last two axes exchanged, as the factor of a product is."""
+    yield spot
+    if spot.value.ndim > 2:
+        adjoints = [adjoint.swapaxes(-1, -2) for adjoint in spot.adjoints]
+        yield replace(spot, value=spot.value.swapaxes(-1, -2), adjoints=adjoints)
 
 
 def _alike(a: Array, b: Array) -> bool:
