@@ -20,6 +20,7 @@ from unstuck.gradcheck.point import Point, is_mask, numbers, silent
 from unstuck.gradcheck.probes import Probes
 from unstuck.gradcheck.report import Report, Row
 from unstuck.gradcheck.subject import Backward, Forward, Subject, Values
+from unstuck.gradcheck.tape.excerpts import excerpt
 from unstuck.gradcheck.tape.graph import Graph
 from unstuck.gradcheck.tape.naming import TapeNamer
 from unstuck.gradcheck.tape.reverse import Reverse
@@ -299,6 +300,7 @@ class _Check:
                 if not again.unknown:
                     made, chain = again, other
             self.recognised = [operation.word for operation in chain.operations]
+        followed: Explained | None = None
         if arithmetic is not None and (made is None or made.unknown):
             followed = self._followed(arithmetic, point, given, sizes)
             if followed is not None and followed.mistakes and (made is None or not followed.unknown):
@@ -309,8 +311,11 @@ class _Check:
             self._take(made, point)
             return
         order = depths(self.subject, point.values, list(point.given))
-        probes = Probes(self.subject, point.values, self.dy, point.comparison.tensors, order, self.rng)
-        self._take(fallback.explain_all(point.comparison.tensors, point.shapes, order, sizes, probes), point)
+        tensors = point.comparison.tensors
+        probes = Probes(
+            self.subject, point.values, self.dy, tensors, order, self.rng, followed=followed is not None
+        )
+        self._take(fallback.explain_all(tensors, point.shapes, order, sizes, probes), point)
 
     def _ignores(self, point: Point) -> bool:
         """Whether the gradients are the same whatever dy is: then nothing else can be said of them."""
@@ -334,7 +339,11 @@ class _Check:
         inputs = set(self.subject.inputs)
         single = point.comparison.single
         tensors = point.comparison.tensors
-        return TapeNamer(made, self.dy, point.values, given, tensors, sizes, inputs, single=single).run()
+        start = self.subject.values
+        earlier = written(self.subject, start) if point.values is not start else None
+        return TapeNamer(
+            made, self.dy, point.values, given, tensors, sizes, inputs, earlier=earlier, single=single
+        ).run()
 
     def _way_back(
         self, made: Written, point: Point, given: dict[str, Array], sizes: dict[str, int]
@@ -355,7 +364,24 @@ class _Check:
         compared = point.comparison.tensors.get(name)
         return compared is not None and compared.status == "noisy"
 
+    def _excerpts(self, made: Explained, point: Point) -> None:
+        """Gradients that are zero, or like no known mistake, may be parts of what is to be added up."""
+        zero = {mistake.tensor for mistake in made.mistakes if mistake.kind == "missing-gradient"}
+        tensors = {
+            name: compared
+            for name, compared in point.comparison.tensors.items()
+            if name in zero | set(made.unknown) and compared.whole
+        }
+        back = written_back(self.subject, point.values, self.dy) if tensors else None
+        for name, compared in tensors.items():
+            named = excerpt(back, name, compared.full) if back is not None else None
+            if named is not None:
+                made.mistakes = [mistake for mistake in made.mistakes if mistake.tensor != name]
+                made.mistakes.append(Mistake(name, *named))
+                made.unknown = [other for other in made.unknown if other != name]
+
     def _take(self, made: Explained, point: Point) -> None:
+        self._excerpts(made, point)
         wrong = set(point.wrong)
         self.mistakes += [mistake for mistake in made.mistakes if mistake.kind in KINDS]
         self.consequences.update(made.consequences)

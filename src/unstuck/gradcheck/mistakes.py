@@ -136,7 +136,7 @@ KINDS: dict[str, Kind] = {
         "y = gamma * xhat + beta\ndxhat = dy * gamma",
     ),
     "input-mistaken": Kind(
-        "The gradient of a parameter uses another array than the one that it was multiplied with.",
+        "A gradient uses another array than the one that it was multiplied with, or another gradient.",
         "h = relu(z)\ny = h @ W\ndW = z.T @ dy",
         "h = relu(z)\ny = h @ W\ndW = h.T @ dy",
     ),

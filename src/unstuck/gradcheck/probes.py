@@ -28,6 +28,8 @@ class Probes:
         tensors: dict[str, Compared],
         order: dict[str, int],
         rng: np.random.Generator,
+        *,
+        followed: bool = False,
     ) -> None:
         """Prepare.
 
@@ -38,7 +40,9 @@ class Probes:
             tensors: what was measured there.
             order: rank of every tensor, 0 for the first.
             rng: draws points and directions.
+            followed: whether all ways through time are known, and none of them alone is the mistake.
         """
+        self.followed = followed
         self.order = order
         self.subject, self.values, self.dy, self.tensors, self._draw = subject, values, dy, tensors, rng
         self._known: dict[str, tuple[Array, Array | None]] = {}
@@ -167,7 +171,7 @@ class Probes:
     def _time(self, here: list[str], spoiled: list[str]) -> Named | None:
         """Right at the last of many steps, wrong at all before it, and right for a sequence of one step."""
         del here
-        for name in self.subject.inputs:
+        for name in self.subject.inputs if not self.followed else ():
             compared = self.tensors.get(name)
             if compared is None or not compared.whole or name not in spoiled:
                 continue

@@ -1,5 +1,6 @@
 """What the gradient of one tensor is made of: the steps that use it, and other arrays in their place."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -104,8 +105,17 @@ def in_order(graph: Graph, name: str, signals: list[Array]) -> Array | None:
     return parts[np.argsort(numbers, kind="stable")].reshape(own.size, int(counts[0]))
 
 
-def with_others(graph: Graph, name: str, signals: list[Array]) -> Iterator[tuple[str, str, Array]]:
-    """Gradients in which a tensor was multiplied with another array than its own: kind, text, gradient."""
+def with_others(
+    graph: Graph, name: str, signals: list[Array], earlier: list[Record]
+) -> Iterator[tuple[str, str, Array]]:
+    """Gradients in which a tensor was multiplied with another array than its own: kind, text, gradient.
+
+    Args:
+        graph: the forward pass.
+        name: of the tensor.
+        signals: the right gradients by what steps made.
+        earlier: the steps of the first forward pass that was made, at another point.
+    """
     found = uses(graph, name)
     if not found or any(record.name not in {"product", "multiply", "divide"} for record, _ in found):
         return
@@ -116,7 +126,11 @@ def with_others(graph: Graph, name: str, signals: list[Array]) -> Iterator[tuple
     if all(other is None for other in own):
         return
     place = graph.said(turns[0].place)
-    for kind, text, others in _candidates(graph, turns, own):
+    left = _left(turns, own, earlier)
+    stale = (
+        [("stale-cache", "uses what an earlier forward pass left instead of its own,", left)] if left else []
+    )
+    for kind, text, others in itertools.chain(_candidates(graph, turns, own), stale):
         for alike in _signals(graph, turns, signals):
             sums = np.zeros(graph.tape.count)
             for (_, edge), other, signal in zip(found, others, alike, strict=True):
@@ -140,6 +154,18 @@ def _signals(graph: Graph, turns: list[Record], signals: list[Array]) -> Iterato
 def _other(record: Record, edge: Edge) -> Edge | None:
     rest = [other for other in record.edges if other is not edge]
     return rest[0] if len(rest) == 1 else None
+
+
+def _left(turns: list[Record], own: list[Edge | None], earlier: list[Record]) -> list[Array | None]:
+    """What a tensor was multiplied with in an earlier forward pass; nothing where that was another one."""
+    found: list[Array | None] = []
+    for record, edge in zip(turns, own, strict=True):
+        before = earlier[record.number] if record.number < len(earlier) else None
+        if before is None or before.place != record.place:
+            return []
+        other = next((e for e in before.edges if edge is not None and e.slot == edge.slot), None)
+        found.append(other.value if other is not None else None)
+    return found
 
 
 def _candidates(  # noqa: C901  (a list of what may be mistaken)

@@ -1,14 +1,14 @@
 """Names what a user's backward pass makes in place of the first array that is wrong."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from unstuck.gradcheck.arrangement import ratio
 from unstuck.gradcheck.known.functions import derivative_slips
 from unstuck.gradcheck.local import Expected, Named, factor_named
-from unstuck.gradcheck.tape.cuts import Cut, Target
+from unstuck.gradcheck.tape.cuts import Cut, Target, differ
 from unstuck.gradcheck.tape.graph import Graph
 from unstuck.gradcheck.tape.record import Edge, Record
 from unstuck.gradcheck.tape.rules import ONE, PARTIALS, is_of_sign
@@ -42,8 +42,9 @@ class CutNamer:
 
     def name(self, cuts: list[Cut]) -> tuple[Named, Cut] | None:
         """Kind and text for the first wrong array, seen as several things that it may be meant to be."""
-        # in a loop over time what is wrong spoils all turns but the one that is gone through first
+        # in a loop over time what is wrong spoils all turns but the one that is gone through first, if any
         first = [_first_turn(cut) for cut in cuts if len(cut.values) > 1]
+        first = [cut for cut in first if differ(cut.values, cut.right)]
         questions = (
             self._times,
             self._moved,
@@ -53,11 +54,12 @@ class CutNamer:
             self._alone,
             self._slope,
         )
-        for question, several in itertools.product(questions, (cuts, first)):
+        whole = [cut for cut in cuts if not cut.target.partial]
+        for question, several in itertools.product(questions, (whole, first)):
             for cut in several:
                 if sum(value.size for value in cut.values) < FEWEST:
                     continue
-                named = question(cut)
+                named = _asked(question, cut)
                 if named is not None:
                     return (named[0], named[1] + self._line(cut)), cut
         return None
@@ -262,7 +264,7 @@ class CutNamer:
                 slots = range(min(len(record.edges) for record in group))
                 kinds = [[record.edges[slot].value for record in group] for slot in slots]
                 for values in ([record.value for record in group], *kinds):
-                    if any(value.ndim != len(shape) for value in values):
+                    if values[0].ndim != len(shape) or any(v.shape != values[0].shape for v in values):
                         continue
                     for laid in _orders_of(values, shape):
                         yield f"another array, that of{self.graph.said(group[0].place)},", laid
@@ -350,6 +352,14 @@ class CutNamer:
                     return "operand-forgotten", f"what is passed on is not {how} what it has to be"
             users = self.graph.users[step.number]
             step = self.graph.records[next(iter(users))] if len(users) == 1 else None
+        return None
+
+
+def _asked(question: Callable[[Cut], Named | None], cut: Cut) -> Named | None:
+    """What a question finds; nothing where arrays do not fit each other."""
+    try:
+        return question(cut)
+    except (ValueError, IndexError):
         return None
 
 

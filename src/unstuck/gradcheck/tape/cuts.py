@@ -39,6 +39,8 @@ class Target:
     """Which operand of each; -1: the results."""
     units: list[Unit] | None = None
     """Functions of several steps, by whose input the gradient is."""
+    partial: bool = False
+    """Whether the operand is a constant in some turns, as a first state of zeros: zeros stand for those."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,18 @@ class Cuts:
             sum(float((w[name] * (reverse.right[name] - gradient)).sum()) for name, gradient in given.items())
             for w in self.weights
         ]
-        self.starts = np.array([record.first for record in back.tape.records[back.first :]])
+        self.firsts = np.array([record.first for record in back.tape.records])
+        self.starts = self.firsts[back.first :]
         self.sites: dict[Place, list[Record]] = {}
         for record in back.tape.records[back.first :]:
             self.sites.setdefault(record.place, []).append(record)
         self.targets = self._targets()
         self.scales = self._scales()
+
+    def maker(self, number: int) -> Record | None:
+        """The step of either pass that made an entry."""
+        at = int(np.searchsorted(self.firsts, number, side="right")) - 1
+        return self.back.tape.records[at] if at >= 0 else None
 
     def _size(self) -> float:
         return (
@@ -119,15 +127,18 @@ class Cuts:
             for group in groups:
                 unit = self.graph.activation(group) or self.graph.clipped(group)
                 if unit is not None:
-                    slopes = [_slope(self.graph, u) for u in unit[1]]
+                    slopes = [slope_of(self.graph, u) for u in unit[1]]
                     values = [
                         signals[u.record.number] * slope for u, slope in zip(unit[1], slopes, strict=True)
                     ]
                     note(Target([u.record for u in unit[1]], values, units=unit[1]))
-                for slot in range(max((len(record.edges) for record in group), default=0)):
-                    if all(slot < len(record.edges) for record in group):
+                most = max((len(record.edges) for record in group), default=0)
+                for slot in range(most):
+                    if all(len(record.edges) == most for record in group):
                         pulled = [record.edges[slot].pull(signals[record.number], None) for record in group]
                         note(Target(group, pulled, slot))
+                    elif (target := _partial(group, slot, signals)) is not None:
+                        note(target)
                 note(Target(group, [signals[record.number] for record in group]))
         return found
 
@@ -215,7 +226,7 @@ class Cuts:
                         for pull, want, gap in zip(turned, wanted, self.gaps, strict=True)
                     ):
                         values = [record.value for record in order]
-                        if _differ(values, right):
+                        if differ(values, right):
                             yield Cut(order, values, target, right, scale)
 
     def _used(self, made: Record) -> frozenset[tuple[int, ...]]:
@@ -297,7 +308,19 @@ def _order(ids: Array, known: Array) -> tuple[int, ...] | None:
     return None
 
 
-def _slope(graph: Graph, unit: Unit) -> Array:
+def _partial(group: list[Record], slot: int, signals: list[Array]) -> Target | None:
+    """Gradients by an operand that is a constant in some turns: what they should be there does not matter."""
+    whole = max(group, key=lambda record: len(record.edges))
+    wanted = whole.edges[slot].slot
+    values: list[Array] = []
+    for record in group:
+        edge = next((edge for edge in record.edges if edge.slot == wanted), None)
+        shape = whole.edges[slot].value.shape
+        values.append(np.zeros(shape) if edge is None else edge.pull(signals[record.number], None))
+    return Target(group, values, slot, partial=True) if values[-1].any() else None
+
+
+def slope_of(graph: Graph, unit: Unit) -> Array:
     """The derivative of a function of several steps."""
     inside = unit.inner | {unit.record.number}
     sums = np.zeros(graph.tape.count)
@@ -349,6 +372,7 @@ def _same(made: float, wanted: float, gap: float, pull: list[Array], right: list
     return abs(made - wanted) <= CLOSE * size and abs(gap) > 10 * CLOSE * size
 
 
-def _differ(values: list[Array], right: list[Array]) -> bool:
+def differ(values: list[Array], right: list[Array]) -> bool:
+    """Whether arrays are not the right ones."""
     gap = sum(float(((v - r) ** 2).sum()) for v, r in zip(values, right, strict=True))
     return gap > WRONG**2 * sum(float((r**2).sum()) for r in right)

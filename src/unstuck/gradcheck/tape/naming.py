@@ -11,7 +11,7 @@ from unstuck.gradcheck.compare import Compared
 from unstuck.gradcheck.local import Expected, explain, factor_named
 from unstuck.gradcheck.mistakes import Mistake
 from unstuck.gradcheck.naming import MATCH, Explained
-from unstuck.gradcheck.tape.contributions import in_order, nearest, share, uses, with_others
+from unstuck.gradcheck.tape.contributions import Uses, in_order, nearest, share, uses, with_others
 from unstuck.gradcheck.tape.graph import Graph
 from unstuck.gradcheck.tape.record import Record
 from unstuck.gradcheck.tape.reverse import Override, Passed, Reverse
@@ -27,6 +27,7 @@ FEWEST = 4
 """With fewer wrong entries a number that is fitted to them proves nothing."""
 NEAR = 4
 """Tensors that are used within so many steps belong to one layer."""
+MOST_AXES = 7
 Gradients = dict[str, Array]
 
 
@@ -43,6 +44,7 @@ class TapeNamer:
         sizes: dict[str, int],
         inputs: set[str],
         *,
+        earlier: Written | None = None,
         single: bool = False,
     ) -> None:
         """Prepare.
@@ -55,12 +57,14 @@ class TapeNamer:
             tensors: what was measured.
             sizes: what a factor may be.
             inputs: tensors that are no parameters.
+            earlier: the first forward pass that was made, where that was at another point.
             single: whether gradients were computed in single precision.
         """
         self.match = MATCH if not single else 10 * MATCH
         self.values, self.given, self.sizes, self.inputs, self.tensors = values, given, sizes, inputs, tensors
         self.reverse = Reverse(made, dy)
         self.graph = Graph(made)
+        self.earlier = earlier.tape.records if earlier is not None else []
         self.applied: dict[int, Override] = {}
         self.settled: set[str] = set()
         self.typical = max(
@@ -204,6 +208,8 @@ class TapeNamer:
                     "variance-mixed",
                     f"is {c:.6g} times the right one: {count:.0f} and {count - 1:.0f} are mixed",
                 )
+        if trial.kind == "activation-derivative-wrong":  # a factor of one of its parts
+            kind = trial.kind
         return Trial(kind, f"{trial.text} {word}", overrides, trial.rank, trial.tensors)
 
     def _number(self, without: Gradients, current: Gradients, wrong: list[str]) -> float | None:
@@ -269,7 +275,7 @@ class TapeNamer:
         given, right = self.given[name], current[name]
         signals = self.reverse.signals
         if given.shape == right.shape and name not in self.inputs:
-            for kind, text, gradient in with_others(self.graph, name, signals):
+            for kind, text, gradient in with_others(self.graph, name, signals, self.earlier):
                 if gradient.shape == given.shape and same(given, gradient, MATCH):
                     return kind, text
         if given.shape == right.shape and self._assigned(name):
@@ -296,7 +302,8 @@ class TapeNamer:
         kind, text = named
         if kind == "overwritten" and len({record.place for record, _ in uses(self.graph, name)}) > 1:
             return "path-forgotten", text
-        if kind == "factor" and parts is None and max(right.shape, default=1) == right.size > 1:
+        unsummed = parts is None or all(count == 1 for count in parts.shape[:-1])  # how, is not known then
+        if kind == "factor" and unsummed and max(right.shape, default=1) == right.size > 1:
             factor = ratio(given, right)
             for what, count in self.sizes.items():
                 # a half may be that of a square
@@ -332,7 +339,7 @@ class TapeNamer:
     def _assigned(self, name: str) -> bool:
         """Whether each entry has the gradient of its last use alone, as `g[index] = ...` gives it."""
         found = uses(self.graph, name)
-        if all(edge.once for _, edge in found):
+        if all(edge.once for _, edge in found) and not _overlapping(found):
             return False
         signals = self.reverse.signals
         each = [(edge.ids.reshape(-1), edge.pull(signals[r.number], None).reshape(-1)) for r, edge in found]
@@ -340,13 +347,23 @@ class TapeNamer:
         for ids, passed in each:
             before = gathered.get(ids.tobytes())
             gathered[ids.tobytes()] = ids, passed if before is None else passed + before[1]
-        for parts in (each, list(gathered.values())):
+        for parts in (each, each[::-1], list(gathered.values()), *self._swept(found)):
             sums = np.zeros(self.graph.tape.count)
             for ids, passed in parts:
                 sums[ids] = passed
             if same(self.given[name], sums[self.graph.tape.leaves[name]], MATCH):
                 return True
         return False
+
+    def _swept(self, found: Uses) -> Iterator[list[tuple[Array, Array]]]:
+        """Windows that are gone through place by place of the window, or in another order of their axes."""
+        if len(found) != 1 or found[0][1].ids.ndim > MOST_AXES:
+            return
+        record, edge = found[0]
+        passed = np.broadcast_to(edge.pull(self.reverse.signals[record.number], None), edge.ids.shape)
+        for first in itertools.permutations(range(edge.ids.ndim), 2):
+            ids, part = (np.moveaxis(array, first, (0, 1)).reshape(-1) for array in (edge.ids, passed))
+            yield [(ids, part)]
 
     def _slices(self, name: str, given: Array, right: Array) -> Iterator[tuple[str, str]]:
         """Where each use of a tensor takes entries of its own: the one that is wrong."""
@@ -379,6 +396,13 @@ class TapeNamer:
     def _close(self, a: Array, b: Array) -> bool:
         floor = 1e-7 * self.typical * max(1, a.size) ** 0.5
         return float(np.sqrt(((a - b) ** 2).sum())) <= self.match * float(np.sqrt((b**2).sum())) + floor
+
+
+def _overlapping(found: Uses) -> bool:
+    """Whether uses have some entries in common and not all, as windows have."""
+    each = [np.unique(edge.ids[edge.ids > 0]) for _, edge in found]
+    counts = np.unique(np.concatenate(each), return_counts=True)[1] if each else np.zeros(0)
+    return bool((counts > 1).any()) and not any(ids.size == counts.size for ids in each)
 
 
 def _rates(gaps: list[Array], steps: list[Array]) -> list[float]:
