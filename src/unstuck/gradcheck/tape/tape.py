@@ -33,6 +33,10 @@ class Tape:
         """Entries that were asked which of them is larger: numbers of the ones, and of the others."""
         self.gradients = np.zeros(0)
         """Of all entries, in the backward pass that is under way."""
+        self.shapes: dict[int, set[tuple[int, ...]]] = {}
+        """Number of a result's first entry to the shapes to which all of it was reshaped."""
+        self.lost: list[tuple[int, Array]] | None = None
+        """Steps that took the place of others' entries: step, and the numbers of these; None: not noted."""
         self.count = 1
         self.label = ""
         """Of which larger step, such as a variance, the next steps are part."""
@@ -67,6 +71,12 @@ class Tape:
         record = Record(len(self.records), Place(_calls(), step), name, int(ids.flat[0]), value.copy(), edges)
         self.records.append(record)
         return ids
+
+    def shaped(self, ids: Array) -> None:
+        """Note the shape to which all of one result was brought, in its order."""
+        low = int(ids.flat[0]) if ids.ndim > 1 and ids.size else 0
+        if low and int(ids.flat[-1]) - low == ids.size - 1 and (np.diff(ids.reshape(-1)) == 1).all():
+            self.shapes.setdefault(low, set()).add(ids.shape)
 
     def compare(self, one: Array, two: Array) -> None:
         """Note that entries were compared with each other."""

@@ -12,6 +12,7 @@ from unstuck.gradcheck.tape.contributions import nearest
 from unstuck.gradcheck.tape.cut_naming import CutNamer
 from unstuck.gradcheck.tape.cuts import Cut, Cuts
 from unstuck.gradcheck.tape.graph import Graph
+from unstuck.gradcheck.tape.habits import slip_of_habit
 from unstuck.gradcheck.tape.repairs import Repairs
 from unstuck.gradcheck.tape.reverse import Reverse
 from unstuck.gradcheck.tape.writing import Written, WrittenBack
@@ -49,6 +50,13 @@ def explained(
     kept = {name: _smooth(compared) for name, compared in tensors.items()}
     given = {name: compared.given for name, compared in tensors.items()}
     looked = Cuts(back, graph, reverse, given, kept)
+    habit = slip_of_habit(looked)
+    if habit is not None:
+        (kind, text), record = habit
+        first = nearest(graph, wrong, len(graph.records), inputs)
+        rest = {first: [name for name in wrong if name != first]} if len(wrong) > 1 else {}
+        text = f"{text}; in the backward pass look at{graph.told(*record.place.line)}"
+        return Explained([Mistake(first, kind, text)], rest)
     namer = CutNamer(graph, back, reverse.signals, sizes)
     arrays = itertools.chain(_arrays(looked.run()), _arrays(looked.moved()))
     named = next((found for cuts in arrays if (found := namer.name(cuts)) is not None), None)
