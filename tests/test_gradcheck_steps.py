@@ -255,7 +255,7 @@ def pieces(slip, rng):
     return forward, backward, params, rng.normal(size=(5, 3))
 
 
-def strided(slip, rng):
+def strided(slip, rng):  # noqa: C901  (a whole network)
     """A function for windows along a line, called with windows of three and of one, both by steps of two."""
     params = {"K": rng.normal(size=(3, 2, 3)) * 0.5, "S": rng.normal(size=(1, 2, 3)) * 0.5}
 
@@ -290,7 +290,59 @@ def strided(slip, rng):
     return forward, backward, params, rng.normal(size=(2, 7, 2))
 
 
-BUILDERS = (windows, rounds, learner, board, maps, scores, pieces, strided)
+def pooled(slip, rng):  # noqa: C901  (a whole network)
+    """Picture by picture: windows, tanh, max pooling and windows again, all in loops over places."""
+    params = {"K": rng.normal(size=(2, 2)) * 0.7, "L": rng.normal(size=(2, 2)) * 0.7}
+
+    def windows_of(x, kernel):
+        out = np.zeros((len(x) - 1, len(x) - 1))
+        for i, j in np.ndindex(out.shape):
+            out[i, j] = (x[i : i + 2, j : j + 2] * kernel).sum()
+        return out
+
+    def windows_back(d, x, kernel):
+        dx, dkernel = np.zeros_like(x), np.zeros_like(kernel)
+        for i, j in np.ndindex(d.shape):
+            dx[i : i + 2, j : j + 2] += d[i, j] * kernel
+            dkernel += d[i, j] * x[i : i + 2, j : j + 2]
+        return dx, dkernel
+
+    def forward(params, x):
+        ys, caches = [], []
+        for image in x:
+            a = np.tanh(windows_of(image, params["K"]))
+            p = np.zeros((3, 3))
+            for i, j in np.ndindex(3, 3):
+                p[i, j] = a[2 * i : 2 * i + 2, 2 * j : 2 * j + 2].max()
+            ys.append(windows_of(p, params["L"]) * p[:2, :2])
+            caches.append((image, a, p))
+        return np.array(ys), caches
+
+    def backward(params, caches, dy):
+        grads = {name: np.zeros((2, 2)) for name in params}
+        dxs = []
+        for (image, a, p), d in zip(caches, dy, strict=True):
+            dp, dL = windows_back(d * p[:2, :2], p, params["L"])
+            dp[:2, :2] += d * windows_of(p, params["L"])
+            da = np.zeros_like(a)
+            for i, j, k, m in np.ndindex(3, 3, 2, 2):
+                if a[2 * i + k, 2 * j + m] == p[i, j]:
+                    i_read, j_read = {
+                        "j and i": (j, i),
+                        "one before": (i - 1, j),
+                        "from behind": (2 - i, j),
+                    }.get(slip, (i, j))
+                    da[2 * i + k, 2 * j + m] = dp[i_read, j_read]
+            dx, dK = windows_back(da * (1 - a**2), image, params["K"])
+            grads["K"] += dK
+            grads["L"] += dL
+            dxs.append(dx)
+        return np.array(dxs), grads
+
+    return forward, backward, params, rng.normal(size=(2, 7, 7))
+
+
+BUILDERS = (windows, rounds, learner, board, maps, scores, pieces, strided, pooled)
 PLANTED = [
     (windows, "windows set", "overwritten"),
     (windows, "windows taken away", "sign-flipped"),
@@ -303,6 +355,9 @@ PLANTED = [
     (scores, "others with a plus", "sign-flipped"),
     (pieces, "sum's way", "path-forgotten"),
     (strided, "step of one", "stride-ignored"),
+    (pooled, "j and i", "transposed"),
+    (pooled, "one before", "shifted"),
+    (pooled, "from behind", "shifted"),
 ]
 
 

@@ -91,7 +91,8 @@ class Cuts:
             sum(float((w[name] * (reverse.right[name] - gradient)).sum()) for name, gradient in given.items())
             for w in self.weights
         ]
-        self.starts = np.array([record.first for record in back.tape.records[back.first :]])
+        self.firsts = np.array([record.first for record in back.tape.records])
+        self.starts = self.firsts[back.first :]
         self.sites: dict[Place, list[Record]] = {}
         self.live: dict[int, list[Edge]] = {}
         """Step of the backward pass to its operands of which something was made there."""
@@ -101,6 +102,11 @@ class Cuts:
             self.live[record.number] = [e for e in record.edges if int(e.ids.max(initial=0)) >= low]
         self.targets = self._targets()
         self.scales = self._scales()
+
+    def maker(self, number: int) -> Record | None:
+        """The step of either pass that made an entry."""
+        at = int(np.searchsorted(self.firsts, number, side="right")) - 1
+        return self.back.tape.records[at] if at >= 0 else None
 
     def _size(self) -> float:
         return (

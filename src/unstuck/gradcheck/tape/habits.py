@@ -6,6 +6,7 @@ import numpy as np
 
 from unstuck.gradcheck.local import Named
 from unstuck.gradcheck.tape.cuts import CLOSE, Cuts
+from unstuck.gradcheck.tape.rearranged import rearranged
 from unstuck.gradcheck.tape.record import Edge, Record
 from unstuck.gradcheck.tree import Array
 
@@ -25,7 +26,7 @@ def slip_of_habit(looked: Cuts) -> Slip | None:
         found = question(looked, adjoints)
         if found is not None:
             return found
-    return None
+    return rearranged(looked)
 
 
 def _closes(looked: Cuts, adjoints: Adjoints, changes: list[tuple[Record, Array]]) -> bool:
