@@ -10,6 +10,7 @@ from unstuck.gradcheck.known.functions import derivative_slips
 from unstuck.gradcheck.local import Expected, Named, factor_named
 from unstuck.gradcheck.tape.cuts import Cut, Target, differ
 from unstuck.gradcheck.tape.graph import Graph
+from unstuck.gradcheck.tape.held import held
 from unstuck.gradcheck.tape.record import Edge, Record
 from unstuck.gradcheck.tape.rules import ONE, PARTIALS, is_of_sign
 from unstuck.gradcheck.tape.writing import WrittenBack
@@ -53,6 +54,7 @@ class CutNamer:
             self._way,
             self._alone,
             self._slope,
+            self._signed,
         )
         whole = [cut for cut in cuts if not cut.target.partial]
         for question, several in itertools.product(questions, (whole, first)):
@@ -287,8 +289,9 @@ class CutNamer:
                 total = cut.scale * sum((ways[k][1] for k in kept), np.zeros(record.value.shape))
                 if any(_near(cut.values[0], laid) for laid in _orders(total, shape)):
                     lost = [ways[k][0] for k in range(len(ways)) if k not in kept]
-                    if any(self.graph.statistic(step) for step in lost):
-                        return "statistics-held-constant", "a mean, variance or norm is held constant"
+                    statistic = next((step for step in lost if self.graph.statistic(step)), None)
+                    if statistic is not None:
+                        return held(self.graph, statistic)
                     way = self.graph.said(lost[0].place)
                     return (
                         "path-forgotten",
@@ -327,6 +330,28 @@ class CutNamer:
         if not self._entrywise(cut):
             return None
         return "activation-derivative-wrong", "the derivative of the function here is another one"
+
+    def _signed(self, cut: Cut) -> Named | None:
+        """Some entries with the wrong sign, and the others right; not by a factor of the forward pass."""
+        made, right = _flat(cut.values), _flat(cut.right)
+        if not _near(np.abs(made), np.abs(right)):
+            return None
+        signs = np.sign(made) * np.sign(right)
+        for record in cut.target.records:
+            for edge in record.edges:
+                slope = edge.pull(np.ones(record.value.shape), None)
+                if any(
+                    np.array_equal(np.sign(factor.reshape(-1)), np.sign(part.reshape(-1)))
+                    for factor in (slope, edge.value, record.value)
+                    for part in np.split(signs, len(cut.values))
+                    if factor.size == part.size and (part < 0).any()
+                ):
+                    return None
+        count = int((signs < 0).sum())
+        return (
+            "sign-flipped",
+            f"{count} of the {signs.size} numbers that are passed on here have the wrong sign",
+        )
 
     def _sized(self, cut: Cut) -> Named | None:
         """Off by what stands on the way, as by a length that it is not divided by."""

@@ -96,8 +96,12 @@ class Cuts:
         self.firsts = np.array([record.first for record in back.tape.records])
         self.starts = self.firsts[back.first :]
         self.sites: dict[Place, list[Record]] = {}
+        self.live: dict[int, list[Edge]] = {}
+        """Step of the backward pass to its operands of which something was made there."""
+        low = back.tape.records[back.first].first
         for record in back.tape.records[back.first :]:
             self.sites.setdefault(record.place, []).append(record)
+            self.live[record.number] = [e for e in record.edges if int(e.ids.max(initial=0)) >= low]
         self.targets = self._targets()
         self.scales = self._scales()
 
@@ -151,7 +155,6 @@ class Cuts:
         """
         tape, first = self.back.tape, self.back.first
         sums = np.zeros(tape.count)
-        low = tape.records[first].first
         for name, (_, ids) in self.back.gradients.items():
             add(sums, ids, weights[name].reshape(ids.shape))
         found: dict[int, Array] = {}
@@ -163,9 +166,8 @@ class Cuts:
                 found[record.number] = signal.copy()
                 if record.number in blocked:
                     continue
-                for edge in record.edges:
-                    if int(edge.ids.max(initial=0)) >= low:
-                        add(sums, edge.ids, edge.pull(signal, None), edge)
+                for edge in self.live[record.number]:
+                    add(sums, edge.ids, edge.pull(signal, None), edge)
         return found
 
     def run(self) -> Iterator[Cut]:
@@ -204,30 +206,41 @@ class Cuts:
         used = frozenset[tuple[int, ...]]() if len(made) > 1 else self._used(made[0])
         if any(record.value.size != size for record in made):
             return
+        used |= self._reshaped(made)
         zero = np.zeros(made[0].value.shape)
         pulls = [[found.get(record.number, zero) for record in made] for found in adjoints]
         wanted = [
             gap + sum(float((a * r.value).sum()) for a, r in zip(pull, made, strict=True))
             for gap, pull in zip(self.gaps, pulls, strict=True)
         ]
-        for target, scale in itertools.product(self._fitting(len(made), size), self.scales):
+        for target in self._fitting(len(made), size):
             for order in (made, made[::-1]) if len(made) > 1 else (made,):
                 turned = [pull if order is made else pull[::-1] for pull in pulls]
                 for laid in _layouts(target.values, order[0].value.shape, used):
-                    right = [scale * value for value in laid]
-                    if all(
-                        _same(
-                            sum(float((a * s).sum()) for a, s in zip(pull, right, strict=True)),
-                            want,
-                            gap,
-                            pull,
-                            right,
-                        )
-                        for pull, want, gap in zip(turned, wanted, self.gaps, strict=True)
-                    ):
-                        values = [record.value for record in order]
-                        if differ(values, right):
-                            yield Cut(order, values, target, right, scale)
+                    for scale in self._near(turned[0], laid, wanted[0]):
+                        right = [scale * value for value in laid]
+                        if all(
+                            _same(
+                                sum(float((a * s).sum()) for a, s in zip(pull, right, strict=True)),
+                                want,
+                                gap,
+                                pull,
+                                right,
+                            )
+                            for pull, want, gap in zip(turned, wanted, self.gaps, strict=True)
+                        ):
+                            values = [record.value for record in order]
+                            if differ(values, right):
+                                yield Cut(order, values, target, right, scale)
+
+    def _near(self, pull: list[Array], laid: list[Array], want: float) -> list[float]:
+        """The scales with which the first sum may be the one that is wanted: most are told apart quickly."""
+        made = size = 0.0
+        for a, s in zip(pull, laid, strict=True):
+            made += float(np.vdot(a, s))
+            size += (float(np.vdot(a, a)) * float(np.vdot(s, s))) ** 0.5
+        most = abs(self.gaps[0])
+        return [c for c in self.scales if abs(c * made - want) <= 2 * CLOSE * (abs(c) * size + most)]
 
     def _used(self, made: Record) -> frozenset[tuple[int, ...]]:
         """Shapes with more axes than its own, in which all of it is used in its order."""
@@ -241,6 +254,12 @@ class Cuts:
         return frozenset(
             e.ids.shape for e in edges if e.ids.ndim < 5 and np.array_equal(e.ids.reshape(-1), ids)
         )
+
+    def _reshaped(self, made: list[Record]) -> frozenset[tuple[int, ...]]:
+        """Shapes with more axes than theirs to which all of them are brought: parts may be taken of these."""
+        found = [self.back.tape.shapes.get(record.first, set[tuple[int, ...]]()) for record in made]
+        alike = set.intersection(*found)
+        return frozenset(shape for shape in alike if made[0].value.ndim < len(shape) < 5)
 
     def _scales(self) -> list[float]:
         """What the user's arrays may be times the right ones: 1, or a batch size that comes in later."""

@@ -25,6 +25,8 @@ def called(array: Traced, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
     if name in MOVING:
         values = func(*_mapped(args, plain), **_mapped(kwargs, plain))
         ids = func(*_mapped(args, _numbers), **_mapped(kwargs, _numbers))
+        if name == "reshape":
+            tape.shaped(ids)
         if isinstance(values, (list, tuple)):
             return type(values)(wrap(tape, v, i) for v, i in zip(values, ids, strict=True))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         return wrap(tape, plain(values), plain(ids))

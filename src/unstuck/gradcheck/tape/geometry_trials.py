@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from unstuck.gradcheck.tape.graph import Graph
-from unstuck.gradcheck.tape.record import Edge, Record
+from unstuck.gradcheck.tape.record import Edge, Place, Record
 from unstuck.gradcheck.tape.reverse import Override, Passed
 from unstuck.gradcheck.tape.trial import SECOND, Trial
 from unstuck.gradcheck.tape.window_grid import Grid, grid_of
@@ -16,6 +16,7 @@ NAMES = {"product", "multiply", "max", "sum"}
 
 def of_geometry(graph: Graph) -> Iterator[Trial]:
     """Windows that lie elsewhere going back: for what is passed on, the kernel's gradient, or both."""
+    held = _held(graph)
     for site in graph.sites.values():
         if site[0].name not in NAMES:
             continue
@@ -25,15 +26,34 @@ def of_geometry(graph: Graph) -> Iterator[Trial]:
                 continue
             grid = grid_of(graph, np.stack([edge.ids for edge in edges]))
             if grid is not None:
-                yield from _of_grid(graph, site, slot, grid)
+                yield from _of_grid(graph, site, slot, grid, held)
 
 
-def _of_grid(graph: Graph, site: list[Record], slot: int, grid: Grid) -> Iterator[Trial]:
+def by_place(graph: Graph, trials: list[Trial]) -> list[tuple[str, list[Trial]]]:
+    """What is tried at each place, with its line."""
+    found: dict[Place, list[Trial]] = {}
+    for trial in trials:
+        found.setdefault(graph.records[max(trial.overrides)].place, []).append(trial)
+    return [(graph.said(place), made) for place, made in found.items()]
+
+
+def _held(graph: Graph) -> Array:
+    """The value of each entry; 0 for padding."""
+    held = np.zeros(graph.tape.count)
+    for record in graph.records:
+        for edge in record.edges:
+            held[edge.ids] = edge.value
+        held[record.ids] = record.value
+    held[0] = 0.0
+    return held
+
+
+def _of_grid(graph: Graph, site: list[Record], slot: int, grid: Grid, held: Array) -> Iterator[Trial]:
     line = graph.said(site[0].place)
     tensors = frozenset[str]().union(*(graph.tensors[record.number] for record in site))
     for kind, text, places in elsewhere(grid):
         numbers = grid.numbers(places).reshape(len(site), -1)
-        values = _values(graph, numbers, site, slot)
+        values = _values(held, numbers, site, slot)
         for passed_on, of_kernel in ((True, False), (False, True), (True, True)):
             if of_kernel and values is None:
                 continue
@@ -49,7 +69,7 @@ def _of_grid(graph: Graph, site: list[Record], slot: int, grid: Grid) -> Iterato
 
 def elsewhere(grid: Grid) -> Iterator[tuple[str, str, Array]]:
     """Kind, text, and where the windows' entries would lie."""
-    spatial = grid.spatial
+    spatial = grid.spatial or grid.strided
     large = [np.flatnonzero(np.abs(grid.steps[:, axis]) > 1) for axis in spatial]
     large = [rows for rows in large if rows.size]
     # that of the windows is the stride, that inside them the dilation; where there are both, it may be either
@@ -66,15 +86,11 @@ def elsewhere(grid: Grid) -> Iterator[tuple[str, str, Array]]:
             yield "padding-ignored", "the padding is ignored going back", grid.places(by=by)
 
 
-def _values(graph: Graph, numbers: Array, site: list[Record], slot: int) -> list[Array] | None:
+def _values(held: Array, numbers: Array, site: list[Record], slot: int) -> list[Array] | None:
     """What the windows would hold there."""
     edges = [edge for record in site for edge in record.edges if edge.slot == slot]
     if len(site[0].edges) < 2:
         return None
-    held = np.zeros(graph.tape.count)
-    for edge in edges:
-        held[edge.ids] = edge.value
-    held[0] = 0.0
     return [held[row].reshape(edge.ids.shape) for row, edge in zip(numbers, edges, strict=True)]
 
 

@@ -5,6 +5,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,12 @@ class Tape:
         """Entries that were asked which of them is larger: numbers of the ones, and of the others."""
         self.gradients = np.zeros(0)
         """Of all entries, in the backward pass that is under way."""
+        self.shapes: dict[int, set[tuple[int, ...]]] = {}
+        """Number of a result's first entry to the shapes to which all of it was reshaped."""
+        self.lost: list[tuple[int, Array]] | None = None
+        """Steps that took the place of others' entries: step, and the numbers of these; None: not noted."""
+        self.assembled: dict[int, tuple[tuple[str, int], Any]] = {}
+        """Arrays to which something was assigned where that is noted: the line, and the array."""
         self.count = 1
         self.label = ""
         """Of which larger step, such as a variance, the next steps are part."""
@@ -64,9 +71,15 @@ class Tape:
             raise UnstuckError("the forward pass is too long to be written down")
         ids = self._new(value)
         step = f"{self.label}{name}"
-        record = Record(len(self.records), Place(_calls(), step), name, int(ids.flat[0]), value.copy(), edges)
+        record = Record(len(self.records), Place(calls(), step), name, int(ids.flat[0]), value.copy(), edges)
         self.records.append(record)
         return ids
+
+    def shaped(self, ids: Array) -> None:
+        """Note the shape to which all of one result was brought, in its order."""
+        low = int(ids.flat[0]) if ids.ndim > 1 and ids.size else 0
+        if low and int(ids.flat[-1]) - low == ids.size - 1 and (np.diff(ids.reshape(-1)) == 1).all():
+            self.shapes.setdefault(low, set()).add(ids.shape)
 
     def compare(self, one: Array, two: Array) -> None:
         """Note that entries were compared with each other."""
@@ -185,7 +198,7 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
     return gradient.sum(axis=axes, keepdims=True) if axes else gradient
 
 
-def _calls() -> tuple[tuple[str, int, int], ...]:
+def calls() -> tuple[tuple[str, int, int], ...]:
     """The user's calls on the way here, innermost first."""
     frame = inspect.currentframe()
     found: list[tuple[str, int, int]] = []

@@ -42,10 +42,14 @@ class Traced(np.ndarray):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         key = _key(key)
-        plain(self)[key] = _deep(value, plain)
+        if self.tape.lost is not None:
+            from unstuck.gradcheck.tape.overwriting import with_numbers
+
+            value = with_numbers(self, key, value)
+        plain(self)[key] = deep(value, plain)
         if self.ids is None:
             self.ids = np.zeros(self.shape, dtype=np.int64)
-        self.ids[key] = _deep(value, ids_of)
+        self.ids[key] = deep(value, ids_of)
 
     @property
     def T(self) -> Any:  # noqa: N802  (as NumPy calls it)
@@ -159,6 +163,8 @@ def _moving(name: str) -> Callable[..., Any]:
             getattr(plain(self), name)(*args, **kwargs),
             getattr(ids_of(self), name)(*args, **kwargs),
         )
+        if name == "reshape":
+            self.tape.shaped(ids)
         return wrap(self.tape, values, ids)
 
     method.__name__ = name
@@ -212,10 +218,10 @@ def _key(key: Any) -> Any:
     return plain(key)
 
 
-def _deep(value: Any, get: Callable[[Any], Any]) -> Any:
+def deep(value: Any, get: Callable[[Any], Any]) -> Any:
     """Of an array, or of nested lists of them."""
     if isinstance(value, (list, tuple)):
-        return np.array([_deep(part, get) for part in value])
+        return np.array([deep(part, get) for part in value])
     return get(value)
 
 

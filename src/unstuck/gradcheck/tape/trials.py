@@ -8,8 +8,9 @@ import numpy as np
 from unstuck.gradcheck.known.functions import Activation, derivative_slips
 from unstuck.gradcheck.tape.assigned_trials import of_assigned
 from unstuck.gradcheck.tape.branch_trials import of_branches
-from unstuck.gradcheck.tape.geometry_trials import of_geometry
+from unstuck.gradcheck.tape.geometry_trials import by_place, of_geometry
 from unstuck.gradcheck.tape.graph import Graph, Unit
+from unstuck.gradcheck.tape.held import held
 from unstuck.gradcheck.tape.loss_trials import of_losses
 from unstuck.gradcheck.tape.order_trials import of_orders
 from unstuck.gradcheck.tape.product_trials import of_products
@@ -68,7 +69,9 @@ def trials(graph: Graph, inputs: set[str]) -> list[Trial]:
     found += [trial for _, trial in moved]
     found += of_losses(graph)
     found += of_slices(graph)
-    found += of_geometry(graph)
+    geometry = list(of_geometry(graph))
+    found += geometry
+    found += of_shared(graph, by_place(graph, geometry))
     found += of_scatters(graph)
     found += of_windows(graph)
     found += of_orders(graph)
@@ -76,9 +79,9 @@ def trials(graph: Graph, inputs: set[str]) -> list[Trial]:
     found += of_shared(graph, sets)
     found += of_shared(graph, [(name, [trial]) for name, trial in moved], "each of several tensors")
     found += of_assigned(graph)
-    held = [trial for trial in found if trial.kind == "statistics-held-constant"]
-    for number, one in enumerate(held):
-        for two in held[number + 1 : number + 1 + NEIGHBOURS]:
+    constant = [trial for trial in found if trial.kind == "statistics-held-constant"]
+    for number, one in enumerate(constant):
+        for two in constant[number + 1 : number + 1 + NEIGHBOURS]:
             if one.overrides.keys() & two.overrides.keys():
                 continue
             both = {**one.overrides, **two.overrides}
@@ -131,12 +134,7 @@ def _of_group(graph: Graph, place: Place, group: list[Record], inputs: set[str])
     rank = LAST - statistic
     yield trial("factor", "what is passed on here", rank, changed(_nothing), fit=True)
     if statistic:
-        yield trial(
-            "statistics-held-constant",
-            "a mean, variance or norm is held constant",
-            FIRST,
-            changed(_nothing),
-        )
+        yield trial(*held(graph, first), FIRST, changed(_nothing))
     if len(first.edges) > 1:
         twice = np.array_equal(
             first.edges[0].ids, first.edges[1].ids
@@ -325,6 +323,8 @@ def _clips(
 def _softmaxes(axis: int, units: list[Unit], line: str, tensors: frozenset[str]) -> Iterator[Trial]:
     off = "the softmax's derivative has only its diagonal: its off-diagonal terms are missing"
 
+    others = "in the softmax's derivative the part of the other outputs has the wrong sign"
+
     def once(p: Array, dy: Array) -> Array:
         return p * (dy - (dy * p).sum(axis=axis, keepdims=True))
 
@@ -334,6 +334,8 @@ def _softmaxes(axis: int, units: list[Unit], line: str, tensors: frozenset[str])
         ("activation-derivative-missing", "the derivative of the softmax is missing", lambda _, dy: dy),
         ("softmax-twice", "the softmax is differentiated twice", lambda p, dy: once(p, once(p, dy))),
         ("softmax-twice", "the softmax is differentiated twice", lambda p, dy: once(p, dy) * p * (1 - p)),
+        ("sign-flipped", others, lambda p, dy: p * (dy + (dy * p).sum(axis=axis, keepdims=True))),
+        ("sign-flipped", others, lambda p, dy: 2 * dy * p * (1 - p) - once(p, dy)),
     ]
     for kind, text, change in slips:
         overrides = {

@@ -15,6 +15,7 @@ from unstuck.gradcheck.tape.contributions import nearest, uses
 from unstuck.gradcheck.tape.cut_naming import CutNamer
 from unstuck.gradcheck.tape.cuts import Cut, Cuts
 from unstuck.gradcheck.tape.graph import Graph
+from unstuck.gradcheck.tape.habits import slip_of_habit
 from unstuck.gradcheck.tape.record import Place, Record
 from unstuck.gradcheck.tape.repairs import Repairs
 from unstuck.gradcheck.tape.reverse import Reverse
@@ -56,7 +57,8 @@ def explained(
     given = {name: compared.given for name, compared in tensors.items()}
     looked = Cuts(back, graph, reverse, given, kept)
     started = time.process_time()
-    found = _found(looked, inputs, sizes)
+    habit = slip_of_habit(looked)
+    found = _found(looked, inputs, sizes) if habit is None else (*habit, -1)
     if found is None and len(wrong) > 1 and time.process_time() - started < SECONDS:
         # a slip in what is called often spoils the layers before twice: the last layer alone tells it
         last = _last(graph, [name for name in wrong if name not in inputs])

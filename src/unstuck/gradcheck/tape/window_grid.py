@@ -30,6 +30,11 @@ class Grid:
         """Axes of the array along which windows lie beside each other."""
         return [axis for axis in range(len(self.shape)) if np.count_nonzero(self.steps[:, axis]) > 1]
 
+    @property
+    def strided(self) -> list[int]:
+        """Axes along which windows of a single entry lie apart."""
+        return [axis for axis in range(len(self.shape)) if np.abs(self.steps[:, axis]).max() > 1]
+
     def places(self, steps: Array | None = None, by: Array | None = None) -> Array:
         """(axes of the array, entries): with other steps, or moved; some may lie outside, in the padding."""
         indices = np.indices(self.sizes).reshape(len(self.sizes), -1)

@@ -68,10 +68,15 @@ def written_back(subject: Subject, values: Values, dy: Array) -> WrittenBack | N
     tensors = {name: wrap(tape, np.array(value), tape.leaf(name, value)) for name, value in values.items()}
     numbers = tape.leaf(" dy", dy)
     first: list[int] = []
+
+    def between() -> None:
+        first.append(len(tape.records))
+        tape.lost = []
+
     try:
         with _creating(tape), np.errstate(all="ignore"):
             given = wrap(tape, dy.copy(), numbers)
-            _, found = subject.both_on_these(tensors, given, lambda: first.append(len(tape.records)))
+            _, found = subject.both_on_these(tensors, given, between)
             gradients = {name: _stacked(tape, gradient) for name, gradient in found.items()}
     except Exception:  # noqa: BLE001  (a user's code may not bear other arrays: then it is not followed)
         return None
