@@ -114,6 +114,26 @@ def test_samples_on_the_second_axis_are_no_mixture():
     assert told(Turned(first=False), 600) == ("learned", [("OUT011", "warning", "rnn")])
 
 
+@pytest.mark.parametrize(("first", "mixes"), [(True, False), (False, True)])
+def test_answers_that_are_masked_are_compared_where_they_are_numbers(first, mixes):
+    """A pointer into a sequence with padding, and an answer that is never allowed."""
+
+    class Pointer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.rnn, self.out = nn.GRU(8, 16, batch_first=first), nn.Linear(16, 1)
+
+        def forward(self, x):
+            scores = self.out(self.rnn(x)[0]).squeeze(2).masked_fill(x.sum(2) == 0, float("-inf"))
+            return F.pad(scores, (0, 1), value=float("-inf"))
+
+    rows = X.reshape(-1, 8, 8).clone()
+    rows[::3, 6:] = 0
+    found = mixing(Pointer(), (rows, rows[:, :6].sum(2).argmax(1)))
+    assert found > 0.1 if mixes else found < 1e-6
+
+
 def by_hand(h):
     return (h - h.mean(0)) / (h.std(0) + 1)
 

@@ -110,8 +110,9 @@ class Dependence:
             new = passes.of(changed)
             differ = [(one != tape.inputs[key][1]).any() for key, one in changed.items()]
             was = own[id(answer)].double()
-            numbers += [new[id(loss)], torch.linalg.vector_norm(new[id(answer)].double() - was)]
-            numbers += [torch.linalg.vector_norm(was - was.mean(0)), torch.stack(differ).any()]
+            numbers += [new[id(loss)], torch.linalg.vector_norm(_apart(new[id(answer)].double(), was))]
+            spread = torch.linalg.vector_norm(_apart(was, was.mean(0)))
+            numbers += [spread, torch.stack(differ).any()]
         ways, mixings = [len(one) for one in mixtures], sum(len(one) for one in mixtures)
 
         def use(found: Floats) -> None:
@@ -158,7 +159,7 @@ def _mixtures(
         if place not in made:
             given = passes.start.inputs.items()
             made[place] = passes.of({number: _ends_replaced(one, place) for number, (_, one) in given})
-        apart = (rows(made[place][id(result)]) - rows(own[id(result)])).double()
+        apart = _apart(rows(made[place][id(result)]), rows(own[id(result)])).double()
         return [torch.linalg.vector_norm(apart[[0, -1]]), torch.linalg.vector_norm(apart[1:-1])]
 
     found = [
@@ -180,6 +181,11 @@ def _mixtures(
             ]
         )
     return [one for one in found if one]
+
+
+def _apart(new: torch.Tensor, was: torch.Tensor) -> torch.Tensor:
+    """The difference, and 0 where one of them is no number: what a mask took out is minus infinity."""
+    return torch.where(new.isfinite() & was.isfinite(), new - was, 0.0)
 
 
 def _least(changes: Sequence[float]) -> float | None:
