@@ -6,8 +6,9 @@ torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402, N812
 from torch import nn  # noqa: E402
+from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
-from digit_programs import X, Y, captions, recording  # noqa: E402
+from digit_programs import X, Y, captions, entropy, recording  # noqa: E402
 from unstuck.sources.torch.record import record  # noqa: E402
 from unstuck.sources.torch.tape import named  # noqa: E402
 
@@ -94,3 +95,29 @@ def test_inputs_are_named_as_the_model_names_them():
     one, two, three = (torch.zeros(i) for i in (1, 2, 3))
     assert [name for name, _ in named(Model(), (one,), {"words": two})] == ["image", "words"]
     assert [name for name, _ in named(Model(), ([one, two], three), {})] == ["image[0]", "image[1]", "more"]
+
+
+@pytest.mark.parametrize(("first", "mixes"), [(True, False), (False, True)])
+def test_a_loader_tells_on_which_axis_samples_lie(first, mixes):
+    """One answer for each place of a sequence, as a tagger gives: its shape alone could be either way."""
+
+    class Tagger(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.rnn, self.out = nn.GRU(8, 16, batch_first=first), nn.Linear(16, 2)
+
+        def forward(self, x):
+            return self.out(self.rnn(x)[0])
+
+    rows = X.reshape(-1, 8, 8)
+    tags = (rows.sum(2).cumsum(1) > 8).long()
+    model = Tagger()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with record(model, optimizer) as run:
+        for x, y in DataLoader(TensorDataset(rows, tags), batch_size=20):
+            optimizer.zero_grad()
+            entropy(model(x).flatten(0, 1), y.flatten()).backward()
+            optimizer.step()
+    found = run.recording.last("probe.mixing")
+    assert found > 0.1 if mixes else found < 1e-6

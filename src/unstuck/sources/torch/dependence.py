@@ -5,7 +5,7 @@ the same random numbers: see `tape`.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import nn
@@ -61,6 +61,8 @@ class Dependence:
         """Nothing tried yet."""
         self._failed = self._mixed = 0
         self._done = False
+        self.sizes: Collection[int] = ()
+        """Samples of the batches that data loaders hand out, with the first axis for them."""
 
     @property
     def tired(self) -> bool:
@@ -90,6 +92,8 @@ class Dependence:
             raise CannotReplayError("what enters or leaves the model has no samples")
         calls = tape.making(loss, answer)
         places = layouts(first, answer)
+        if len(places) > 1 and places[0].extent in self.sizes and places[1].extent not in self.sizes:
+            places = places[:1]
         scores, shape = _flat(tape, calls)
         passes = Passes(tape.start, calls, {id(loss), id(answer), id(scores)})
         own = passes.of({})

@@ -19,6 +19,8 @@ class Loaders:
         """Nothing handed out yet."""
         self.meant = False
         """Whether the program was told to use the same batch again: then nothing is counted."""
+        self.sizes: set[int] = set()
+        """So many samples were asked for, and lie on the first axis of what was handed out."""
         self._now: dict[tuple[int, int], int] = {}
         self._anew: dict[tuple[int, int], int] = {}
         self._steps = 0
@@ -30,6 +32,10 @@ class Loaders:
             iterator: of `torch.utils.data.DataLoader`, which has counted this batch.
             data: the batch.
         """
+        asked = getattr(getattr(iterator, "_index_sampler", None), "batch_size", None)
+        samples = _samples(data)
+        if asked == samples and samples:
+            self.sizes.add(samples)
         if self.meant or getattr(iterator, "_IterableDataset_len_called", None) is not None:
             return
         try:
@@ -37,7 +43,6 @@ class Loaders:
         except (TypeError, NotImplementedError):
             return  # a stream: nobody knows its length
         place = getattr(iterator, "_num_yielded", 0)
-        samples = _samples(data)
         if batches > 1 and place and samples:
             key = batches, samples
             self._now[key] = max(self._now.get(key, 0), place)

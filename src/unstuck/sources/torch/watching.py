@@ -77,6 +77,7 @@ class Watching:
         self._strays = Strays(locations)
         self._constants, self._dependence, self._pairing = Constants(), Dependence(), Pairing()
         self.loaders = Loaders()
+        self._dependence.sizes = self.loaders.sizes
         self._losses, self._reduction = self.ledger.losses, self.ledger.reduction
         self._arrivals = Arrivals()
         self._step: Step | None = None
