@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from unstuck.gradcheck.subject import Subject, Values
+from unstuck.gradcheck.tape.planes import followed
 from unstuck.gradcheck.tape.tape import Tape
 from unstuck.gradcheck.tape.traced import Traced, ids_of, plain, wrap
 from unstuck.gradcheck.tree import Array
@@ -106,7 +107,8 @@ def _creating(tape: Tape) -> Generator[None]:
         for name, function in scalars.items():
             setattr(math, name, _of_numbers(name, function))
         tricks.as_strided = _strided(tape, strided)
-        yield
+        with followed():
+            yield
     finally:
         tricks.as_strided = strided
         for name, function in scalars.items():
