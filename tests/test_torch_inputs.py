@@ -121,3 +121,26 @@ def test_a_loader_tells_on_which_axis_samples_lie(first, mixes):
             optimizer.step()
     found = run.recording.last("probe.mixing")
     assert found > 0.1 if mixes else found < 1e-6
+
+
+def test_scores_of_all_pairs_of_a_batch_are_no_mixture():
+    """Two towers, and the other samples of the batch for what does not belong together."""
+
+    class Towers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.upper, self.lower = nn.Linear(32, 16), nn.Linear(32, 16)
+
+        def forward(self, upper, lower):
+            u, v = F.normalize(self.upper(upper), dim=1), F.normalize(self.lower(lower), dim=1)
+            return u @ v.T / 0.2
+
+    def own(scores, _):
+        return entropy(scores, torch.arange(len(scores)))
+
+    found = recording(Towers(), (X[:, :32], X[:, 32:], Y), own, lr=0.5, steps=200)
+    assert not found.has("probe.mixing")
+    diagnosis = found.diagnose()
+    assert diagnosis.status == "healthy"
+    assert diagnosis.outcome.fraction > 0.5

@@ -98,8 +98,10 @@ class Dependence:
         passes = Passes(tape.start, calls, {id(loss), id(answer), id(scores)})
         own = passes.of({})
         numbers = [loss.detach(), own[id(loss)]]
-        apart = self._mixed < MOST_MIXED and not any(
-            _between(tape, call, len(first)) for call in calls if call.inside
+        apart = (
+            self._mixed < MOST_MIXED
+            and not _in_pairs(answer, places)
+            and not any(_between(tape, call, len(first)) for call in calls if call.inside)
         )
         several = bool(own_input(tape))
         shuffled = own_input(tape) if number >= LATE else ""
@@ -185,6 +187,12 @@ def _mixtures(
             ]
         )
     return [one for one in found if one]
+
+
+def _in_pairs(answer: torch.Tensor, places: Sequence[Layout]) -> bool:
+    """Whether every sample is set against all samples of the batch, on purpose: (N, N) scores of pairs."""
+    square = answer.dim() > 1 and answer.shape[0] == answer.shape[1]
+    return square and any(place.extent == answer.shape[0] for place in places)
 
 
 def _apart(new: torch.Tensor, was: torch.Tensor) -> torch.Tensor:
