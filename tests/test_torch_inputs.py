@@ -9,6 +9,7 @@ from torch import nn  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 from digit_programs import X, Y, captions, entropy, recording  # noqa: E402
+from traces import every, facts, linear, recorded  # noqa: E402
 from unstuck.sources.torch.record import record  # noqa: E402
 from unstuck.sources.torch.tape import named  # noqa: E402
 
@@ -32,6 +33,7 @@ def test_what_is_learned_without_one_of_the_inputs_is_not_all(picture, needed):
     found = captions(picture)
     diagnosis = found.diagnose()
     times = found.last("shuffled.loss", "input.image")
+    assert found.last("forced", "input.words") == 1
     if needed:
         assert times > 1.5
         assert diagnosis.status == "healthy"
@@ -39,6 +41,18 @@ def test_what_is_learned_without_one_of_the_inputs_is_not_all(picture, needed):
         assert times == pytest.approx(1, abs=1e-3)
         assert diagnosis.outcome.word == "not learned"
         assert diagnosis.status == "faulty"
+
+
+def test_what_a_decoder_is_told_is_no_substitute_for_its_source():
+    """Answers depend on the picture and are no better for it: were no words told, noise could be meant."""
+
+    def judged(forced):
+        run = recorded([linear("out", "input")], "CrossEntropyLoss", facts("out"), start=1.0, baseline=2.3)
+        every(run, "input.image", shuffled__loss=1.0, shuffled__answer=0.1)
+        return every(run, "input.words", forced=forced).diagnose().outcome.word
+
+    assert judged(forced=1.0) == "not learned"
+    assert judged(forced=0.2) == "learned"
 
 
 def test_an_input_that_says_nothing_is_no_fault():

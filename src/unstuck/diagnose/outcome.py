@@ -65,7 +65,7 @@ def outcome(trace: Recording, bounds: OutcomeBounds) -> Outcome:
         return ended
     whose = f"the {spare.name} of other samples" if spare.name else "other samples"
     because = f"{because}, and with {whose} it would be the same"
-    return Outcome("not learned", start, final, baseline, because, "" if spare.ignored else spare.name)
+    return Outcome("not learned", start, final, baseline, because, spare.name if spare.excused else "")
 
 
 def excused(ended: Outcome) -> Outcome:

@@ -17,6 +17,8 @@ RECENT = 0.3
 """Part of the steps after which the last of them must lie: five are made for every factor of ten."""
 ROUNDING = 1e-5
 """Change of the answers / their deviation that rounding explains."""
+FORCED = 0.9
+"""Share of an input's numbers that are the targets of the place before, as a decoder is told them."""
 MOVED = 0.9
 """A loss that fell below this part of what it was by then has learned something since."""
 
@@ -32,6 +34,13 @@ class Unneeded(NamedTuple):
     """Where this was measured last."""
     ignored: bool = False
     """Whether no answer ever depended on its own sample's: something cuts it or makes it one for all."""
+    forced: bool = False
+    """Whether another input holds the targets of the place before: what is learned without it is grammar."""
+
+    @property
+    def excused(self) -> bool:
+        """Whether it may say nothing, and a sound network does without it."""
+        return bool(self.name) and not self.ignored and not self.forced
 
 
 def unneeded(trace: Recording, curve: Series, bounds: OutcomeBounds) -> Unneeded | None:
@@ -57,7 +66,8 @@ def unneeded(trace: Recording, curve: Series, bounds: OutcomeBounds) -> Unneeded
         if not _moved(curve, int(series.steps[-1])):
             changes = trace.series("shuffled.answer", f"{INPUT}.{name}").values if name else np.empty(0)
             ignored = changes.size >= LOOKS and bool((changes <= ROUNDING).all())
-            return Unneeded(name, float(np.mean(late)), int(series.steps[-1]), ignored)
+            forced = any((trace.last("forced", one) or 0) >= FORCED for one in trace.layers("forced"))
+            return Unneeded(name, float(np.mean(late)), int(series.steps[-1]), ignored, forced)
     return None
 
 

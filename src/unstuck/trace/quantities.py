@@ -129,6 +129,7 @@ _ALL: Final = (
         "by how much an update moved the loss for own targets below that for others' / the loss before it",
     ),
     Quantity("pairs.fall", "network", "fall of the batch's loss by its own update / the loss before it"),
+    Quantity("forced", "inputs", "share of that input's numbers that are the targets of the place before"),
     Quantity("shuffled.loss", "inputs", "loss with that input of other samples / with their own"),
     Quantity(
         "shuffled.answer", "inputs", "change of the answers by that / their deviation from the mean answer"

@@ -101,13 +101,16 @@ def _unneeded_input(trace: Recording, bounds: Bounds, losses: Series, baseline: 
     quantity, row = ("shuffled.loss", f"{INPUT}.{spare.name}") if spare.name else ("dealt.loss", "")
     swapped = f"{spare.name!r} of other samples" if spare.name else "the targets of other samples"
     # answers that depend on it and are no better for it: noise, or features of no use, do the same
-    useless = bool(spare.name) and not spare.ignored
     nothing = " No answer ever depended on that of its own sample." if spare.ignored else ""
+    if spare.forced and spare.name:
+        nothing += (
+            " Another input holds the targets of the place before: what follows what was learned from them."
+        )
     return [
         Finding(
             code="OUT010",
             name="constant-prediction",
-            severity="info" if useless else "error",
+            severity="info" if spare.excused else "error",
             layer=None,
             step=spare.step,
             confidence=0.8,

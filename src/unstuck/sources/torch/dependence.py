@@ -272,6 +272,28 @@ def _dealt(one: torch.Tensor, place: Layout) -> torch.Tensor:
     return one if axis is None else one.detach().index_select(axis, order(place.extent, one.device))
 
 
+def told_before(gather: Gather, tape: Tape, target: torch.Tensor | None, rows: Rows) -> None:
+    """Which of several inputs holds the targets, one place later: a decoder is told what it should have said.
+
+    Args:
+        gather: brings the numbers.
+        tape: with what the models were given.
+        target: of the loss, flattened or not.
+        rows: where the measurements go.
+    """
+    if target is None or target.is_floating_point() or len(tape.inputs) < 2:
+        return
+    for name, one in tape.inputs.values():
+        if one.dim() != 2 or one.is_floating_point() or one.numel() != target.numel() or min(one.shape) < 2:
+            continue
+        if one.device != target.device:
+            continue
+        wanted, places = target.detach().reshape(one.shape), enumerate(one.shape)
+        shares = [(one.narrow(i, 1, n - 1) == wanted.narrow(i, 0, n - 1)).float().mean() for i, n in places]
+        row = rows[f"{INPUT}.{name}"]
+        gather.put(torch.stack(shares).max(), lambda x, row=row: row.__setitem__("forced", float(x)))
+
+
 def own_input(tape: Tape) -> str:
     """The first of several inputs, if a network cannot well do without it; else ""."""
     names = list(dict.fromkeys(name for name, _ in tape.inputs.values()))

@@ -10,7 +10,7 @@ import torch
 from unstuck.sources.torch.arrivals import Arrivals
 from unstuck.sources.torch.calls import Calls, Group
 from unstuck.sources.torch.constants import Constants
-from unstuck.sources.torch.dependence import Dependence, dealt, due, own_input
+from unstuck.sources.torch.dependence import Dependence, dealt, due, own_input, told_before
 from unstuck.sources.torch.draws import note_draws
 from unstuck.sources.torch.graph import Entry, Graph, walk
 from unstuck.sources.torch.looks import Look, look
@@ -197,6 +197,8 @@ class Step:
         scores, exact = self.predictions.scores(graph.loss, self.calls.outputs)
         if self.probing is not None:
             self.probing.loss(graph.loss, scores, loss)
+        if due(self.number):
+            told_before(self.gather, self.calls.tape, graph.loss.target, self.rows)
         if exact and due(self.number):
             first = any(getattr(call.module, "batch_first", True) is False for call in calls)
             dealt(self.gather, graph.loss, scores, None if first else batch, self.rows)
