@@ -59,7 +59,6 @@ def test_right_code_raises_no_alarm():
     [
         ("of z", "activation-derivative-at-input"),
         ("not turned", "kernel-not-flipped"),
-        ("plus", "sign-flipped"),
     ],
 )
 def test_slips_are_named(slip, kind):

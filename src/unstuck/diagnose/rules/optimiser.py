@@ -260,6 +260,7 @@ def _all_frozen(trace: Recording) -> list[Node]:
     needs=("remade",),
     explains={
         "ARC001": "any",
+        "DAT004": "any",
         "LRN007": "any",
         "LRN005": "any",
         "GRD003": "same",

@@ -9,7 +9,7 @@ from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.outcome import outcome
 from unstuck.diagnose.registry import NotChecked, Where, rule
-from unstuck.trace.recording import Recording
+from unstuck.trace.recording import Recording, Series
 from unstuck.trace.structure import INPUT
 
 _LOOKS: Final = 5
@@ -18,6 +18,8 @@ _MOST: Final = 0.8
 """Part of the measured updates that must have taught the network its batch."""
 _LEAP: Final = 0.5
 """An update that takes this part of its batch's loss away may be too large to hold for others."""
+_LOW: Final = 0.1
+"""Part of the largest learning rate below which little is learned whatever the labels are."""
 _FOLLOWS: Final[dict[str, Where]] = {
     "ACT002": "any",
     "ACT005": "any",
@@ -145,6 +147,9 @@ def _learned(trace: Recording, place: str) -> _Learned | None:
         np.isfinite(one.values).all() for one in (learned, falls, others)
     ):
         return None
+    rates = trace.series("lr")
+    if rates.values.size and _typical(rates, trace.steps) < _LOW * float(np.max(rates.values)):
+        return None  # for most of the training it hardly moved: that is the rate's fault
     works = (learned.values > 0) & (falls.values > 0)
     if np.mean(works) < _MOST or float(np.median(falls.values)) > _LEAP:
         return None
@@ -152,3 +157,8 @@ def _learned(trace: Recording, place: str) -> _Learned | None:
     total = float(np.interp(steps, learned.steps, learned.values).sum())
     late = others.values[-_LOOKS:]
     return _Learned(total, float(np.mean(late)), float(np.std(late, ddof=1)) / math.sqrt(late.size))
+
+
+def _typical(series: Series, steps: int) -> float:
+    """The middle of the values over all steps: more of them are measured early."""
+    return float(np.median(np.interp(np.arange(steps), series.steps, series.values)))

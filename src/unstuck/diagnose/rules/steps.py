@@ -155,6 +155,7 @@ def schedule_ends_early(trace: Recording, bounds: Bounds) -> list[Finding]:
         "ACT002": "any",
         "GRD001": "any",
         "GRD003": "any",
+        "DAT004": "any",
         "INI001": "any",
     },
     from_step_0=False,
