@@ -100,12 +100,9 @@ def _unneeded_input(trace: Recording, bounds: Bounds, losses: Series, baseline: 
     what = f"the input {spare.name!r}" if spare.name else "its input"
     quantity, row = ("shuffled.loss", f"{INPUT}.{spare.name}") if spare.name else ("dealt.loss", "")
     swapped = f"{spare.name!r} of other samples" if spare.name else "the targets of other samples"
-    # answers that depend on it and are no better for it: noise, or features of no use, do the same
     nothing = " No answer ever depended on that of its own sample." if spare.ignored else ""
     if spare.forced and spare.name:
-        nothing += (
-            " Another input holds the targets of the place before: what follows what was learned from them."
-        )
+        nothing += " Another input holds the targets of the place before: it was learned what follows them."
     return [
         Finding(
             code="OUT010",
