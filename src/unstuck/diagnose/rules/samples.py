@@ -183,34 +183,54 @@ def _along_samples(trace: Recording) -> Node | None:
 def _torn_by_view(trace: Recording, bounds: Bounds) -> list[Finding]:
     """A view makes rows of numbers that do not lie beside each other."""
     last, row = trace.last("view.last"), trace.last("view.row")
-    ended = outcome(trace, bounds.outcome)
-    if last is None or row is None or not falls_short(ended, bounds.outcome):
+    if last is None or row is None:
         return []
-    return [
-        Finding(
-            code="OUT011",
-            name="mixed-samples",
-            severity="error" if ended.word != "learned" else "warning",
-            layer=None,
-            step=0,
-            confidence=0.85,
-            summary=(
-                f"A view or reshape makes rows of {row:.0f} numbers, as many as the second axis has; but "
-                f"along the last axis, which had {last:.0f}, lie other numbers than one sample's or place's "
-                "own: each row gets those of several places. Move the axis to the end before: "
-                "permute or movedim."
-            ),
-            evidence=(Evidence("view.last", last), Evidence("view.row", row)),
-            rival="A view of (N, L, C) to rows of C is right: there C is the last axis already.",
-        )
-    ]
+    return _by_view(
+        trace,
+        bounds,
+        confidence=0.85,
+        summary=(
+            f"A view or reshape makes rows of {row:.0f} numbers, as many as the second axis has; but "
+            f"along the last axis, which had {last:.0f}, lie other numbers than one sample's or place's "
+            "own: each row gets those of several places. Move the axis to the end before: "
+            "permute or movedim."
+        ),
+        evidence=(Evidence("view.last", last), Evidence("view.row", row)),
+        rival="A view of (N, L, C) to rows of C is right: there C is the last axis already.",
+    )
 
 
 def _exchanged_by_view(trace: Recording, bounds: Bounds) -> list[Finding]:
     """A view has the shape of a transposed tensor: the numbers of each sample are mixed up."""
     before, after = trace.last("view.before"), trace.last("view.after")
+    if before is None or after is None:
+        return []
+    return _by_view(
+        trace,
+        bounds,
+        confidence=0.8,
+        summary=(
+            f"A view or reshape exchanges the lengths of two axes ({before:.0f} becomes {after:.0f}), as "
+            "transpose would, but keeps all numbers in their order: each lands where another belongs. "
+            "Use transpose or permute there."
+        ),
+        evidence=(Evidence("view.before", before), Evidence("view.after", after)),
+        rival="A view that splits or joins axes is right; this one has the same lengths in a new order.",
+    )
+
+
+def _by_view(
+    trace: Recording,
+    bounds: Bounds,
+    *,
+    confidence: float,
+    summary: str,
+    evidence: tuple[Evidence, ...],
+    rival: str,
+) -> list[Finding]:
+    """Told where the training did not get far: many a view of such a shape is meant."""
     ended = outcome(trace, bounds.outcome)
-    if before is None or after is None or not falls_short(ended, bounds.outcome):
+    if not falls_short(ended, bounds.outcome):
         return []
     return [
         Finding(
@@ -219,14 +239,10 @@ def _exchanged_by_view(trace: Recording, bounds: Bounds) -> list[Finding]:
             severity="error" if ended.word != "learned" else "warning",
             layer=None,
             step=0,
-            confidence=0.8,
-            summary=(
-                f"A view or reshape exchanges the lengths of two axes ({before:.0f} becomes {after:.0f}), as "
-                "transpose would, but keeps all numbers in their order: each lands where another belongs. "
-                "Use transpose or permute there."
-            ),
-            evidence=(Evidence("view.before", before), Evidence("view.after", after)),
-            rival="A view that splits or joins axes is right; this one has the same lengths in a new order.",
+            confidence=confidence,
+            summary=summary,
+            evidence=evidence,
+            rival=rival,
         )
     ]
 
