@@ -221,7 +221,8 @@ class Calls:
             if self._off():
                 return
             try:
-                self._called(name, number, module, (args, kwargs), output)
+                with self.tape.aside():
+                    self._called(name, number, module, (args, kwargs), output)
             except Exception as error:  # noqa: BLE001  (nothing of ours may stop a training)
                 self._failed(f"the output of {name}", error)
 

@@ -5,7 +5,7 @@ What the update ties together in this batch makes the answers fit their own targ
 Where a later batch shows nothing of that, step after step, the pairs were learned by heart and nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,6 +20,8 @@ from unstuck.sources.torch.weights import Rows
 from unstuck.trace.structure import INPUT
 
 MOST_FAILURES = 2
+FITS = 2.0
+"""Loss for the targets of others / for their own, from which on answers belong to their samples."""
 
 
 class _Seen(NamedTuple):
@@ -43,12 +45,13 @@ class Pairing:
     def __init__(self) -> None:
         """Nothing tried yet."""
         self._failed = 0
+        self._known = self._done = False
         self._seen: _Seen | None = None
 
     @property
     def tired(self) -> bool:
-        """Whether it failed too often to be tried again."""
-        return self._failed >= MOST_FAILURES
+        """Whether it failed too often to be tried again, or answers fit their samples: then all is said."""
+        return self._done or self._failed >= MOST_FAILURES
 
     def before(self, tape: Tape, loss: torch.Tensor, apart: str) -> None:
         """Look at a step's batch before its backward pass.
@@ -73,6 +76,10 @@ class Pairing:
         calls = tape.making(loss, *answers)
         place = layouts(first, answers[0])[0]
         seen = _Seen(tape.start, calls, loss, answers, first, place, apart, [])
+        if self._known and not apart:
+            # a pass done once more gives the same: what the models answered is at hand
+            mine = {id(one): one.detach() for one in answers}
+            return seen._replace(before=[loss.detach(), loss.detach(), _of_others(seen, mine)])
         return seen._replace(before=[loss.detach(), *_losses(seen)])
 
     def after(self, gather: Gather, rows: Rows) -> None:
@@ -97,10 +104,12 @@ class Pairing:
             if not abs(own - was) <= EXACT * abs(was) + TINY:
                 self._failed += 1
                 return
+            self._known = True
             ways = len(rest) // 2
             others, (now, *others_now) = rest[:ways], rest[ways:]
             if not own > 0:
                 return
+            self._done = all(one >= FITS * own for one in others)
             places = ["", f"{INPUT}.{seen.apart}"]
             for layer, one, one_now in zip(places, others, others_now, strict=False):
                 if one == own:
@@ -122,15 +131,20 @@ def _losses(seen: _Seen) -> list[torch.Tensor]:
     """The loss at the present weights; with the answers of others; with one input of others."""
     passes = Passes(seen.start, seen.calls, {id(seen.loss), *map(id, seen.answers)})
     own = passes.of({})
-    after = [call for call in seen.calls if not call.inside]
-    given = {id(one): exchanged(own[id(one)], seen.first, seen.place) for one in seen.answers}
-    found = [own[id(seen.loss)], play(after, given, seen.loss, constant=False)]
+    found = [own[id(seen.loss)], _of_others(seen, own)]
     if seen.apart:
         mine = _named(seen.start, seen.apart)
         found.append(
             passes.of({id(one): exchanged(one, seen.first, seen.place) for one in mine})[id(seen.loss)]
         )
     return found
+
+
+def _of_others(seen: _Seen, own: Mapping[int, torch.Tensor]) -> torch.Tensor:
+    """The loss where each sample has the answers of another."""
+    after = [call for call in seen.calls if not call.inside]
+    given = {id(one): exchanged(own[id(one)], seen.first, seen.place) for one in seen.answers}
+    return play(after, given, seen.loss, constant=False)
 
 
 def _named(start: Start, name: str) -> Sequence[torch.Tensor]:

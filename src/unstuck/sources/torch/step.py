@@ -123,9 +123,9 @@ class Step:
         """The best constant answer of a loss of any kind, where the program's own can be computed again."""
         tape, known = self.calls.tape, self.graphs[0][0].loss if self.graphs else None
         if self.number < WAITS and known is not None and (known.plain or known.terms):
-            self.rows[""] |= tape.odd
+            self.rows[""] |= tape.mistaken.row
             tape.forget()  # its constant answer's loss is computed, and may be here in a moment
-        self.rows[""] |= tape.odd
+        self.rows[""] |= tape.mistaken.row
         if len(self.graphs) == 1 and tape.answers and loss.numel() == 1:
             if tape.inputs and not self.pairing.tired:
                 self.pairing.before(tape, loss, own_input(tape))

@@ -7,7 +7,8 @@ function and changes none. On a few steps what happens inside the model is noted
 
 import inspect
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from torch.overrides import (
     TorchFunctionMode,
     _get_current_function_mode_stack,  # pyright: ignore[reportPrivateUsage]  (there is no public name for it)
 )
+
+from unstuck.sources.torch.mistaken import VIEWS, Mistaken
 
 MOST = 2000
 """Calls that are noted, at most."""
@@ -33,7 +36,6 @@ DRAWS = frozenset(
 """Names of functions whose result is drawn at random from what they are given (and all sorts of dropout)."""
 ESCAPES = frozenset({"numpy", "tolist", "__array__", "apply_", "map_", "map2_"})
 """Names of functions after which numbers go on out of sight."""
-VIEWS = frozenset({"reshape", "view"})
 FLATTENS = VIEWS | {"flatten"}
 SHAPES = FLATTENS | {"long", "to", "contiguous", "clone"}
 """Names of functions that keep all numbers in their order."""
@@ -138,12 +140,8 @@ class Tape(TorchFunctionMode):
         """Kinds of devices on which the models compute with less precision, and with which."""
         self.shapes: dict[int, tuple[torch.Tensor, torch.Size]] = {}
         """By id of a target that was made flat before it entered the loss: it, and its shape before."""
-        self.exchanged: tuple[int, int] | None = None
-        """Extents of an axis before and after the first view that gave axes each other's extents."""
-        self.torn: tuple[int, int] | None = None
-        """Length of the last axis before and after a view that makes rows of what lay along another axis."""
-        self.table = 0
-        """Samples, where answers (N, 1) met something of shape (N,), or the other way round."""
+        self.mistaken = Mistaken()
+        """Shapes that are hardly ever meant."""
         self._passes = self._bytes = 0
         self._inside = False
         self._apart: dict[int, torch.Tensor] = {}
@@ -215,6 +213,10 @@ class Tape(TorchFunctionMode):
             self.__exit__(None, None, None)
             self._pushed = False
 
+    def aside(self) -> AbstractContextManager[Any]:
+        """While this lasts nothing is noted: what our own hooks do with tensors is none of the program's."""
+        return torch._C.DisableTorchFunction() if self._pushed else nullcontext()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  (no public name)
+
     def forget(self) -> None:
         """Let go of all tensors."""
         self.pause()
@@ -224,7 +226,7 @@ class Tape(TorchFunctionMode):
         self._apart.clear()
         self.inputs.clear()
         self.shapes.clear()
-        self._inside, self.exchanged, self.torn, self.table = False, None, None, 0
+        self._inside, self.mistaken = False, Mistaken()
         self._passes = self._bytes = 0
         self.broken = self.hidden = ""
 
@@ -291,10 +293,9 @@ class Tape(TorchFunctionMode):
                 self.broken = because
             return
         if self.inputs and name in VIEWS and isinstance(args[0], torch.Tensor):
-            self.exchanged = self.exchanged or exchanged(args[0].shape, found[0].shape)
-            self.torn = self.torn or torn(args[0].shape, found[0].shape)
+            self.mistaken.view(args[0], found[0])
         if not self._inside and len(args) > 1:
-            self.table = self.table or self._spread(args[:2], found[0])
+            self.mistaken.meet(args[:2], found[0], self._known)
         learned = any(self._known[one].requires_grad for one in reads)
         blocks = learned and any(one.is_floating_point() and not one.requires_grad for one in found)
         if before is not None:
@@ -309,17 +310,6 @@ class Tape(TorchFunctionMode):
         if self._bytes > MOST_BYTES:
             self._hide("too large")
 
-    def _spread(self, args: Sequence[Any], made: torch.Tensor) -> int:
-        """How many samples were each met with all others: one side is an answer, the other is not."""
-        if (
-            not all(isinstance(one, torch.Tensor) for one in args)
-            or len({id(one) in self._known for one in args}) < 2
-        ):
-            return 0
-        shapes = sorted((tuple(one.shape) for one in args), key=len)
-        count = shapes[0][0] if len(shapes[0]) == 1 else 0
-        return count if count > 1 and shapes[1] == (count, 1) and made.shape == (count, count) else 0
-
     def _hide(self, because: str) -> None:
         """Let go of what happened inside the models, and note no more of it in this step."""
         self.hidden, self._bytes = because, 0
@@ -330,16 +320,6 @@ class Tape(TorchFunctionMode):
         self.inputs.clear()
 
     # ---- what the loss needs of it
-
-    @property
-    def odd(self) -> dict[str, float]:
-        """What was seen that is hardly ever meant, by the names of a recording's quantities."""
-        found: dict[str, float] = {}
-        if self.exchanged is not None:
-            found |= {"view.before": float(self.exchanged[0]), "view.after": float(self.exchanged[1])}
-        if self.torn is not None:
-            found |= {"view.last": float(self.torn[0]), "view.row": float(self.torn[1])}
-        return found | ({"table.samples": float(self.table)} if self.table else {})
 
     @property
     def start(self) -> Start:
@@ -418,35 +398,6 @@ def named(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> l
         own = list(tensors(thing))
         found += [(name if len(own) == 1 else f"{name}[{i}]", one) for i, one in enumerate(own)]
     return found
-
-
-def exchanged(before: Sequence[int], after: Sequence[int]) -> tuple[int, int] | None:
-    """The first two extents that differ, where a view has the extents that a transposed tensor would have.
-
-    A view keeps all numbers in their order; one that seems to exchange axes takes them from other places.
-
-    Example:
-        >>> exchanged((8, 24, 65), (8, 65, 24)), exchanged((8, 24, 65), (192, 65)), exchanged((8, 1), (1, 8))
-        ((24, 65), None, None)
-    """
-    old, new = ([extent for extent in shape if extent != 1] for shape in (before, after))
-    if old == new or sorted(old) != sorted(new):
-        return None
-    return next((int(a), int(b)) for a, b in zip(old, new, strict=True) if a != b)
-
-
-def torn(before: Sequence[int], after: Sequence[int]) -> tuple[int, int] | None:
-    """The last axis' lengths, where a view makes rows of an axis that is the second, and not the last.
-
-    The numbers along that axis do not lie beside each other: each row gets numbers of other places.
-
-    Example:
-        >>> torn((8, 4, 24, 24), (4608, 4)), torn((8, 24, 4), (192, 4)), torn((8, 4, 1), (8, 4))
-        ((24, 4), None, None)
-    """
-    if len(before) < 3 or len(after) != 2 or after[1] != before[1] or before[1] < 2:
-        return None
-    return (int(before[-1]), int(after[1])) if before[-1] not in {1, after[1]} else None
 
 
 def _writes(name: str) -> bool:
