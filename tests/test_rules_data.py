@@ -153,6 +153,20 @@ def test_positions_that_are_the_same_for_all_samples_are_usual():
     assert told(dead_input(run, BOUNDS)) == [("DAT002", "error", "places")]
 
 
+def test_words_that_are_all_unknown():
+    nodes = (Node("words", "Embedding", ("input",), (24, 8), {"weight": (150, 8)}), linear("head", "words"))
+
+    def looked_up(rows, length=24, **ended):
+        sequence = msgspec.structs.replace(nodes[0], shape=(length, 8))
+        run = recorded((sequence, nodes[1]), "CrossEntropyLoss", facts("head"), **(ended or STUCK))
+        return every(run, "words", zero_grad=1 - rows / 150, act_variation=0.5, weight_norm=1.0)
+
+    assert told(dead_input(looked_up(2), BOUNDS)) == [("DAT002", "error", "words")]
+    assert dead_input(looked_up(20), BOUNDS) == []
+    assert dead_input(looked_up(2, length=1), BOUNDS) == []  # categories, of which few occur
+    assert dead_input(looked_up(2, start=1.0, final=0.1, baseline=1.0), BOUNDS) == []  # two are enough
+
+
 # ---- DAT003 non-finite-data
 
 

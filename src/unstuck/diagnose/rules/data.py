@@ -17,6 +17,10 @@ _ROUNDING = 1e-5
 _TINY = "they are tiny"
 _SEVERAL = 4
 """Samples of a batch that would hardly all be one number by chance."""
+_MARKS = 4
+"""Words that say nothing, at most: padding, an unknown word, the beginning, the end."""
+_VOCABULARY = 10
+"""So many times as many rows has a table that was made for more than what was looked up in it."""
 
 
 def _first_layers(trace: Recording) -> list[Node]:
@@ -192,6 +196,7 @@ def _varies_as_little(trace: Recording, node: Node, bounds: Bounds) -> bool:
         "LRN002": "any",
         "INI003": "any",
         "DAT001": "any",
+        "DAT004": "any",
         "LRN003": "any",
         "OUT010": "any",
     },
@@ -203,8 +208,11 @@ def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     values = [
         trace.series("act_variation", node.name).values for node in first
     ]  # never of what is not finite
-    if _copies(trace, bounds) or (not first and _one_number(trace, bounds)):
-        return [_all_copies(trace) if trace.has("data.alike") else _all_one_number(trace)]
+    alike = _few_words(trace, bounds)
+    if alike is None and (_copies(trace, bounds) or (not first and _one_number(trace, bounds))):
+        alike = _all_copies(trace) if trace.has("data.alike") else _all_one_number(trace)
+    if alike is not None:
+        return [alike]
     if not first or not all(series.size for series in values):
         raise NotChecked("what the first layer answers to different inputs was not measured")
     if outcome(trace, bounds.outcome).word == "learned":
@@ -250,6 +258,40 @@ def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
             apart=ANY_TRAINING,
         )
     ]
+
+
+def _few_words(trace: Recording, bounds: Bounds) -> Finding | None:
+    """Sequences in which hardly any of the words are found that their table was made for."""
+    if trace.steps < bounds.outcome.few_steps or outcome(trace, bounds.outcome).word != "not learned":
+        return None
+    for node in trace.structure.nodes:
+        if node.type != "Embedding" or len(node.shape) < 2 or node.shape[0] <= _MARKS:
+            continue
+        idle, rows = trace.series("zero_grad", node.name).values, node.parameters["weight"][0]
+        if idle.size < 3 or not np.isfinite(idle).all():
+            continue
+        found = round(rows * (1 - float(np.min(idle))))
+        if not 0 < found <= min(_MARKS, rows / _VOCABULARY):
+            continue
+        rest = 1 - found / rows
+        return Finding(
+            code="DAT002",
+            name="dead-input",
+            severity="error",
+            layer=node.name,
+            step=0,
+            confidence=0.9,
+            summary=(
+                f"Of the {rows} rows of {node.name} only {found} were ever looked up (padding counts if its "
+                "row is trained): to the network nearly all words are the same. Print what it is given: are "
+                "words looked up in the form in which the vocabulary has them (capitals, spaces, bytes), and "
+                "are numbers of words scaled or cut by mistake?"
+            ),
+            evidence=(Evidence("zero_grad", float(np.min(idle)), ">=", rest, node.name),),
+            rival="DAT004 misaligned-labels: there samples differ, and their targets are those of others.",
+            location=node.location,
+        )
+    return None
 
 
 def _copies(trace: Recording, bounds: Bounds) -> bool:

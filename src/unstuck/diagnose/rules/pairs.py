@@ -7,6 +7,7 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
+from unstuck.diagnose.measured import moving, used
 from unstuck.diagnose.outcome import outcome
 from unstuck.diagnose.registry import NotChecked, Where, rule
 from unstuck.trace.recording import Recording, Series
@@ -102,6 +103,8 @@ def _by_updates(trace: Recording, place: str, bounds: Bounds) -> list[Finding]:
     enough = 1 - bounds.outcome.learned
     if learned is None or learned.total < enough or learned.others - learned.error > bounds.outcome.counts:
         return []
+    if _way(trace) < bounds.rate.lazy:
+        return []  # steps that lead nowhere teach each batch a little, whatever the labels are
     if learned.others - 1 + learned.error > bounds.outcome.solved * learned.total:
         return []  # a good part of it may hold for others
     name = place.removeprefix(f"{INPUT}.")
@@ -125,8 +128,9 @@ def _by_updates(trace: Recording, place: str, bounds: Bounds) -> list[Finding]:
                 f"Each update teaches the network the pairs of its own batch: in all steps together "
                 f"{learned.total:.1f} times the loss. Yet nothing of that holds for the next batch: with "
                 f"{whose} its loss is {learned.others:.3f} times as large, so the two might as well be dealt "
-                f"out at random. Look at a few samples with their targets: were {what} shuffled, sorted, "
-                "shifted or reshaped apart?"
+                f"out at random. Look at a few samples with their targets, as the model is given them: were "
+                f"{what} shuffled, sorted, shifted or reshaped apart, or is what tells the samples apart "
+                "lost on the way?"
             ),
             evidence=(
                 Evidence("pairs.learned", learned.total, ">=", enough, place or None),
@@ -157,6 +161,13 @@ def _learned(trace: Recording, place: str) -> _Learned | None:
     total = float(np.interp(steps, learned.steps, learned.values).sum())
     late = others.values[-_LOOKS:]
     return _Learned(total, float(np.mean(late)), float(np.std(late, ddof=1)) / math.sqrt(late.size))
+
+
+def _way(trace: Recording) -> float:
+    """How far layers went, in parts of their weights (of a table: of the rows that go): the middle one."""
+    ways = [(trace.last("drift", node.name), used(trace, node)) for node in moving(trace)]
+    known = [way / math.sqrt(part) for way, part in ways if way is not None and math.isfinite(way)]
+    return float(np.median(known)) if known else math.inf
 
 
 def _typical(series: Series, steps: int) -> float:
