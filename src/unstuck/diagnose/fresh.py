@@ -1,4 +1,4 @@
-"""Layers whose weights are still as PyTorch draws them: nobody trained them before."""
+"""Layers whose weights are still as they were drawn: nobody trained them before."""
 
 import math
 from collections.abc import Sequence
@@ -15,15 +15,18 @@ _SCATTER: Final = 0.447
 """Of the norm of n even numbers: deviation / mean, times the root of n."""
 _FEWEST: Final = 200
 """Weights of a layer from which on its norm tells anything: 10 % of scatter and less."""
+_GAINS: Final = (1.0, math.sqrt(2), 5 / 3, 0.1, 0.01)
+"""Of orthogonal weights: those of activations, and what people give a last layer that is to begin small."""
 
 
 def fresh(trace: Recording, nodes: Sequence[Node]) -> bool:
-    """Whether all of them start as PyTorch draws them by default, as far as the norms of their weights tell.
+    """Whether all of them start as usual recipes draw them, as far as the norms of their weights tell.
 
     Training moves scales away from exactly 1 and shifts from exactly 0, and the norm of a drawn matrix is
-    known: each weight is even between -1 and 1 over the root of the inputs, so the norm is the root of a
-    third of the units (of an orthogonal one: of its smaller extent). Of trained layers now and then one has
-    such a norm, but not all.
+    known: PyTorch's default draws each weight evenly between -1 and 1 over the root of the inputs, so that
+    the norm is the root of a third of the units; He et al. (2015, arXiv:1502.01852) and Glorot and Bengio
+    (2010) give other deviations, and an orthogonal matrix has exactly the root of its smaller extent, times a
+    gain. Of trained layers now and then one has such a norm, but not all.
 
     Args:
         trace: what was measured.
@@ -44,5 +47,17 @@ def _as_drawn(trace: Recording, node: Node) -> bool | None:
     count = node.units * node.fan_in
     if not node.type.startswith(("Linear", "Conv")) or "Transpose" in node.type or count < _FEWEST:
         return None
-    orthogonal = math.isclose(norm, math.sqrt(min(node.units, node.fan_in)), rel_tol=_EXACT)
-    return orthogonal or abs(norm / math.sqrt(node.units / 3) - 1) <= _ERRORS * _SCATTER / math.sqrt(count)
+    smaller = math.sqrt(min(node.units, node.fan_in))
+    if any(math.isclose(norm, gain * smaller, rel_tol=_EXACT) for gain in _GAINS):
+        return True
+    # of a convolution each output goes to as many places as its kernel has
+    fan_out = node.units * math.prod(node.parameters["weight"][2:])
+    variances = (
+        1 / (3 * node.fan_in),
+        1 / node.fan_in,
+        2 / node.fan_in,
+        2 / fan_out,
+        2 / (node.fan_in + fan_out),
+    )
+    error = _ERRORS * _SCATTER / math.sqrt(count)
+    return any(abs(norm / math.sqrt(count * one) - 1) <= error for one in variances)

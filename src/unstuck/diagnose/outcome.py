@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from unstuck.diagnose.begun import got_no_further
 from unstuck.diagnose.bounds import OutcomeBounds
 from unstuck.diagnose.reliance import Unneeded, unneeded
 from unstuck.diagnose.singles import of_singles
@@ -154,6 +155,8 @@ def _judge(trace: Recording, ended: Outcome, bounds: OutcomeBounds) -> tuple[Wor
     if clearly or (tried.size and (_paired(trace, least) or _below_all(trace, tried, bounds))):
         if _constant_answer(trace) and trace.steps >= bounds.few_steps:
             return "not learned", f"{compared}, and the answer is the same whatever the input"
+        if got_no_further(trace, _constants(trace), bounds):
+            return "not learned", f"{compared}, but that is where it began: nothing was learned since"
         return "learned", compared
     if trace.meta.examined:
         return "unknown", f"{compared} after {trace.steps} updates on one batch: too few to tell"
@@ -247,6 +250,12 @@ def constant_loss(trace: Recording) -> float:
     if trace.structure.loss in {"CrossEntropyLoss", "NLLLoss"}:
         return max(median, min(median + (outputs - 1) / (2 * batch), math.log(max(outputs, 2))))
     return median * batch / (batch - 1) if trace.structure.loss == "MSELoss" else median
+
+
+def _constants(trace: Recording) -> Series:
+    """Losses of the best constant answer, wherever they are from."""
+    known = trace.series("baseline_loss")
+    return known if known.values.size else trace.series("constant_loss")
 
 
 def _tried(trace: Recording) -> npt.NDArray[np.float64]:
