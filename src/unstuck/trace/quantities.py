@@ -13,7 +13,10 @@ import msgspec
 
 
 class Quantity(msgspec.Struct, frozen=True):
-    """A measurement: its name, whose it is ("network", "weights", "outputs", "inputs") and its meaning."""
+    """A measurement: its name, its meaning, and whose it is.
+
+    That is the "network"'s, or it belongs to "weights", "outputs", "inputs" or "terms" of the loss.
+    """
 
     name: str
     of: str
@@ -129,6 +132,11 @@ _ALL: Final = (
         "by how much an update moved the loss for own targets below that for others' / the loss before it",
     ),
     Quantity("pairs.fall", "network", "fall of the batch's loss by its own update / the loss before it"),
+    Quantity("term.loss", "terms", "a term of the loss, as it is before its factor"),
+    Quantity("term.others", "terms", "the same with the answers of other samples"),
+    Quantity("term.factor", "terms", "number with which that term enters the loss"),
+    Quantity("term.slope", "terms", "1 if a gradient can pass through that term, else 0"),
+    Quantity("term.forgotten", "terms", "a loss of answers that are no part of what is differentiated"),
     Quantity("forced", "inputs", "share of that input's numbers that are the targets of the place before"),
     Quantity("shuffled.loss", "inputs", "loss with that input of other samples / with their own"),
     Quantity(

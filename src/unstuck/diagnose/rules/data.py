@@ -43,6 +43,7 @@ def _first_layers(trace: Recording) -> list[Node]:
     needs=("data.mean", "data.std", "act_rms"),
     explains={
         "ARC001": "any",
+        "DAT004": "any",
         "LRN007": "any",
         "ACT002": "any",
         "ACT001": "any",

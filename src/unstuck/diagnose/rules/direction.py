@@ -11,6 +11,7 @@ from unstuck.diagnose.measured import output_layer, typical
 from unstuck.diagnose.outcome import constant_loss, falls_short, learning_curve, outcome, part_loss
 from unstuck.diagnose.paths import classes, loss_name
 from unstuck.diagnose.registry import NotChecked, rule
+from unstuck.diagnose.terms import maximised
 from unstuck.trace.recording import Recording
 
 _NEVER_NEGATIVE: Final = frozenset(
@@ -44,6 +45,8 @@ _DISTANCES: Final = frozenset({"MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"}
 )
 def flipped_sign(trace: Recording, bounds: Bounds) -> list[Finding]:  # noqa: PLR0911  (one for each way to stay silent)
     """The loss is driven the wrong way: it is maximised, or its sign was flipped before the backward pass."""
+    if part := maximised(trace, bounds):
+        return [part]
     loss = loss_name(trace)
     losses = trace.series("loss").values
     finite = losses[np.isfinite(losses)]

@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 
-from unstuck.diagnose import cuts
+from unstuck.diagnose import cuts, terms
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
 from unstuck.diagnose.measured import (
@@ -219,7 +219,8 @@ def no_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
                 f"because the weights of {names(behind)} start at 0."
             )
             findings.append(_zero_gradient(trace, node, "info", step=0, summary=summary, confidence=0.99))
-    return findings
+    part = None if findings else terms.cut(trace, bounds) or terms.forgotten(trace, bounds)
+    return findings if part is None else [part]
 
 
 def _cut_off(trace: Recording, node: Node, bounds: Bounds) -> bool:

@@ -10,6 +10,7 @@ from unstuck.diagnose.measured import output_layer
 from unstuck.diagnose.outcome import constant_loss, learning_curve, outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.diagnose.reliance import unneeded
+from unstuck.diagnose.terms import left_out
 from unstuck.trace.recording import Recording, Series
 from unstuck.trace.structure import INPUT
 
@@ -26,6 +27,8 @@ _ROUNDING = 1e-6
 )
 def constant_prediction(trace: Recording, bounds: Bounds) -> list[Finding]:
     """The loss rests at that of the best constant answer, and the answer hardly depends on the input."""
+    if part := left_out(trace, bounds):
+        return [part]
     losses = learning_curve(trace)
     baseline = constant_loss(trace)
     if trace.steps < bounds.outcome.few_steps or losses.values.size < 3:

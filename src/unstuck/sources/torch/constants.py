@@ -54,11 +54,13 @@ class Constants:
         """No batch seen yet."""
         self._last: dict[tuple[Any, ...], torch.Tensor] = {}
         self._failed = self._endless = 0
+        self.done = False
+        """Whether the loss of the best constant answer is known in another way."""
 
     @property
     def tired(self) -> bool:
-        """Whether it failed too often to be tried again."""
-        return max(self._failed, self._endless) >= MOST_FAILURES
+        """Whether nothing is left to be searched, or it failed too often to be tried again."""
+        return self.done or max(self._failed, self._endless) >= MOST_FAILURES
 
     def look(
         self,

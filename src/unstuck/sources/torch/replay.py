@@ -25,13 +25,20 @@ def play(
         constant: whether they depend on no input, so that slopes with respect to one are 0; otherwise slopes
             are as they were.
     """
+    return played(calls, given, constant=constant)[id(loss)]
+
+
+def played(
+    calls: Sequence[Noted], given: dict[int, torch.Tensor], *, constant: bool
+) -> dict[int, torch.Tensor]:
+    """The same, with all that is made on the way, by id of what was made."""
     now = dict(given)
     for call in calls:
         if call.func is torch.autograd.grad:
             now |= {id(one): torch.zeros_like(one) if constant else one.detach() for one in call.out}
             continue
         now |= redone(call, now)
-    return now[id(loss)]
+    return now
 
 
 def redone(call: Noted, now: Mapping[int, torch.Tensor]) -> dict[int, torch.Tensor]:

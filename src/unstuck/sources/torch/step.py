@@ -22,6 +22,7 @@ from unstuck.sources.torch.predictions import Predictions
 from unstuck.sources.torch.reduction import Reduction
 from unstuck.sources.torch.stats import Gather
 from unstuck.sources.torch.strays import Strays
+from unstuck.sources.torch.terms import Terms
 from unstuck.sources.torch.units import compare_units
 from unstuck.sources.torch.weights import Rows, Weights
 from unstuck.trace.measure import Values
@@ -55,6 +56,7 @@ class Step:
         constants: Constants,
         dependence: Dependence,
         pairing: Pairing,
+        terms: Terms,
     ) -> None:
         """Begin.
 
@@ -73,12 +75,14 @@ class Step:
             constants: searches constant answers.
             dependence: sees what answers depend on.
             pairing: sees whether what is learned of one batch holds for others.
+            terms: takes the loss apart.
         """
         self.number, self.close, self.light = number, close, light
         self.marks, self.calls, self.params = marks, calls, params
         self.weights, self.predictions = weights, predictions
         self.arrivals, self.reduction, self.strays = arrivals, reduction, strays
         self.constants, self.dependence, self.pairing = constants, dependence, pairing
+        self.terms = terms
         self.gather = Gather()
         self.rows: Rows = defaultdict(dict)
         self.scale, self.share = [1.0], [1.0]
@@ -122,6 +126,7 @@ class Step:
     def _try_constants(self, loss: torch.Tensor) -> None:
         """The best constant answer of a loss of any kind, where the program's own can be computed again."""
         tape, known = self.calls.tape, self.graphs[0][0].loss if self.graphs else None
+        self.terms.done = self.terms.done or (known is not None and known.plain and not known.terms)
         if self.number < WAITS and known is not None and (known.plain or known.terms):
             self.rows[""] |= tape.mistaken.row
             tape.forget()  # its constant answer's loss is computed, and may be here in a moment
@@ -131,14 +136,12 @@ class Step:
                 self.pairing.before(tape, loss, own_input(tape))
             if tape.inputs and not self.several and not self.dependence.tired:
                 self.dependence.look(self.gather, tape, loss, self.rows, self.number)
-            if self.calls.taping and not self.several:
+            if self.calls.taping and not self.several and not self.constants.tired:
                 self.constants.look(self.gather, tape, loss, self.rows, scale=self.scale, share=self.share)
+            if not self.several:
+                apart = self.calls.taping
+                self.terms.look(self.gather, tape, loss, self.rows, taken_apart=apart)
         tape.forget()
-
-    @property
-    def wants_tape(self) -> bool:
-        """Whether the next steps should note what is done with answers, too."""
-        return "baseline_loss" not in self.rows[""] and not self.constants.tired
 
     def _begin(self, scale: torch.Tensor | None) -> None:
         """Before the step's first backward pass."""
@@ -307,10 +310,14 @@ class Step:
             compare_units(self.gather, held, self.rows, grads=False)
         if self.looks:
             self.reduction.bring(self.gather, self.looks, self.number, self._seen, close=self.close)
-        if sum(self.ours) == 1:  # several losses make up the update of several batches
+        alone = sum(self.ours) == 1
+        if alone:  # several losses make up the update of several batches
             self.pairing.after(self.gather, self.rows)
         self.pairing.forget()
         self.gather.deliver()
+        if not alone:
+            for row in self.rows.values():
+                row.pop("term.forgotten", None)  # another backward pass may have seen to it
         self.weights.look_again(self.rows, self.scale[0])
         self.weights.end()
 

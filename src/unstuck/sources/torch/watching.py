@@ -24,6 +24,7 @@ from unstuck.sources.torch.refusal import Refusal
 from unstuck.sources.torch.rounds import Rounds, inner
 from unstuck.sources.torch.step import Step
 from unstuck.sources.torch.strays import Strays
+from unstuck.sources.torch.terms import Terms
 from unstuck.sources.torch.weights import Weights
 from unstuck.sources.torch.writer import Writer
 from unstuck.trace.recording import Recording
@@ -76,6 +77,7 @@ class Watching:
         self._predictions = Predictions(self._marks, recording.meta)
         self._strays = Strays(locations)
         self._constants, self._dependence, self._pairing = Constants(), Dependence(), Pairing()
+        self._terms = Terms()
         self.loaders = Loaders()
         self._dependence.sizes = self.loaders.sizes
         self._losses, self._reduction = self.ledger.losses, self.ledger.reduction
@@ -182,6 +184,7 @@ class Watching:
             constants=self._constants,
             dependence=self._dependence,
             pairing=self._pairing,
+            terms=self._terms,
         )
         origin = self._calls.origin
         if self._predictions.repeats >= REPEATS and not origin.tired and self._calls.tape.may_listen:
@@ -305,7 +308,8 @@ class Watching:
             self._learn_repeats(step)
             step.rows[""] |= self.loaders.values(step.samples)
             self.ledger.write(step, optimizer, self.rounds.optimised, scaled=self._scaler is not None)
-            self._calls.taping = self._calls.taping and step.wants_tape
+            self._constants.done = self._constants.done or "baseline_loss" in step.rows[""]
+            self._calls.taping = not (self._constants.tired and self._terms.tired)
             self._recording.steps = self.number
         if step is not None or is_measured(self.number, self.every):
             self._arm()
