@@ -95,3 +95,27 @@ def test_usual_recipes_are_known(draw):
         nn.init.normal_(layer.weight, std=0.37)
     run = trained(model, steps=3)
     assert not fresh(run, run.structure.layers)
+
+
+def test_tables_and_recurrent_layers_are_known():
+    torch.manual_seed(3)
+    words, cells = nn.Embedding(60, 16, padding_idx=0), nn.GRU(16, 24, batch_first=True)
+    head = nn.Linear(24, 10)
+    model = nn.ModuleList([words, cells, head])
+
+    def run():
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        with record(model, optimizer) as watched:
+            for _ in range(2):
+                optimizer.zero_grad()
+                states, _ = cells(words(torch.randint(0, 60, (8, 5))))
+                F.cross_entropy(head(states[:, -1]), torch.randint(0, 10, (8,))).backward()
+                optimizer.step()
+        return watched.recording
+
+    found = run()
+    assert fresh(found, [node for node in found.structure.nodes if node.parameters])
+    with torch.no_grad():
+        cells.weight_hh_l0 *= 1.5
+    found = run()
+    assert not fresh(found, [node for node in found.structure.nodes if node.parameters])

@@ -9,7 +9,8 @@ from traces import every, facts, linear, recorded, told
 from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import diagnose
 from unstuck.diagnose.registry import NotChecked
-from unstuck.diagnose.rules.data import dead_input, non_finite_data, unscaled_input
+from unstuck.diagnose.rules.data import non_finite_data, unscaled_input
+from unstuck.diagnose.rules.dead_input import dead_input
 from unstuck.trace.structure import Node, Structure
 
 BOUNDS = load_bounds()

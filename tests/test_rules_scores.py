@@ -169,6 +169,20 @@ def test_attention_over_the_wrong_axis_and_over_a_short_sequence():
     assert softmax_of_one(attention(1, dim=1), BOUNDS) == []
 
 
+def test_a_softmax_over_an_axis_that_was_made_for_it():
+    def made(shape, dim):
+        nodes = [
+            linear("fc", "input", units=6),
+            op("unsqueeze_1", "unsqueeze", "fc", shape=shape),
+            op("Softmax_1", "Softmax", "unsqueeze_1", shape=shape, dim=dim),
+        ]
+        return recorded(nodes, "CrossEntropyLoss", facts("Softmax_1"))
+
+    assert told(softmax_of_one(made((1, 6), dim=1), BOUNDS)) == [("OUT005", "error", "Softmax_1")]
+    assert softmax_of_one(made((1, 6), dim=2), BOUNDS) == []
+    assert softmax_of_one(made((6, 1), dim=1), BOUNDS) == []
+
+
 def test_a_softmax_over_one_key_happens_in_decoding():
     nodes = [
         linear("query", "input"),

@@ -15,6 +15,7 @@ _SCATTER: Final = 0.447
 """Of the norm of n even numbers: deviation / mean, times the root of n."""
 _FEWEST: Final = 200
 """Weights of a layer from which on its norm tells anything: 10 % of scatter and less."""
+_RECURRENT: Final = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell")
 _GAINS: Final = (1.0, math.sqrt(2), 5 / 3, 0.1, 0.01)
 """Of orthogonal weights: those of activations, and what people give a last layer that is to begin small."""
 
@@ -32,12 +33,44 @@ def fresh(trace: Recording, nodes: Sequence[Node]) -> bool:
         trace: what was measured.
         nodes: layers.
     """
-    told = [known for known in (_as_drawn(trace, node) for node in nodes) if known is not None]
+    told = [known for node in nodes for known in _as_drawn(trace, node) if known is not None]
     return len(told) >= 2 and all(told)
 
 
-def _as_drawn(trace: Recording, node: Node) -> bool | None:
-    """The same of one layer; None where its norm does not tell."""
+def _as_drawn(trace: Recording, node: Node) -> list[bool | None]:
+    """The same of each matrix of a layer; None where its norm does not tell."""
+    if node.type == "Embedding":
+        return [_normal_rows(trace, node)]
+    if node.type in _RECURRENT:
+        found = [name for name in node.parameters if name.startswith("weight")]
+        return [_recurrent(trace, node, name) for name in found]
+    return [_matrix(trace, node)]
+
+
+def _normal_rows(trace: Recording, node: Node) -> bool | None:
+    """Of a table: numbers from a normal distribution, one row (of padding) possibly 0.
+
+    Tables are often drawn smaller: another norm says nothing.
+    """
+    norm, shape = trace.first("weight_norm", node.name), node.parameters.get("weight", ())
+    count = math.prod(shape)
+    if norm is None or count < _FEWEST:
+        return None
+    return abs(norm / math.sqrt(count) - 1) <= _ERRORS / math.sqrt(2 * count) + 0.5 / shape[0] or None
+
+
+def _recurrent(trace: Recording, node: Node, name: str) -> bool | None:
+    """Of the cell of a recurrent layer: numbers that are even between -1 and 1 over the root of its size."""
+    norm, shape = trace.first("weight_norm", f"{node.name}.{name}"), node.parameters[name]
+    hidden = node.parameters.get("weight_hh_l0", node.parameters.get("weight_hh", ()))
+    count = math.prod(shape)
+    if norm is None or count < _FEWEST or not hidden:
+        return None
+    return abs(norm / math.sqrt(count / (3 * hidden[-1])) - 1) <= _ERRORS * _SCATTER / math.sqrt(count)
+
+
+def _matrix(trace: Recording, node: Node) -> bool | None:
+    """Of a layer that multiplies, and of normalisations."""
     norm, shift = trace.first("weight_norm", node.name), trace.first("weight_norm", f"{node.name}.bias")
     if norm is None or "weight" not in node.parameters:
         return None

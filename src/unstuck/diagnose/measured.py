@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from unstuck.diagnose.finding import Evidence
 from unstuck.trace.recording import Recording, Series
-from unstuck.trace.structure import NORMALISING, Node
+from unstuck.trace.structure import INPUT, NORMALISING, Node
 
 LOOKS_UP: Final = frozenset({"Embedding", "EmbeddingBag"})
 """Layers whose weight is a table of rows, chosen by whole numbers."""
@@ -69,6 +69,19 @@ def multiplying(trace: Recording) -> list[Node]:
     ]
 
 
+def first_layers(trace: Recording) -> list[Node]:
+    """Weight layers that the input reaches without passing another operation that has parameters."""
+    reached, found = {INPUT}, list[Node]()
+    for node in trace.structure.nodes:
+        if not reached.intersection(node.inputs):
+            continue
+        if node.parameters:
+            found.append(node)
+        else:
+            reached.add(node.name)
+    return found
+
+
 def tables(trace: Recording) -> list[Node]:
     """What is looked up, and parameters that stand alone: all of a model that multiplies nothing by a matrix.
 
@@ -100,6 +113,20 @@ def used(trace: Recording, node: Node) -> float:
         return 1.0
     idle = typical(trace, "zero_grad", node.name)
     return max(1 - idle, 1e-6) if math.isfinite(idle) else 1.0
+
+
+def on_one_way(trace: Recording, layers: Sequence[Node]) -> list[Node]:
+    """Those of some layers that the last of them reads, directly or by way of others, and itself.
+
+    An actor and a critic beside each other are two ways, and nothing of the one comes by the other's layers.
+    """
+    if not layers:
+        return []
+    reached = {layers[-1].name}
+    for node in reversed(trace.structure.nodes):
+        if node.name in reached:
+            reached.update(node.inputs)
+    return [node for node in layers if node.name in reached]
 
 
 def output_layer(trace: Recording) -> Node | None:

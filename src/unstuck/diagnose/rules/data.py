@@ -1,4 +1,4 @@
-"""Rules on the inputs and targets: badly scaled, constant, not finite."""
+"""Rules on the inputs and targets: badly scaled, or no numbers."""
 
 import math
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.measured import ANY_TRAINING, LOOKS_UP, activation_place, names, weight_layers
-from unstuck.diagnose.outcome import falls_short, outcome
+from unstuck.diagnose.measured import ANY_TRAINING, LOOKS_UP, activation_place, first_layers, names
+from unstuck.diagnose.outcome import outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import INPUT, Node
@@ -15,25 +15,6 @@ from unstuck.trace.structure import INPUT, Node
 _ROUNDING = 1e-5
 """Relative error of numbers that were divided in float32."""
 _TINY = "they are tiny"
-_SEVERAL = 4
-"""Samples of a batch that would hardly all be one number by chance."""
-_MARKS = 4
-"""Words that say nothing, at most: padding, an unknown word, the beginning, the end."""
-_VOCABULARY = 10
-"""So many times as many rows has a table that was made for more than what was looked up in it."""
-
-
-def _first_layers(trace: Recording) -> list[Node]:
-    """Weight layers that the input reaches without passing another operation that has parameters."""
-    reached, found = {INPUT}, list[Node]()
-    for node in trace.structure.nodes:
-        if not reached.intersection(node.inputs):
-            continue
-        if node.parameters:
-            found.append(node)
-        else:
-            reached.add(node.name)
-    return found
 
 
 @rule(
@@ -66,12 +47,8 @@ def _first_layers(trace: Recording) -> list[Node]:
 def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Inputs far from mean 0 and standard deviation 1 drive the first layer to where it learns badly."""
     mean, std = trace.first("data.mean"), trace.first("data.std")
-    first = _first_layers(trace)
-    if mean is None or std is None or not first or (std == 0 and mean == 0):
-        return []
-    node = first[0]
-    # A normalisation or a table takes the scale out; scaling inside the model shows in the first answer.
-    if any(other.type in LOOKS_UP or "Norm" in other.type or _normalised(trace, other) for other in first):
+    node = _as_it_comes(trace)
+    if mean is None or std is None or node is None or (std == 0 and mean == 0):
         return []
     ended = outcome(trace, bounds.outcome)
     stuck = ended.word in {"diverged", "not learned"}
@@ -132,6 +109,37 @@ def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     ]
 
 
+def _as_it_comes(trace: Recording) -> Node | None:
+    """The first layer, if the scale of the inputs is still in what it reads; else None.
+
+    A normalisation or a table takes it out; scaling inside the model shows in the layer's first answer.
+    """
+    first = first_layers(trace)
+    if any(node.type in LOOKS_UP for node in first):  # what stands beside a table keeps its scale
+        beside = _beside_tables(trace)
+        first = [] if beside is None else [beside]
+    if not first or any("Norm" in node.type or _normalised(trace, node) for node in first):
+        return None
+    return first[0]
+
+
+def _beside_tables(trace: Recording) -> Node | None:
+    """The first layer that reads rows of tables together with numbers as they come in."""
+    for joined in trace.structure.nodes:
+        if joined.type not in {"cat", "concat", "hstack"} or len(joined.shape) != 1:
+            continue
+        read = [trace.structure.node(name) for name in joined.inputs]
+        if any(one is not None and one.parameters and one.type not in LOOKS_UP for one in read):
+            continue
+        known = [one for one in read if one is not None]
+        if any(one.type in LOOKS_UP for one in known) and joined.shape[-1] > sum(
+            one.shape[-1] if one.shape else 0 for one in known
+        ):
+            after = next(trace.structure.after(joined.name), None)
+            return after if after is not None and "weight" in after.parameters else None
+    return None
+
+
 def _words(problem: str, answer: float, evidence: Evidence) -> str:
     """What a layer makes of its inputs; of tiny ones its biases make more than the inputs do."""
     if problem == _TINY:
@@ -181,181 +189,6 @@ def _varies_as_little(trace: Recording, node: Node, bounds: Bounds) -> bool:
     """Whether the first layer passes the constant part on as it came: no own centring inside the model."""
     depends = trace.first("act_variation", node.name)
     return depends is not None and depends <= bounds.data.centred
-
-
-@rule(
-    "DAT002",
-    "dead-input",
-    severity="error",
-    needs=("act_variation",),
-    explains={
-        "ARC001": "any",
-        "ACT001": "any",
-        "ACT002": "any",
-        "ACT005": "any",
-        "GRD003": "any",
-        "LRN002": "any",
-        "INI003": "any",
-        "DAT001": "any",
-        "DAT004": "any",
-        "LRN003": "any",
-        "OUT010": "any",
-    },
-    preview=False,
-)
-def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
-    """The inputs are the same for every sample, or never reach the first layer."""
-    first = [node for node in _first_layers(trace) if trace.has("act_variation", node.name)]
-    values = [
-        trace.series("act_variation", node.name).values for node in first
-    ]  # never of what is not finite
-    alike = _few_words(trace, bounds)
-    if alike is None and (_copies(trace, bounds) or (not first and _one_number(trace, bounds))):
-        alike = _all_copies(trace) if trace.has("data.alike") else _all_one_number(trace)
-    if alike is not None:
-        return [alike]
-    if not first or not all(series.size for series in values):
-        raise NotChecked("what the first layer answers to different inputs was not measured")
-    if outcome(trace, bounds.outcome).word == "learned":
-        return []
-    # zero weights answer the same to anything: that is not the inputs' fault
-    if any(not trace.first("weight_norm", node.name) for node in first):
-        return []
-    if any(float(np.max(series)) > bounds.data.same for series in values):
-        return []
-    std, mean = trace.first("data.std"), trace.first("data.mean")
-    constant = std == 0
-    # of images some positions are measured: what lies between them shows in the layers after
-    if not constant and any(node.type.startswith("Conv") for node in first):
-        later = [trace.series("act_variation", node.name).values for node in weight_layers(trace)]
-        if any(series.size and float(np.max(series)) > bounds.data.same for series in later):
-            return []
-    return [
-        Finding(
-            code="DAT002",
-            name="dead-input",
-            severity="error",
-            layer=first[0].name,
-            step=0,
-            confidence=0.95 if constant or trace.steps >= bounds.outcome.few_steps else 0.7,
-            summary=(
-                f"{names(first)} {'answers' if len(first) == 1 else 'answer'} exactly the same to every "
-                "sample"
-                + (
-                    f": all inputs are {mean:.3g}."
-                    if constant and mean is not None
-                    else ": either all samples are copies of one, or the inputs do not reach the network."
-                )
-            ),
-            evidence=(
-                Evidence("data.std", std, "=" if constant else "", 0.0 if constant else None),
-                Evidence("act_variation", float(np.max(values[0])), "<=", bounds.data.same, first[0].name),
-            ),
-            rival=(
-                "ACT005 collapsed-representation: there the inputs differ and a layer loses that; here "
-                "the very first sum is constant although its weights are not 0."
-            ),
-            location=first[0].location,
-            apart=ANY_TRAINING,
-        )
-    ]
-
-
-def _few_words(trace: Recording, bounds: Bounds) -> Finding | None:
-    """Sequences in which hardly any of the words are found that their table was made for."""
-    if trace.steps < bounds.outcome.few_steps or outcome(trace, bounds.outcome).word != "not learned":
-        return None
-    for node in trace.structure.nodes:
-        if node.type != "Embedding" or len(node.shape) < 2 or node.shape[0] <= _MARKS:
-            continue
-        idle, rows = trace.series("zero_grad", node.name).values, node.parameters["weight"][0]
-        if idle.size < 3 or not np.isfinite(idle).all():
-            continue
-        found = round(rows * (1 - float(np.min(idle))))
-        if not 0 < found <= min(_MARKS, rows / _VOCABULARY):
-            continue
-        rest = 1 - found / rows
-        return Finding(
-            code="DAT002",
-            name="dead-input",
-            severity="error",
-            layer=node.name,
-            step=0,
-            confidence=0.9,
-            summary=(
-                f"Of the {rows} rows of {node.name} only {found} were ever looked up (padding counts if its "
-                "row is trained): to the network nearly all words are the same. Print what it is given: are "
-                "words looked up in the form in which the vocabulary has them (capitals, spaces, bytes), and "
-                "are numbers of words scaled or cut by mistake?"
-            ),
-            evidence=(Evidence("zero_grad", float(np.min(idle)), ">=", rest, node.name),),
-            rival="DAT004 misaligned-labels: there samples differ, and their targets are those of others.",
-            location=node.location,
-        )
-    return None
-
-
-def _copies(trace: Recording, bounds: Bounds) -> bool:
-    """Whether every batch that was looked at held one sample again and again, all through a training."""
-    alike = trace.series("data.alike").values
-    if alike.size < 3 or trace.steps < bounds.outcome.few_steps or not bool((alike == 1).all()):
-        return False
-    ended = outcome(trace, bounds.outcome)  # what is learned in spite of it came in by another way
-    return ended.word == "unknown" or falls_short(ended, bounds.outcome)
-
-
-def _all_copies(trace: Recording) -> Finding:
-    std, mean = trace.first("data.std"), trace.first("data.mean")
-    first = _first_layers(trace)
-    size = f": all of its numbers are {mean:.3g}" if std == 0 and mean is not None else ""
-    return Finding(
-        code="DAT002",
-        name="dead-input",
-        severity="error",
-        layer=first[0].name if first else None,
-        step=0,
-        confidence=0.95,
-        summary=(
-            f"All samples of every batch that was looked at are copies of one{size}. No network can "
-            "tell them apart."
-        ),
-        evidence=(Evidence("data.alike", 1.0, "=", 1.0),),
-        rival=(
-            "ACT005 collapsed-representation: there the inputs differ and a layer loses that; here they are "
-            "equal before the first layer."
-        ),
-        location=first[0].location if first else None,
-        apart=ANY_TRAINING,
-    )
-
-
-def _one_number(trace: Recording, bounds: Bounds) -> bool:
-    """Whether all inputs of a batch of several samples were one number, and nothing was learned from them.
-
-    One sample alone tells nothing: online, its one feature is one number always.
-    """
-    facts = trace.structure.loss_facts
-    if facts is not None and facts.input_shape:
-        several = facts.input_shape[0] >= _SEVERAL
-    else:
-        several = trace.meta.kind == "engine"
-    return several and trace.first("data.std") == 0 and outcome(trace, bounds.outcome).word == "not learned"
-
-
-def _all_one_number(trace: Recording) -> Finding:
-    mean = trace.first("data.mean") or 0.0
-    return Finding(
-        code="DAT002",
-        name="dead-input",
-        severity="error",
-        layer=None,
-        step=0,
-        confidence=0.9,
-        summary=f"All inputs of the first batch are {mean:.3g}: no sample can be told from another.",
-        evidence=(Evidence("data.std", 0.0, "=", 0.0),),
-        rival="ACT005 collapsed-representation: there the inputs differ and a layer loses that.",
-        apart=ANY_TRAINING,
-    )
 
 
 @rule(

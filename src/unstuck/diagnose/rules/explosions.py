@@ -6,7 +6,7 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
-from unstuck.diagnose.measured import names, per_layer, position, typical, weight_layers
+from unstuck.diagnose.measured import names, on_one_way, per_layer, position, typical, weight_layers
 from unstuck.diagnose.outcome import outcome
 from unstuck.diagnose.paths import total_gradient
 from unstuck.diagnose.registry import NotChecked, rule
@@ -54,7 +54,7 @@ def exploding_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
 
 def _over_depth(trace: Recording, bounds: Bounds) -> list[Finding]:
     """At the start, before any update: the learning rate has no part in it."""
-    layers = [node for node in weight_layers(trace) if node.trainable]
+    layers = on_one_way(trace, [node for node in weight_layers(trace) if node.trainable])
     if len(layers) < 3 or _clipped(trace):
         return []
     norms = [trace.first("grad_norm", node.name) or 0.0 for node in layers]

@@ -11,6 +11,7 @@ from unstuck.diagnose.measured import (
     is_zero,
     multiplying,
     names,
+    on_one_way,
     per_layer,
     position,
     typical,
@@ -45,7 +46,7 @@ def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
     in_time = _through_time(trace, bounds)
     if in_time is not None:
         return [in_time]
-    layers = [node for node in weight_layers(trace) if node.trainable]
+    layers = on_one_way(trace, [node for node in weight_layers(trace) if node.trainable])
     if len(layers) < 3:
         raise NotChecked("it needs three trained layers at least: a trend over depth")
     # At the start: later, once the mean of the targets is learned, the last layer's gradient is small too.

@@ -10,6 +10,7 @@ from unstuck.diagnose.measured import (
     activation_place,
     is_zero,
     names,
+    on_one_way,
     output_layer,
     per_layer,
     saw,
@@ -369,7 +370,7 @@ def _tiled(trace: Recording, node: Node, different: int) -> Finding | None:
 )
 def signal_shrinks(trace: Recording, bounds: Bounds) -> list[Finding]:
     """What the activations tell about the input falls geometrically from layer to layer."""
-    hidden = weight_layers(trace)[:-1]
+    hidden = on_one_way(trace, weight_layers(trace))[:-1]
     if len(hidden) < 3:
         raise NotChecked("it needs three hidden layers at least: a trend over depth")
     places = [activation_place(trace, node) for node in hidden]

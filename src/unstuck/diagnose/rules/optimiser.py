@@ -126,7 +126,7 @@ def unoptimised_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
         harmed = untrained or ended.word in {"not learned", "diverged"}
         severity: Severity = "warning" if harmed else "info"
         words = (
-            "They start as PyTorch draws weights, so they were never trained: give them to the optimiser."
+            "They start as weights are usually drawn, so they were never trained: give them to the optimiser."
             if untrained
             else "If they are meant to stay as they are, switch their requires_grad off, which also saves "
             "their gradient; if not, give them to the optimiser."
@@ -211,7 +211,7 @@ def frozen_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
     share = sum(node.units * node.fan_in for node in frozen) / max(entries, 1)
     if untrained:
         words = (
-            "They start as PyTorch draws weights, so they were never trained before, and what is left to "
+            "They start as weights are usually drawn, so they were never trained before, and what is left to "
             f"train does not get far ({ended.because}). Load the trained weights, or train these too."
         )
     elif not stuck:

@@ -203,6 +203,7 @@ def _what_happens(loss: str, *, certain: bool) -> str:
         "INI001": "any",
         "INI002": "any",
         "INI003": "any",
+        "OUT002": "any",
         "OUT010": "any",
     },
     preview=False,
@@ -243,6 +244,9 @@ def _over_one(trace: Recording, node: Node, *, answers: bool) -> bool:
     else:
         axis = 0
     before = trace.structure.node(node.inputs[0]) if len(node.inputs) == 1 else None
+    if before is not None and before.type == "unsqueeze":
+        given = trace.structure.node(before.inputs[0]) if before.inputs else None
+        return given is not None and given.shape == node.shape[:axis] + node.shape[axis + 1 :]
     if before is None or "weight" not in before.parameters:
         return answers and len(node.shape) == 1
     units_axis = 0 if before.type.startswith("Conv") else len(node.shape) - 1

@@ -133,10 +133,11 @@ class Predictions:
         if len(few[0]) > 1:
             alike = _all([one == one[:1] for one in few])
             gather.put(alike, lambda x: rows[""].__setitem__("data.alike", float(x)))
-        if not self._seen_data and batch.is_floating_point():
+        real = next((one for one in given if one.is_floating_point() and len(one) == len(batch)), None)
+        if not self._seen_data and real is not None:
             self._seen_data = True
-            some = evenly(batch, batch.shape[0], 16 * NUMBERS)
-            gather.put(some.float().clone(), lambda x: rows[""].update(measure.data_stats(x)))
+            some = evenly(real, real.shape[0], 16 * NUMBERS)
+            gather.put(some.float().clone(), lambda x: _note_data(rows, x, only=real is batch))
 
     def _note_repeat(self, rows: Rows, *, same: float) -> None:
         rows[""]["repeat.batch"] = same
@@ -376,3 +377,10 @@ def _on(device: torch.device, factor: Any) -> torch.Tensor:
     """A number on a device; to copy it there from the processor's memory would wait for the device."""
     number = torch.as_tensor(factor, dtype=torch.float32)
     return number if number.device == device else torch.full((), float(number), device=device)
+
+
+def _note_data(rows: Rows, numbers: Floats, *, only: bool) -> None:
+    """The data of a step; beside numbers of words or categories a mask of ones is none."""
+    found = measure.data_stats(numbers)
+    if only or found.get("data.std") != 0:
+        rows[""].update(found)
