@@ -52,6 +52,32 @@ def test_it_is_milder_where_it_learned_and_nothing_where_it_solved():
     assert told(output_range(run("Tanh", 0.0, 30.0, final=0.05), BOUNDS)) == [("OUT001", "error", "end")]
 
 
+def stretched(low, high, *, full=1.0, reached=5.5):
+    """A sigmoid that is stretched to end at `reached`; targets between `low` and `high`."""
+    nodes = [
+        linear("fc", "input", units=1),
+        op("Sigmoid_1", "Sigmoid", "fc", shape=(1,)),
+        op("mul_1", "mul", "Sigmoid_1", shape=(1,)),
+    ]
+    made = recorded(
+        nodes, "MSELoss", facts("mul_1", (32, 1), (32, 1), "float32"), start=70.0, final=9.0, baseline=0.3,
+    )  # fmt: skip
+    values = {"target.min": low, "target.max": high, "output.min": reached - 0.01, "output.max": reached}
+    for step in (10, 20, 30):
+        for name, value in values.items():
+            made.add(step, "", name, value)
+        made.add(step, "Sigmoid_1", "saturated", full)
+    return made
+
+
+def test_a_stretched_sigmoid_that_ends_before_the_targets_begin():
+    found = output_range(stretched(6.7, 10.0), BOUNDS)
+    assert told(found) == [("OUT001", "error", "mul_1")]
+    assert "stop at 5.5" in found[0].summary
+    assert output_range(stretched(5.0, 10.0), BOUNDS) == []  # some are within reach
+    assert output_range(stretched(6.7, 10.0, full=0.2), BOUNDS) == []  # it is on its way
+
+
 def test_other_losses_and_unknown_ones():
     assert output_range(run("Sigmoid", 0, 20, loss="CrossEntropyLoss"), BOUNDS) == []
     with pytest.raises(NotChecked, match="which loss"):

@@ -20,6 +20,10 @@ _RANGES: Final = {
     "Softplus": (0.0, math.inf),
 }
 """What comes out of an operation, whatever goes in."""
+_STRETCHES: Final = frozenset({"mul", "add", "sub", "div", "rsub"})
+"""Operations that give a range another size and place."""
+_LATE: Final = 3
+"""Last measurements that count."""
 _DISTANCES: Final = frozenset({"MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"})
 """Losses whose best answer is the target itself."""
 
@@ -52,6 +56,8 @@ def output_range(trace: Recording, bounds: Bounds) -> list[Finding]:
         return []
     if node is None:
         raise NotChecked("it was not seen which operation feeds the loss")
+    if scaled := _scaled(trace, node, bounds):
+        return [scaled]
     low, high = _RANGES.get(node.type, (-math.inf, math.inf))
     least, most = typical(trace, "target.min"), typical(trace, "target.max")
     below, above = max(low - least, 0.0), max(most - high, 0.0)
@@ -62,6 +68,48 @@ def output_range(trace: Recording, bounds: Bounds) -> list[Finding]:
     if part <= bounds.output.beyond or severity is None:
         return []
     return [_finding(trace, node, severity, part)]
+
+
+def _scaled(trace: Recording, node: Node, bounds: Bounds) -> Finding | None:
+    """A sigmoid or tanh that is stretched to a range, stands at its end, and all targets lie beyond."""
+    inner: Node | None = node
+    while inner is not None and inner.type in _STRETCHES and len(inner.inputs) == 1:
+        inner = trace.structure.node(inner.inputs[0])
+    if inner is None or inner is node or inner.type not in {"Sigmoid", "Tanh"}:
+        return None
+    names = ("output.min", "output.max", "target.min", "target.max")
+    full, *ends = (
+        trace.series(*place).values[-_LATE:]
+        for place in (("saturated", inner.name), *((name, "") for name in names))
+    )
+    if min(full.size, *(one.size for one in ends)) < _LATE:
+        return None
+    if outcome(trace, bounds.outcome).word != "not learned":
+        return None
+    low, high, least, most = (float(one[-1]) for one in ends)
+    short = bool((ends[1] < ends[2]).all())
+    if not (short or bool((ends[0] > ends[3]).all())) or float(full.mean()) < bounds.signal.saturated:
+        return None
+    reached, where, wanted = (high, "above", least) if short else (low, "below", most)
+    return Finding(
+        code="OUT001",
+        name="output-range",
+        severity="error",
+        layer=node.name,
+        step=0,
+        confidence=0.9,
+        summary=(
+            f"The answers are made of a {inner.type.lower()} ({inner.name}) that stands at its end: they "
+            f"stop at {reached:.3g}, and all targets lie {where} {wanted:.3g}. Give it the range of these "
+            "targets."
+        ),
+        evidence=(
+            Evidence("output.max" if short else "output.min", reached, "<" if short else ">", wanted),
+            Evidence("saturated", float(full.mean()), ">=", bounds.signal.saturated, inner.name),
+        ),
+        rival="OUT008 unscaled-target: there the answers still move towards the targets; these cannot.",
+        location=node.location,
+    )
 
 
 def _severity(trace: Recording, part: float, reach: tuple[float, float], bounds: Bounds) -> Severity | None:
