@@ -128,6 +128,37 @@ def test_a_loss_that_is_no_part_of_the_sum():
     assert diagnose(run).findings[0].layer == "ink"
 
 
+def test_an_answer_that_is_written_twice():
+    class Span(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunk, self.start, self.end = nn.Linear(64, 48), nn.Linear(48, 10), nn.Linear(48, 10)
+
+        def forward(self, x):
+            features = self.trunk(x).relu()
+            return self.start(features), self.end(features)
+
+    def run(second):
+        torch.manual_seed(0)
+        model = Span()
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+        with record(model, optimizer) as watched:
+            for _ in range(300):
+                rows = torch.randint(len(X), (32,))
+                answers = model(X[rows])
+                loss = F.cross_entropy(answers[0], Y[rows])
+                loss = loss + F.cross_entropy(answers[second], (Y[rows] + 1) % 10)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        return watched.recording
+
+    found = diagnose(run(0)).findings[0]
+    assert (found.code, found.layer) == ("GRD003", "end")
+    assert "twice" in found.summary
+    assert diagnose(run(1)).healthy
+
+
 def test_labels_of_others_in_one_of_two_terms():
     run = trained(both, dealt=True)
     assert told.left_out(run, load_bounds()).summary.startswith("cross_entropy, one of the 2 terms")

@@ -9,6 +9,7 @@ from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import multiplying, names
 from unstuck.trace.recording import Recording
+from unstuck.trace.structure import Node
 
 _PLACE: Final = "loss."
 _LOOKS: Final = 5
@@ -125,6 +126,9 @@ def forgotten(trace: Recording, bounds: Bounds) -> Finding | None:
     idle = [node for node in multiplying(trace) if node.trainable and not node.connected and node.optimised]
     if trace.steps < bounds.outcome.few_steps or not idle:
         return None
+    twice = next((one for one in trace.layers("term.twice")), None)
+    if twice is not None and trace.series("term.twice", twice).values.size >= _FEWEST:
+        return _twice(twice, idle)
     for place in trace.layers("term.forgotten"):
         values = trace.series("term.forgotten", place).values
         if values.size < _FEWEST or not np.isfinite(values).all():
@@ -147,6 +151,25 @@ def forgotten(trace: Recording, bounds: Bounds) -> Finding | None:
             location=layer.location,
         )
     return None
+
+
+def _twice(place: str, idle: list[Node]) -> Finding:
+    return Finding(
+        code="GRD003",
+        name="no-gradient",
+        severity="warning",
+        layer=idle[-1].name,
+        step=0,
+        confidence=0.85,
+        summary=(
+            f"No gradient ever reaches {names(idle)}: {place.removeprefix(_PLACE)} compares one answer of "
+            "the model with two different targets, and another answer with none. Is one of them written "
+            "twice?"
+        ),
+        evidence=(Evidence("term.twice", 1.0, "=", 1.0, place),),
+        rival="A layer that is not to be trained need not be given to the optimiser (LRN006).",
+        location=idle[-1].location,
+    )
 
 
 def maximised(trace: Recording, bounds: Bounds) -> Finding | None:

@@ -317,7 +317,8 @@ class Step:
         self.gather.deliver()
         if not alone:
             for row in self.rows.values():
-                row.pop("term.forgotten", None)  # another backward pass may have seen to it
+                for name in ("term.forgotten", "term.twice"):  # another backward pass may have seen to it
+                    row.pop(name, None)
         self.weights.look_again(self.rows, self.scale[0])
         self.weights.end()
 

@@ -64,6 +64,8 @@ class Terms:
                 gather.put(
                     one.detach().reshape(()), lambda x, row=row: row.__setitem__("term.forgotten", float(x))
                 )
+            for name in twice(tape, loss):
+                rows[f"{PLACE}{name}"]["term.twice"] = 1.0
             if self.tired or not taken_apart:
                 return
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -113,11 +115,7 @@ def forgotten(tape: Tape, loss: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
         tape: with what was done to the answers.
         loss: the number that `backward` is called on.
     """
-    wanted = {id(loss)}
-    for call in reversed([one for one in tape.calls if not one.inside]):
-        if any(id(one) in wanted for one in call.out):
-            wanted |= set(call.reads)
-    found: list[tuple[str, torch.Tensor]] = []
+    wanted, found = _wanted(tape, loss), list[tuple[str, torch.Tensor]]()
     for call in tape.calls:
         own = [one for one in call.reads if one in tape.answers]
         if call.inside or call.name not in LOSSES or not own or not call.out[0].requires_grad:
@@ -125,6 +123,37 @@ def forgotten(tape: Tape, loss: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
         if id(call.out[0]) not in wanted and not wanted.intersection(own):
             found.append((call.name, call.out[0]))
     return found
+
+
+def twice(tape: Tape, loss: torch.Tensor) -> list[str]:
+    """Losses that compare one answer with two different targets, while another such answer is not used.
+
+    Args:
+        tape: with what was done to the answers.
+        loss: the number that `backward` is called on.
+    """
+    wanted = _wanted(tape, loss)
+    idle = [one.tensor for number, one in tape.answers.items() if number not in wanted]
+    seen: dict[int, torch.Tensor] = {}
+    found: list[str] = []
+    for call in tape.calls:
+        if call.inside or call.name not in LOSSES or id(call.out[0]) not in wanted or len(call.args) < 2:
+            continue
+        answer, target = call.args[:2]
+        known = seen.setdefault(id(answer), target)
+        alike = id(answer) in tape.answers and any(one.shape == answer.shape for one in idle)
+        if alike and known.shape == target.shape and not torch.equal(known, target):
+            found.append(call.name)
+    return found
+
+
+def _wanted(tape: Tape, loss: torch.Tensor) -> set[int]:
+    """Ids of all that a number was made of, outside of models."""
+    wanted = {id(loss)}
+    for call in reversed([one for one in tape.calls if not one.inside]):
+        if any(id(one) in wanted for one in call.out):
+            wanted |= set(call.reads)
+    return wanted
 
 
 def terms(calls: Sequence[Noted], loss: torch.Tensor) -> list[Term]:
