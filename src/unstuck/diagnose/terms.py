@@ -21,7 +21,7 @@ _SHARE: Final = 0.05
 _DIFFERS: Final = 1e-6
 """Relative difference that is more than rounding."""
 _ERRORS: Final = 2
-"""Standard errors by which a term must lie below that of exchanged answers to count as learned."""
+"""Standard errors by which the one must differ from the other to be sure."""
 _LOSSES: Final = (
     "cross_entropy",
     "nll_loss",
@@ -97,7 +97,7 @@ def cut(trace: Recording, bounds: Bounds) -> Finding | None:
     for one in parts:
         if one.slope or one.share < _SHARE or not any(other.slope for other in parts):
             continue
-        if one.times > bounds.outcome.counts:
+        if one.times - _ERRORS * one.error > bounds.outcome.counts:
             continue  # learned by way of the others: it is there to be looked at
         return Finding(
             code="GRD003",

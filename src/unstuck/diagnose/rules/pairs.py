@@ -72,29 +72,34 @@ def _by_probe(trace: Recording, bounds: Bounds, ratio: float | None) -> list[Fin
     if by_heart > bounds.outcome.well_learned:
         return []  # what cannot even learn one batch by heart has another fault
     return [
-        Finding(
-            code="DAT004",
-            name="misaligned-labels",
-            severity="error",
-            layer=None,
-            step=0,
-            confidence=0.8,
-            summary=(
-                f"One batch can be learned by heart (to {by_heart:.0%} of its loss), the data cannot; and "
-                f"with the labels dealt out at random the loss falls {ratio:.2f} times as far as with the "
-                "given ones: the labels seem to have nothing to do with their inputs. Were inputs and labels "
-                "shuffled or sorted apart?"
-            ),
-            evidence=(
-                Evidence("probe.permuted", ratio, ">=", bounds.data.permuted),
-                Evidence("probe.overfit", by_heart, "<=", bounds.outcome.well_learned),
-            ),
+        _misaligned(
+            0.8,
+            f"One batch can be learned by heart (to {by_heart:.0%} of its loss), the data cannot; and with "
+            f"the labels dealt out at random the loss falls {ratio:.2f} times as far as with the given ones: "
+            "the labels seem to have nothing to do with their inputs. Were inputs and labels shuffled or "
+            "sorted apart?",
+            Evidence("probe.permuted", ratio, ">=", bounds.data.permuted),
+            Evidence("probe.overfit", by_heart, "<=", bounds.outcome.well_learned),
             rival=(
                 "LRN002 learning-rate-too-low and LRN001 learning-rate-too-high: then one batch cannot be "
                 "learned by heart either."
             ),
         )
     ]
+
+
+def _misaligned(confidence: float, summary: str, *evidence: Evidence, rival: str) -> Finding:
+    return Finding(
+        code="DAT004",
+        name="misaligned-labels",
+        severity="error",
+        layer=None,
+        step=0,
+        confidence=confidence,
+        summary=summary,
+        evidence=evidence,
+        rival=rival,
+    )
 
 
 def _by_updates(trace: Recording, place: str, bounds: Bounds) -> list[Finding]:
@@ -117,25 +122,16 @@ def _by_updates(trace: Recording, place: str, bounds: Bounds) -> list[Finding]:
         )
     )
     return [
-        Finding(
-            code="DAT004",
-            name="misaligned-labels",
-            severity="error",
-            layer=None,
-            step=0,
-            confidence=0.7,
-            summary=(
-                f"Each update teaches the network the pairs of its own batch: in all steps together "
-                f"{learned.total:.1f} times the loss. Yet nothing of that holds for the next batch: with "
-                f"{whose} its loss is {learned.others:.3f} times as large, so the two might as well be dealt "
-                f"out at random. Look at a few samples with their targets, as the model is given them: were "
-                f"{what} shuffled, sorted, shifted or reshaped apart, or is what tells the samples apart "
-                "lost on the way?"
-            ),
-            evidence=(
-                Evidence("pairs.learned", learned.total, ">=", enough, place or None),
-                Evidence("pairs.loss", learned.others, "<=", bounds.outcome.counts, place or None),
-            ),
+        _misaligned(
+            0.7,
+            f"Each update teaches the network the pairs of its own batch: in all steps together "
+            f"{learned.total:.1f} times the loss. Yet nothing of that holds for the next batch: with "
+            f"{whose} its loss is {learned.others:.3f} times as large, so the two might as well be dealt "
+            f"out at random. Look at a few samples with their targets, as the model is given them: were "
+            f"{what} shuffled, sorted, shifted or reshaped apart, or is what tells the samples apart "
+            "lost on the way?",
+            Evidence("pairs.learned", learned.total, ">=", enough, place or None),
+            Evidence("pairs.loss", learned.others, "<=", bounds.outcome.counts, place or None),
             rival=(
                 "LRN002 learning-rate-too-low and GRD003 no-gradient: then an update teaches next to nothing "
                 "of its own batch either."
