@@ -128,6 +128,42 @@ def test_a_loss_that_is_no_part_of_the_sum():
     assert diagnose(run).findings[0].layer == "ink"
 
 
+class Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(_, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(_, gradient):
+        return -gradient
+
+
+def test_a_guess_that_is_to_be_made_impossible():
+    """Ganin et al. (2016): features from which nobody can tell where a picture is from."""
+
+    class Adversarial(TwoHeads):
+        def __init__(self):
+            super().__init__()
+            self.where = nn.Linear(48, 2)
+
+        def forward(self, x):
+            features = self.trunk(x)
+            return self.kind(features), self.where(Reversed.apply(features))
+
+    torch.manual_seed(0)
+    model = Adversarial()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+    with record(model, optimizer) as run:
+        for _ in range(300):
+            rows, where = torch.randint(len(X), (64,)), torch.randint(0, 2, (64,))
+            kind, place = model(X[rows])
+            optimizer.zero_grad()
+            (F.cross_entropy(kind, Y[rows]) + F.cross_entropy(place, where)).backward()
+            optimizer.step()
+    assert {one.own for one in told.of_loss(run.recording)} == {False, True}
+    assert told.left_out(run.recording, load_bounds()) is None
+
+
 def test_an_answer_that_is_written_twice():
     class Span(nn.Module):
         def __init__(self):

@@ -53,6 +53,8 @@ class Term(NamedTuple):
     factor: float
     slope: bool
     """Whether a gradient passes through it."""
+    own: bool
+    """Whether a gradient of the program's own passes behind it: turned round, perhaps, to make it worse."""
     blind: bool
     """Whether whose answers they are makes no difference at all: a penalty that compares nothing."""
 
@@ -84,6 +86,7 @@ def of_loss(trace: Recording) -> list[Term]:
                 share=float(np.mean(np.abs(factors[-_LOOKS:] * late))),
                 factor=float(factors[-1]),
                 slope=bool((slopes == 1).any()),
+                own=bool((trace.series("term.own", place).values == 1).any()),
                 blind=bool((np.abs(others - own) <= _DIFFERS * np.abs(own)).all()),
             )
         )
@@ -123,7 +126,11 @@ def cut(trace: Recording, bounds: Bounds) -> Finding | None:
 
 def forgotten(trace: Recording, bounds: Bounds) -> Finding | None:
     """A loss that is computed in every step and not differentiated, of answers that nothing else teaches."""
-    idle = [node for node in multiplying(trace) if node.trainable and not node.connected and node.optimised]
+    idle = [
+        node
+        for node in multiplying(trace)
+        if node.trainable and node.optimised and not trace.series("grad_norm", node.name).values.size
+    ]
     if trace.steps < bounds.outcome.few_steps or not idle:
         return None
     twice = next((one for one in trace.layers("term.twice")), None)
@@ -212,8 +219,10 @@ def left_out(trace: Recording, bounds: Bounds) -> Finding | None:
         return None
     best = max(fitting, key=lambda one: one.lately)
     for one in parts:
-        if not one.known or not one.slope or one.blind or one.factor <= 0 or one.share < _SHARE:
+        if not one.known or not one.slope or one.blind or one.share < _SHARE:
             continue
+        if one.factor <= 0 or one.own:
+            continue  # it is made worse on purpose, or may be
         if not one.times + _ERRORS * one.error <= bounds.outcome.counts:
             continue
         return Finding(

@@ -136,6 +136,7 @@ _ALL: Final = (
     Quantity("term.others", "terms", "the same with the answers of other samples"),
     Quantity("term.factor", "terms", "number with which that term enters the loss"),
     Quantity("term.slope", "terms", "1 if a gradient can pass through that term, else 0"),
+    Quantity("term.own", "terms", "1 if a function with a gradient of the program's own lies behind it"),
     Quantity("term.forgotten", "terms", "a loss of answers that are no part of what is differentiated"),
     Quantity("term.twice", "terms", "1 if it compares an answer with a second target, and another has none"),
     Quantity("forced", "inputs", "share of that input's numbers that are the targets of the place before"),

@@ -8,7 +8,7 @@ import torch
 from unstuck.sources.torch.constants import EXACT, TINY
 from unstuck.sources.torch.dependence import LOSSES
 from unstuck.sources.torch.layouts import FEWEST, order
-from unstuck.sources.torch.replay import played
+from unstuck.sources.torch.replay import LONGEST, played
 from unstuck.sources.torch.stats import Floats, Gather
 from unstuck.sources.torch.tape import CannotReplayError, Noted, Tape
 from unstuck.sources.torch.weights import Rows
@@ -40,6 +40,8 @@ class Terms:
     def __init__(self) -> None:
         """Nothing tried yet."""
         self._failed = 0
+        self._own: dict[str, bool] = {}
+        """By name of a term: whether a function of the program's own lies behind it."""
         self.done = False
         """Whether the loss is known to be no sum."""
 
@@ -90,6 +92,8 @@ class Terms:
         changed = played(calls, given, constant=False)
         numbers = [loss.detach(), own[id(loss)]]
         for one in found:
+            if one.name not in self._own:
+                self._own[one.name] = _has_own_function(one.tensor.grad_fn)
             numbers += [one.tensor.detach(), changed.get(id(one.tensor), one.tensor)]
 
         def use(told: Floats) -> None:
@@ -103,6 +107,7 @@ class Terms:
                     "term.others": other,
                     "term.factor": one.factor,
                     "term.slope": float(one.tensor.requires_grad),
+                    "term.own": float(self._own[one.name]),
                 }
 
         gather.put(torch.stack([one.double().reshape(()) for one in numbers]), use)
@@ -203,6 +208,20 @@ def _parts(call: Noted, factor: float) -> list[tuple[torch.Tensor, float]] | Non
     if call.name in _QUOTIENTS and isinstance(first, torch.Tensor) and (by := _number(second)):
         return [(first, factor / by)] if first.numel() == 1 else None
     return None
+
+
+def _has_own_function(fn: Any) -> bool:
+    """Whether somebody's own `autograd.Function` lies behind an operation: it may turn gradients round."""
+    waiting, seen = [fn], set[Any]()
+    while waiting and len(seen) < LONGEST:
+        one = waiting.pop()
+        if one is None or one in seen:
+            continue
+        if isinstance(one, torch.autograd.function.BackwardCFunction):
+            return True
+        seen.add(one)
+        waiting.extend(child for child, _ in one.next_functions)
+    return False
 
 
 def _number(thing: Any) -> float | None:
