@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from unstuck.gradcheck.tape.cuts import Cuts
-from unstuck.gradcheck.tape.record import Record
+from unstuck.gradcheck.tape.record import Edge, Record
 from unstuck.gradcheck.tree import Array
 
 CLOSE = 1e-6
@@ -32,6 +32,17 @@ class Replay:
         self.values[0] = 0.0
         self.names = list(looked.back.gradients)
         self.reach = self._reach()
+        self.taking = {r.number: [(e.slot, _taking(e)) for e in r.edges] for r in self.steps}
+        self.before = {record.number: self._before(record) for record in self.steps}
+
+    def _before(self, record: Record) -> frozenset[int]:
+        """Steps of the backward pass whose results a step uses."""
+        starts, first = self.looked.starts, self.looked.back.first
+        found: set[int] = set()
+        for edge in record.edges:
+            ids = edge.ids[edge.ids >= starts[0]]
+            found.update((np.unique(np.searchsorted(starts, ids, side="right")) - 1 + first).tolist())
+        return frozenset(found)
 
     def _reach(self) -> dict[int, int]:
         """Step to the gradients that it has a part in, a bit for each."""
@@ -54,15 +65,12 @@ class Replay:
 
     def run(self, changes: Mapping[int, Change]) -> Array | None:
         """Values of all entries; None: what has to be made anew cannot be."""
-        values, moved = self.values.copy(), np.zeros(self.values.size, dtype=bool)
-        start = min(changes)
-        for record in self.steps[start - self.looked.back.first :]:
+        values, moved = self.values.copy(), set[int]()
+        for record in self.steps[min(changes) - self.looked.back.first :]:
             change = changes.get(record.number)
-            if change is None and not any(moved[edge.ids].any() for edge in record.edges):
+            if change is None and moved.isdisjoint(self.before[record.number]):
                 continue
-            operands = {
-                edge.slot: np.where(edge.ids > 0, values[edge.ids], edge.value) for edge in record.edges
-            }
+            operands = {slot: take(values) for slot, take in self.taking[record.number]}
             if change is not None:
                 result = change(record, operands, values)
             elif record.again is not None:
@@ -71,8 +79,8 @@ class Replay:
                 return None
             if result.shape != record.value.shape:
                 return None
-            values[record.ids] = result
-            moved[record.ids] = True
+            values[record.first : record.first + record.value.size] = result.reshape(-1)
+            moved.add(record.number)
         return values
 
     def repairs(self, changes: Mapping[int, Change]) -> bool:
@@ -93,3 +101,13 @@ class Replay:
             if not float(np.sqrt((gap**2).sum())) <= CLOSE * max(size, SMALL * self.looked.size):
                 return False
         return True
+
+
+def _taking(edge: Edge) -> Callable[[Array], Array]:
+    """Values of all entries to those of an operand."""
+    ids, low = edge.ids, int(edge.ids.flat[0]) if edge.ids.size else 0
+    if ids.all():
+        if np.array_equal(ids.reshape(-1), np.arange(low, low + ids.size)):
+            return lambda values: values[low : low + ids.size].reshape(ids.shape)
+        return lambda values: values[ids]
+    return lambda values: np.where(ids > 0, values[ids], edge.value)

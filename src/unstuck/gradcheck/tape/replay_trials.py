@@ -53,7 +53,7 @@ def replayed(looked: Cuts, wrong: list[str], sizes: dict[str, int]) -> tuple[Nam
     replay = Replay(looked)
     sites = _sites(replay, wrong)[:MOST_SITES]
     end = time.process_time() + SECONDS
-    trials = _Trials(looked, replay, sizes)
+    trials = _Trials(looked, replay, sizes, end)
     for question in (trials.steps, trials.others, trials.factors, trials.summands, trials.sized):
         for site in sites:
             for one in question(site):
@@ -100,8 +100,8 @@ def _masks(replay: Replay, wrong: list[str]) -> tuple[int, int]:
 class _Trials:
     """What is tried at steps of one place."""
 
-    def __init__(self, looked: Cuts, replay: Replay, sizes: dict[str, int]) -> None:
-        self.looked, self.replay, self.sizes = looked, replay, sizes
+    def __init__(self, looked: Cuts, replay: Replay, sizes: dict[str, int], end: float) -> None:
+        self.looked, self.replay, self.sizes, self.end = looked, replay, sizes, end
         self.of_dy = self._given()
         known = known_arrays(looked, set())
         self.arrays = [one for some in known.values() for one in some if not one.back]
@@ -165,15 +165,15 @@ class _Trials:
                 for turns, step, said in self._arrays(site, shape, slopes=True):
                     named = "activation-derivative-wrong", text + said
                     yield Try(named, {number: _put(slot, value) for number, value in turns.items()}, step)
-            text = "another array is used in the place of the one that is meant"
-            for turns, step, said in self._arrays(site, shape):
-                named = "input-mistaken", text + said
-                yield Try(named, {number: _put(slot, value) for number, value in turns.items()}, step)
             for other in self._made(site, int(np.prod(shape))):
                 text = "another gradient is used in place of the one that is meant"
                 yield Try(
                     ("input-mistaken", text), {r.number: _from(slot, o, shape) for r, o in other.items()}
                 )
+            text = "another array is used in the place of the one that is meant"
+            for turns, step, said in self._arrays(site, shape):
+                named = "input-mistaken", text + said
+                yield Try(named, {number: _put(slot, value) for number, value in turns.items()}, step)
 
     def _arrays(
         self, site: list[Record], shape: tuple[int, ...], *, slopes: bool = False
@@ -210,6 +210,8 @@ class _Trials:
         """Another array of the forward pass in the place of one, wherever that is used."""
         bad, rest = _masks(self.replay, wrong)
         for ids in self._kept():
+            if time.process_time() > self.end:
+                return
             low, high = int(ids.flat[0]), int(ids.flat[-1])
             places: dict[Place, list[Record]] = {}
             for record in self.replay.steps:
