@@ -34,9 +34,12 @@ MODULES = (
     *("own_layers", "own_networks", "other_images", "other_networks", "other_sequences", "fresh_images"),
     *("fresh_loops", "fresh_networks", "fresh_sequences", "later_engines", "later_models", "later_windows"),
     *("newest_images", "newest_networks", "newest_sequences"),
+    *("strange_images", "strange_networks", "strange_sequences"),
 )
 UNCHANGED, SMALL = 1e-6, 1e-3
 """Parts of a tensor's largest gradient: mutants that change less are left out, or small where not told."""
+NOTHING = 1e-9
+"""Of the largest gradient: a smaller one is zero but for rounding, as of a bias before a normalisation."""
 WORDS = ("right", "arguable", "located", "wrong", "missed", "small", "crashed")
 
 
@@ -70,13 +73,16 @@ def change(right: Program, tree: ast.Module) -> float:
                 found = gradients(right.built(tree, "mutant"), scale)
         except Exception:  # noqa: BLE001  (a mutant may fail in any way)
             return -1.0
+        least = NOTHING * max(
+            (float(np.abs(value).max(initial=0.0)) for value in wanted.values()), default=0.0
+        )
         for name, value in wanted.items():
             other = found.get(name)
             if other is None or other.shape != value.shape:
                 return 1.0
             if not np.isfinite(other).all():
                 return -1.0
-            largest = float(np.abs(value).max(initial=0.0)) or 1.0
+            largest = max(float(np.abs(value).max(initial=0.0)), least) or 1.0
             worst = max(worst, float(np.abs(other - value).max(initial=0.0)) / largest)
     return worst
 

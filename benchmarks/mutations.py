@@ -154,9 +154,8 @@ class Finder:
                     other = "right" if side == "left" else "left"
                     yield make("factor dropped", true, lambda n, o=other: getattr(n, o), may)
                 if isinstance(node.op, ast.Div) and right.number:
-                    yield make(
-                        "divided twice", {FACTOR, MEAN}, lambda n: ast.BinOp(n, ast.Div(), n.right), {MIXED}
-                    )
+                    true = {WRONG} if slope else {FACTOR, MEAN}
+                    yield make("divided twice", true, lambda n: ast.BinOp(n, ast.Div(), n.right), {MIXED})
             if isinstance(node.op, (ast.Add, ast.Sub)) and known and (mine.shape or mine.carries):
                 for side in ("left", "right"):
                     gone, kept = (node.right, left) if side == "right" else (node.left, right)
@@ -352,6 +351,8 @@ class Finder:
                 )
             else:
                 true, may = set(OTHERS), {TURNED, FACTOR, TIME, TWICE, OPERAND, SCALE, HELD, CHANNELS, SIGN}
+            if f"{text}.T" == name or text == f"{name}.T":
+                true.add(TURNED)
             kind = (
                 "another gradient" if mine.carries else "another weight" if mine.tensor else "another array"
             )

@@ -382,7 +382,7 @@ PLANTED = [
     (towers, "bag as a sum", {"pooling-not-divided", OPERAND}, {"txt_table"}),
     (towers, "last text's row", {OVER, SUMMED}, {"txt_table"}),
     (graph, "ones put in", {"upstream-ignored"}, {"gc2.weight"}),
-    (graph, "sum of one", {OPERAND}, {"gc2.weight"}),
+    (graph, "sum of one", {OPERAND, "upstream-ignored"}, {"gc2.weight"}),
     (graph, "what the layer saw last", {"stale-cache"}, {"gc1.weight", "gc2.weight"}),
     (graph, "weight of the nodes alone", {MISTAKEN, OPERAND}, {"gc1.weight", "gc2.weight"}),
     (graph, "bias over nodes", {MEAN}, {"gc1.bias", "gc2.bias"}),

@@ -22,10 +22,8 @@ from unstuck.gradcheck.report import Report, Row
 from unstuck.gradcheck.subject import Backward, Forward, Subject, Values
 from unstuck.gradcheck.tape.excerpts import excerpt
 from unstuck.gradcheck.tape.graph import Graph
-from unstuck.gradcheck.tape.naming import TapeNamer
-from unstuck.gradcheck.tape.reverse import Reverse
-from unstuck.gradcheck.tape.way_back import explained
-from unstuck.gradcheck.tape.writing import Written, written, written_back
+from unstuck.gradcheck.tape.writing import written, written_back
+from unstuck.gradcheck.tracing import Tracing
 from unstuck.gradcheck.tree import Array, opened, stacks
 
 SECONDS_IF_WRITTEN = 2.0
@@ -302,11 +300,9 @@ class _Check:
             self.recognised = [operation.word for operation in chain.operations]
         followed: Explained | None = None
         if arithmetic is not None and (made is None or made.unknown):
-            followed = self._followed(arithmetic, point, given, sizes)
-            if followed is not None and followed.mistakes and (made is None or not followed.unknown):
-                made = followed
-            if made is None or made.unknown:
-                made = self._way_back(arithmetic, point, given, sizes) or made
+            followed, found = Tracing(self.subject, self.dy, point, given, sizes).run(arithmetic)
+            if found is not None and (made is None or not found.unknown):
+                made = found
         if made is not None:
             self._take(made, point)
             return
@@ -329,36 +325,6 @@ class _Check:
         self.mistakes.append(Mistake(first, "upstream-ignored", text))
         self.consequences[first] = rest
         return True
-
-    def _followed(
-        self, made: Written, point: Point, given: dict[str, Array], sizes: dict[str, int]
-    ) -> Explained | None:
-        """What is wrong in a forward pass of whatever kind, whose arithmetic could be written down."""
-        if made.y.shape != self.dy.shape or not self._measured(Reverse(made, self.dy).right, point):
-            return None
-        inputs = set(self.subject.inputs)
-        single = point.comparison.single
-        tensors = point.comparison.tensors
-        start = self.subject.values
-        earlier = written(self.subject, start) if point.values is not start else None
-        return TapeNamer(
-            made, self.dy, point.values, given, tensors, sizes, inputs, earlier=earlier, single=single
-        ).run()
-
-    def _way_back(
-        self, made: Written, point: Point, given: dict[str, Array], sizes: dict[str, int]
-    ) -> Explained | None:
-        """What is wrong in the user's own backward pass, where it could be written down too."""
-        if made.y.shape != self.dy.shape or point.shapes or set(given) != set(point.comparison.tensors):
-            return None
-        back = written_back(self.subject, point.values, self.dy)
-        if back is None:
-            return None
-        inputs = set(self.subject.inputs)
-        try:
-            return explained(made, back, self.dy, point.comparison.tensors, sizes, point.wrong, inputs)
-        except (ValueError, IndexError):  # arrays that do not fit each other: then there is no name for it
-            return None
 
     def _is_hidden(self, point: Point, name: str) -> bool:
         compared = point.comparison.tensors.get(name)
@@ -420,19 +386,7 @@ class _Check:
 
     def _agrees(self, chain: Chain, point: Point) -> bool:
         """Whether the recognised network has the gradients that were measured."""
-        return self._measured(chain.backward(self.dy, {}).gradients, point)
-
-    def _measured(self, right: dict[str, Array], point: Point) -> bool:
-        for name, compared in point.comparison.tensors.items():
-            if name not in right:
-                return False
-            keep = compared.smooth
-            found = right[name].reshape(-1)[compared.index][keep]
-            size = float(np.abs(compared.right[keep]).max(initial=0.0))
-            floor = 1e-6 * point.comparison.size + 20 * point.comparison.differences.noise
-            if float(np.abs(found - compared.right[keep]).max(initial=0.0)) > 2e-3 * size + floor:
-                return False
-        return True
+        return point.measured(chain.backward(self.dy, {}).gradients)
 
     def _report(self, points: list[Point], chosen: Point) -> Report:
         rows: list[Row] = []

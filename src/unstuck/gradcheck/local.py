@@ -145,8 +145,8 @@ def _shape(  # noqa: C901, PLR0911  (a list of what a shape may tell)
     share = expected.share
     if share is not None and share.shape[-1] == int(np.prod(shape)):
         for part in _subsets(share.shape[:-1]):
-            if len(part) < share.ndim - 1 and _equal_numbers(given, share.sum(axis=part) if part else share):
-                kept = [str(size) for axis, size in enumerate(share.shape[:-1]) if axis not in part]
+            kept = [str(size) for axis, size in enumerate(share.shape[:-1]) if axis not in part]
+            if set(kept) - {"1"} and _equal_numbers(given, share.sum(axis=part) if part else share):
                 return (
                     "not-summed",
                     f"{found}: it is not summed over all that share {name} ({' x '.join(kept)} left)",
@@ -249,7 +249,7 @@ def _arrangement(  # noqa: PLR0911  (a list of what may be moved)
                 "kernel-not-flipped",
                 f"the gradient of the kernel {name} is the wrong way round: flipped{sign}",
             )
-        if len(plain) > 2:
+        if len(plain) > 3 or (len(plain) == 3 and isinstance(expected.operation, Convolution)):
             return "channels-swapped", f"the channels in the gradient of {name} stand in another order{sign}"
         return "shifted", f"the gradient of {name} stands in reverse{sign}"
     axis, by = moved.rolled

@@ -26,6 +26,19 @@ class Point:
         """Tensors whose gradients are wrong."""
         return [*self.shapes, *(n for n, c in self.comparison.tensors.items() if c.status == "wrong")]
 
+    def measured(self, right: dict[str, Array]) -> bool:
+        """Whether these are the gradients that were measured."""
+        for name, compared in self.comparison.tensors.items():
+            if name not in right:
+                return False
+            keep = compared.smooth
+            found = right[name].reshape(-1)[compared.index][keep]
+            size = float(np.abs(compared.right[keep]).max(initial=0.0))
+            floor = 1e-6 * self.comparison.size + 20 * self.comparison.differences.noise
+            if float(np.abs(found - compared.right[keep]).max(initial=0.0)) > 2e-3 * size + floor:
+                return False
+        return True
+
 
 def silent(points: list[Point]) -> list[str]:
     """Tensors whose right gradient was zero at every point."""

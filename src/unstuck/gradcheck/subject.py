@@ -51,6 +51,11 @@ class Subject:
         self.changed_by_forward: set[str] = set()
 
     @property
+    def functions(self) -> list[Any]:
+        """The user's two functions."""
+        return [self._forward, self._backward]
+
+    @property
     def random_used(self) -> bool:
         """Whether a forward pass drew random numbers from a source that is known."""
         return self._streams.used_by_forward

@@ -51,7 +51,8 @@ def _of(graph: Graph, ways: Ways, span: Array, tensors: frozenset[str]) -> Itera
         for chosen in itertools.combinations(ways, count):
             users = [record for place in chosen for record in ways[place]]
             line = graph.said(chosen[-1])
-            if count > 1 or len(users[0].edges) == 1:  # the others are tried as operands of their step
+            # others are tried as operands of their step, but for those that are parts of an operand
+            if count > 1 or len(users[0].edges) == 1 or not _wholly(users[0], span):
                 overrides = dict.fromkeys((user.number for user in users), _times(span, 0.0))
                 text = f"ways on which the gradient comes back are forgotten, the last of them here{line}"
                 yield Trial("path-forgotten", text, overrides, THIRD, tensors)
@@ -61,15 +62,25 @@ def _of(graph: Graph, ways: Ways, span: Array, tensors: frozenset[str]) -> Itera
                 yield Trial("sign-flipped", text, overrides, LAST, tensors)
 
 
+def _wholly(user: Record, span: Array) -> bool:
+    """Whether no operand of a step has other entries beside some of these."""
+    inside = [_inside(edge.ids, span) for edge in user.edges]
+    return all(some.all() or not some.any() for some in inside)
+
+
+def _inside(ids: Array, span: Array) -> Array:
+    found = np.zeros(ids.shape, dtype=bool)
+    for low, high in span:
+        found |= (ids >= low) & (ids <= high)
+    return found
+
+
 def _times(span: Array, times: float) -> Override:
     def override(record: Record, dy: Array) -> Passed:
         passed: Passed = []
         for edge in record.edges:
             gradient = edge.pull(dy, None)
-            inside = np.zeros(edge.ids.shape, dtype=bool)
-            for low, high in span:
-                inside |= (edge.ids >= low) & (edge.ids <= high)
-            passed.append((edge.ids, np.where(inside, times * gradient, gradient)))
+            passed.append((edge.ids, np.where(_inside(edge.ids, span), times * gradient, gradient)))
         return passed
 
     return override

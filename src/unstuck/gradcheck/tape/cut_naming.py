@@ -11,6 +11,8 @@ from unstuck.gradcheck.local import Expected, Named, factor_named
 from unstuck.gradcheck.tape.cuts import Cut, Target, differ
 from unstuck.gradcheck.tape.graph import Graph
 from unstuck.gradcheck.tape.held import held
+from unstuck.gradcheck.tape.masks import named_mask
+from unstuck.gradcheck.tape.other_targets import other_targets
 from unstuck.gradcheck.tape.record import Edge, Record
 from unstuck.gradcheck.tape.rules import ONE, PARTIALS, is_of_sign
 from unstuck.gradcheck.tape.writing import WrittenBack
@@ -49,6 +51,7 @@ class CutNamer:
         questions = (
             self._times,
             self._moved,
+            self._picked,
             self._function,
             self._operand,
             self._way,
@@ -84,6 +87,10 @@ class CutNamer:
         if kind == "sign-flipped":
             return kind, "what is passed on here has the wrong sign"
         return kind, "what is passed on here " + text.removeprefix("the gradient of  ")
+
+    def _picked(self, cut: Cut) -> Named | None:
+        """Another target than that of the forward pass."""
+        return other_targets(cut.values, cut.right)
 
     def _base(self, cut: Cut) -> list[Array] | None:
         """The gradient by the result, where the user's array is made of it entry by entry.
@@ -201,15 +208,14 @@ class CutNamer:
         made = _flat(cut.values)
         signals = [cut.scale * self.signals[record.number] for record in records]
         edges = [record.edges[at] for record in records]
-        others = [[e.value for e in record.edges if e is not record.edges[at]] for record in records]
-        shape = others[0][0].shape if others[0] else None
-        if shape is None or any(len(other) != 1 or other[0].shape != shape for other in others):
+        own = [edge.other for edge in edges if edge.other is not None]
+        shape = own[0].shape if own else None
+        if shape is None or len(own) < len(edges) or any(other.shape != shape for other in own):
             return None
 
         def pulled(dys: list[Array], values: list[Array]) -> Array:
             return _flat([e.pull(dy, v) for e, dy, v in zip(edges, dys, values, strict=True)])
 
-        own = [other[0] for other in others]
         if (
             len(shape) > 1
             and shape[-1] == shape[-2]
@@ -234,7 +240,7 @@ class CutNamer:
                 return "activation-derivative-missing", "the mask that a ReLU is made with is not used"
             constant = np.unique(mask)
             if constant.size <= CONSTANT and 0 in constant:
-                return "dropout-mask-not-reused", "the mask of the forward pass is not used"
+                return named_mask(self.graph, record, "used")
         owner = self.graph.tape.owner(others[0].ids) if others else ""
         if owner and others[0].value.size < record.value.size:
             return "scale-forgotten", f"{owner} is missing in what is passed on"
@@ -256,7 +262,7 @@ class CutNamer:
             return None
         if not factor[~kept].any():
             return "dropout-not-scaled", f"dropout scales by {values[1]:.3g}, and not so in the backward pass"
-        return "dropout-mask-not-reused", "the mask of the forward pass is not used"
+        return named_mask(self.graph, record, "used")
 
     def _arrays(self, turns: int, shape: tuple[int, ...]) -> Iterator[tuple[str, list[Array]]]:
         """Arrays of the forward pass of a shape, turn by turn."""

@@ -77,14 +77,14 @@ class Cuts:
             given: the user's gradients, in the right shapes.
             kept: which entries of them do not lie on a kink.
         """
-        self.back, self.graph, self.reverse, self.given = back, graph, reverse, given
+        self.back, self.graph, self.reverse, self.given, self.kept = back, graph, reverse, given, kept
         self.end = time.process_time() + SECONDS
         rng = np.random.default_rng(0)
         self.weights = [
             {
                 name: rng.normal(size=gradient.shape)
                 * kept[name]
-                / max(float(np.abs(reverse.right[name]).max(initial=0.0)), 1e-9 * self._size())
+                / max(float(np.abs(reverse.right[name]).max(initial=0.0)), 1e-9 * self.size)
                 for name, gradient in given.items()
             }
             for _ in range(TIMES)
@@ -110,7 +110,9 @@ class Cuts:
         at = int(np.searchsorted(self.firsts, number, side="right")) - 1
         return self.back.tape.records[at] if at >= 0 else None
 
-    def _size(self) -> float:
+    @property
+    def size(self) -> float:
+        """The largest entry of all gradients."""
         return (
             max((float(np.abs(g).max(initial=0.0)) for g in self.reverse.right.values()), default=1.0) or 1.0
         )
@@ -129,13 +131,11 @@ class Cuts:
         for site in self.graph.sites.values():
             groups = [site] if len(site) == 1 else [site, *([record] for record in site[:MOST_ALONE])]
             for group in groups:
-                unit = self.graph.activation(group) or self.graph.clipped(group)
-                if unit is not None:
-                    slopes = [slope_of(self.graph, u) for u in unit[1]]
-                    values = [
-                        signals[u.record.number] * slope for u, slope in zip(unit[1], slopes, strict=True)
-                    ]
-                    note(Target([u.record for u in unit[1]], values, units=unit[1]))
+                known = self.graph.activation(group) or self.graph.clipped(group)
+                units = known[1] if known is not None else self.graph.made_of_each(group)
+                if units:
+                    values = [signals[u.record.number] * slope_of(self.graph, u) for u in units]
+                    note(Target([u.record for u in units], values, units=units))
                 most = max((len(record.edges) for record in group), default=0)
                 for slot in range(most):
                     if all(len(record.edges) == most for record in group):
@@ -259,7 +259,9 @@ class Cuts:
         """Shapes with more axes than theirs to which all of them are brought: parts may be taken of these."""
         found = [self.back.tape.shapes.get(record.first, set[tuple[int, ...]]()) for record in made]
         alike = set.intersection(*found)
-        return frozenset(shape for shape in alike if made[0].value.ndim < len(shape) < 5)
+        size, axes = made[0].value.size, made[0].value.ndim
+        # larger ones begin with these entries, and have those of other steps after them
+        return frozenset(s for s in alike if axes < len(s) < 5 and int(np.prod(s)) == size)
 
     def _scales(self) -> list[float]:
         """What the user's arrays may be times the right ones: 1, or a batch size that comes in later."""

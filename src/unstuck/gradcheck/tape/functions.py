@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from unstuck.gradcheck.tape.apart import apart
+from unstuck.gradcheck.tape.planes import labelled
 from unstuck.gradcheck.tape.record import Edge
 from unstuck.gradcheck.tape.tape import fresh, unbroadcast
 from unstuck.gradcheck.tape.traced import Traced, ids_of, plain, wrap
@@ -29,7 +31,7 @@ def called(array: Traced, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
             tape.shaped(ids)
         if isinstance(values, (list, tuple)):
             return type(values)(wrap(tape, v, i) for v, i in zip(values, ids, strict=True))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        return wrap(tape, plain(values), plain(ids))
+        return wrap(tape, plain(values), apart(tape, name, plain(values), plain(ids)))
     if name in SPECIAL:
         return SPECIAL[name](tape, *args, **kwargs)
     if name in COMPOSED:
@@ -78,7 +80,11 @@ def _where(tape: Any, condition: Any, *chosen: Any) -> Any:
             edges.append(Edge(ids, value, pull, slot=slot))
     if not edges:
         return wrap(tape, result, np.zeros(result.shape, dtype=np.int64))
-    return wrap(tape, result, tape.write("where", result, edges))
+
+    def again(others: dict[int, Any]) -> Any:
+        return np.where(condition, *(others.get(slot, value) for slot, value in enumerate(values)))
+
+    return wrap(tape, result, tape.write("where", result, edges, again))
 
 
 def _einsum(tape: Any, subscripts: Any, *operands: Any, **__: Any) -> Any:
@@ -216,7 +222,7 @@ def _convolve(a: Any, v: Any, mode: str = "full", *, turned: bool = True) -> Any
         pad, after = after, pad
     wide = np.pad(a, (pad, after))
     windows = np.lib.stride_tricks.sliding_window_view(wide, size)
-    return np.matmul(windows, turned_v)
+    return labelled(a, v, lambda: np.matmul(windows, turned_v))
 
 
 def _correlate(a: Any, v: Any, mode: str = "valid") -> Any:

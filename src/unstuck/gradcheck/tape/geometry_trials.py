@@ -5,13 +5,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from unstuck.gradcheck.tape.graph import Graph
-from unstuck.gradcheck.tape.record import Edge, Place, Record
+from unstuck.gradcheck.tape.record import CONVOLVED, Edge, Place, Record
 from unstuck.gradcheck.tape.reverse import Override, Passed
-from unstuck.gradcheck.tape.trial import SECOND, Trial
+from unstuck.gradcheck.tape.trial import SECOND, Trial, changed
 from unstuck.gradcheck.tape.window_grid import Grid, grid_of
 from unstuck.gradcheck.tree import Array
 
 NAMES = {"product", "multiply", "max", "sum"}
+KERNEL = 1
+"""The operand that is the kernel, where a function of NumPy or SciPy convolves."""
 
 
 def of_geometry(graph: Graph) -> Iterator[Trial]:
@@ -20,6 +22,7 @@ def of_geometry(graph: Graph) -> Iterator[Trial]:
     for site in graph.sites.values():
         if site[0].name not in NAMES:
             continue
+        yield from _turned(graph, site)
         for slot in range(2):
             edges = [edge for record in site for edge in record.edges if edge.slot == slot]
             if len(edges) != len(site) or any(edge.ids.shape != edges[0].ids.shape for edge in edges):
@@ -84,6 +87,17 @@ def elsewhere(grid: Grid) -> Iterator[tuple[str, str, Array]]:
     if padding.any():
         for by in (padding, -padding):
             yield "padding-ignored", "the padding is ignored going back", grid.places(by=by)
+
+
+def _turned(graph: Graph, site: list[Record]) -> Iterator[Trial]:
+    """A kernel's gradient made by turning the gradient by the output round, which nothing turns back."""
+    if CONVOLVED not in site[0].place.step or len(site[0].edges) < KERNEL + 1:
+        return
+    text = "the kernel's gradient is a convolution where a correlation belongs, or the reverse"
+    tensors = frozenset[str]().union(*(graph.tensors[record.number] for record in site))
+    turned = changed(lambda edge, dy: edge.pull(np.flip(dy), None), KERNEL)
+    overrides = dict.fromkeys((record.number for record in site), turned)
+    yield Trial("kernel-not-flipped", text + graph.said(site[0].place), overrides, SECOND, tensors)
 
 
 def _values(held: Array, numbers: Array, site: list[Record], slot: int) -> list[Array] | None:

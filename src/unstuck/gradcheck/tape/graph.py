@@ -17,6 +17,8 @@ LONGEST = 10
 NEAR = 3
 """Steps between a probability and its logarithm: clipped, and taken from one."""
 MOST_PATHS = 24
+MOST_INSIDE = 24
+BY_ENTRY = {*PARTIALS, "where"}
 SAME = 1e-9
 LONGEST_LINE = 76
 
@@ -168,6 +170,36 @@ class Graph:
                     ]
         return None
 
+    def made_of(self, record: Record) -> Unit | None:
+        """The nearest array that a step is a function of, entry by entry, whatever function that is."""
+        shape, inner = record.value.shape, {record.number}
+        front = [edge.ids for edge in record.edges] if record.name in BY_ENTRY else []
+        for _ in range(MOST_INSIDE):
+            if not front or any(ids.shape != shape or not ids.all() for ids in front):
+                return None
+            if all(np.array_equal(ids, front[0]) for ids in front):
+                if len(inner) > 1:
+                    value = self._value_of(front[0], inner)
+                    return None if value is None else Unit(record, front[0], value, frozenset(inner))
+                return None
+            makers = [self.single_maker(ids) for ids in front]
+            latest = max((m.number for m in makers if m is not None), default=-1)
+            if latest < 0 or self.records[latest].name not in BY_ENTRY:
+                return None
+            inner.add(latest)
+            rest = [i for i, m in zip(front, makers, strict=True) if m is None or m.number != latest]
+            front = [*rest, *(edge.ids for edge in self.records[latest].edges)]
+        return None
+
+    def made_of_each(self, group: list[Record]) -> list[Unit]:
+        """The same for all turns of a loop; nothing where it is not so for all."""
+        units = [unit for record in group if (unit := self.made_of(record)) is not None]
+        return units if len(units) == len(group) else []
+
+    def _value_of(self, ids: Array, inner: set[int]) -> Array | None:
+        edges = (edge for number in inner for edge in self.records[number].edges)
+        return next((edge.value for edge in edges if np.array_equal(edge.ids, ids)), None)
+
     def hidden(self, unit: Unit) -> set[int]:
         """Steps of a function whose results nothing else uses: the others are functions of their own."""
         if len(unit.inner) < 2:
@@ -238,7 +270,7 @@ class Graph:
 
     def softmax(self, group: list[Record]) -> tuple[int, list[Unit]] | None:
         """The axis of the softmax that these steps are the end of, if they are of one."""
-        first = group[0]
+        first = max(group, key=lambda record: record.value.size)  # what looks back begins with a single one
         if first.name not in {"divide", "multiply", "exp"} or first.value.ndim == 0:
             return None
         found: tuple[int, list[Unit]] | None = None

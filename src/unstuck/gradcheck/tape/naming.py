@@ -13,8 +13,8 @@ from unstuck.gradcheck.mistakes import Mistake
 from unstuck.gradcheck.naming import MATCH, Explained
 from unstuck.gradcheck.tape.contributions import Uses, in_order, nearest, share, uses, with_others
 from unstuck.gradcheck.tape.graph import Graph
-from unstuck.gradcheck.tape.record import Record
-from unstuck.gradcheck.tape.reverse import Override, Passed, Reverse
+from unstuck.gradcheck.tape.record import Place, Record
+from unstuck.gradcheck.tape.reverse import Override, Passed, Reverse, add
 from unstuck.gradcheck.tape.tensor_trials import moved_tensor
 from unstuck.gradcheck.tape.trial import LAST, Trial
 from unstuck.gradcheck.tape.trials import trials
@@ -278,6 +278,9 @@ class TapeNamer:
             for kind, text, gradient in with_others(self.graph, name, signals, self.earlier):
                 if gradient.shape == given.shape and same(given, gradient, MATCH):
                     return kind, text
+        alone = self._of_one_place(name, given) if given.shape == right.shape and not self.applied else None
+        if alone is not None:
+            return alone
         if given.shape == right.shape and self._assigned(name):
             return "overwritten", f"where entries of {name} are used many times, only the last use counts"
         for named in self._slices(name, given, right):
@@ -334,6 +337,21 @@ class TapeNamer:
                     return kind, f"the gradient of {name} is that of the {which} of {n} turns alone"
             if vector and self._close(flat, parts.sum(axis=1) / n) and n > 2:
                 return "mean-instead-of-sum", f"the gradient of {name} is a mean over {n} instead of a sum"
+        return None
+
+    def _of_one_place(self, name: str, given: Array) -> tuple[str, str] | None:
+        """Whether of several places that use a tensor, as a table that is also the last layer, one counts."""
+        places: dict[Place, Uses] = {}
+        for record, edge in uses(self.graph, name):
+            places.setdefault(record.place, []).append((record, edge))
+        own = self.graph.tape.leaves[name]
+        for place, found in places.items() if len(places) > 1 and given.size >= FEWEST else ():
+            sums = np.zeros(self.graph.tape.count)
+            for record, edge in found:
+                add(sums, edge.ids, edge.pull(self.reverse.signals[record.number], None), edge)
+            if sums[own].all() and self._close(given.reshape(-1), sums[own].reshape(-1)):
+                text = f"the gradient of {name} is that of one use alone:{self.graph.said(place)}"
+                return "path-forgotten", text
         return None
 
     def _assigned(self, name: str) -> bool:

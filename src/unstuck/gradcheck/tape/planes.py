@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from unstuck.gradcheck.tape.record import CONVOLVED
 from unstuck.gradcheck.tape.traced import Traced
 
 _VALID, _SAME, _FULL = 0, 1, 2
@@ -53,7 +54,18 @@ def convolved(a: Any, v: Any, mode: int, *, turned: bool) -> Any:
     wide = a if mode == _VALID else np.pad(a, around)
     windows = np.lib.stride_tricks.sliding_window_view(wide, sizes)
     kernel = v[::-1, ::-1] if turned else v
-    return np.matmul(windows.reshape(*windows.shape[:2], -1), kernel.reshape(-1))
+    return labelled(a, v, lambda: np.matmul(windows.reshape(*windows.shape[:2], -1), kernel.reshape(-1)))
+
+
+def labelled(a: Any, v: Any, make: Callable[[], Any]) -> Any:
+    """What a step makes, which is told to be a convolution of these."""
+    tape = getattr(a, "tape", None) or getattr(v, "tape", None)
+    if tape is None:
+        return make()
+    tape.label = CONVOLVED
+    made = make()
+    tape.label = ""
+    return made
 
 
 def _around(size: int, mode: int, *, turned: bool) -> tuple[int, int]:

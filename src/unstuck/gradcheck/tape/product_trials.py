@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from unstuck.gradcheck.tape.graph import Graph
+from unstuck.gradcheck.tape.masks import named_mask
 from unstuck.gradcheck.tape.record import Edge, Record
 from unstuck.gradcheck.tape.reverse import Override, Passed
 from unstuck.gradcheck.tape.rules import PARTIALS, is_of_sign
@@ -62,8 +63,9 @@ def of_products(  # noqa: C901  (a list of what may be forgotten)
                 text = "the gradient of a matrix product is transposed for one of its factors"
                 turned = changed(lambda e, dy, a=a, b=b: e.pull(dy.swapaxes(a, b), None), number)
                 yield trial("transposed", text, THIRD, turned)
-        if other is not None and not graph.tape.owner(other.ids):
-            shape = other.value.shape
+        factor = edge.other if other is None else other.value
+        if factor is not None and (other is None or not graph.tape.owner(other.ids)):
+            shape = factor.shape
             for a, b in itertools.combinations(range(len(shape)), 2):
                 if shape[a] == shape[b] > 1:
                     text = "the other factor of a matrix product is transposed in the backward pass"
@@ -97,6 +99,8 @@ def _scaled_away(graph: Graph, group: list[Record], number: int) -> dict[int, Ov
 def _with_other(number: int, move: Callable[[Array], Array]) -> Override:
     def override(record: Record, dy: Array) -> Passed:
         others = [move(edge.value) for edge in record.edges if edge.slot != number]
+        fixed = [edge.other for edge in record.edges if edge.slot == number and edge.other is not None]
+        others += [move(factor) for factor in fixed]
         return [
             (edge.ids, edge.pull(dy, others[0] if edge.slot == number and others else None))
             for edge in record.edges
@@ -133,7 +137,7 @@ def _forgotten(  # noqa: PLR0911  (a list of what may be forgotten)
         if constant is not None and is_of_sign(constant, edge.value):
             return "activation-derivative-missing", "the mask that a ReLU is made with is not used"
         if constant is not None and np.unique(constant).size == 2 and 0 in constant:
-            return "dropout-mask-not-reused", "the mask of the forward pass is not used"
+            return named_mask(graph, record, "used")
         if constant is not None and np.unique(constant).size > 2:
             return "operand-forgotten", "a product passes its gradient on without its other, constant factor"
         if record.value.size > 1 and ("mean." in record.place.step or _is_mean(graph, record, edge)):

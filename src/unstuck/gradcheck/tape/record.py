@@ -1,6 +1,6 @@
 """What was written down of a forward pass: each step of its arithmetic, its operands and its result."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,8 +10,16 @@ from unstuck.gradcheck.tree import Array
 
 Pull = Callable[[Array, Array | None], Array]
 """(gradient by the result, other operand's value or None for its own) to the gradient by this operand."""
+Again = Callable[[dict[int, Array]], Array]
+"""Operands by slot, where they are others than they were, to the result."""
 Parts = Callable[[Array], Array | None]
 """Gradient by the result to what each sample or position adds to that by this operand: (..., operand)."""
+
+
+GATHERED, JOINED = "gathered.", "joined."
+"""Begin the name of a step that repeats entries, or puts arrays together, where that is a step."""
+CONVOLVED = "convolved."
+"""Begins the name of a step that convolves as a function of NumPy or SciPy does."""
 
 
 class Place(NamedTuple):
@@ -38,6 +46,8 @@ class Edge:
     parts: Parts | None = None
     slot: int = 0
     """Which operand of the step it is; one that is a constant is left out of the step's list."""
+    other: Array | None = None
+    """The other factor of a matrix product, which may be such a constant."""
     once: bool = field(init=False)
     """Whether no entry occurs twice."""
 
@@ -62,6 +72,10 @@ class Record:
     """Its entries have the numbers from here on, in the order of memory."""
     value: Array
     edges: list[Edge]
+    again: Again | None = None
+    """Makes the result anew; None: how, is not known."""
+    operands: Sequence[Array] = ()
+    """All of them, constants too, where they are kept."""
 
     @property
     def ids(self) -> Array:

@@ -103,6 +103,8 @@ def _slopes(graph: Graph) -> Iterator[tuple[list[Array], Record]]:
         units = whole[1] if whole is not None else graph.bent(site)
         if units:
             yield [slope_of(graph, unit) for unit in units], site[0]
+        elif own := graph.made_of_each(site):
+            yield [slope_of(graph, unit) for unit in own], site[0]
         if site[0].name in CHOOSING or (site[0].name in ONE and site[0].name not in LINEAR):
             for slot in range(2):
                 edges = [edge for record in site for edge in record.edges if edge.slot == slot]

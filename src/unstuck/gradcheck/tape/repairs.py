@@ -17,6 +17,7 @@ from unstuck.gradcheck.tape.exchanges import (
     summed_otherwise,
     used_elsewhere,
 )
+from unstuck.gradcheck.tape.masks import named_mask
 from unstuck.gradcheck.tape.record import Edge, Place, Record
 from unstuck.gradcheck.tape.repair_arrays import Arrays, Known, Spot, derived_arrays, known_arrays
 from unstuck.gradcheck.tree import Array
@@ -310,10 +311,8 @@ class Repairs:
             return "scale-forgotten", f"{one.owner} is not multiplied in"
         values = np.unique(one.value)
         if values.size < CONSTANT and 0 in values:
-            return (
-                "dropout-mask-not-reused",
-                f"the mask of the forward pass is not multiplied in: that of{place}",
-            )
+            kind, text = named_mask(self.looked.graph, one.record, "multiplied in")
+            return kind, f"{text}: that of{place}"
         return "operand-forgotten", f"an array of the forward pass is not multiplied in: that of{place}"
 
     def _step(self, one: Known) -> int:

@@ -1,16 +1,17 @@
 """Writes down what a forward pass does, step by step, with where in the user's code each step was made."""
 
+import functools
 import inspect
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from unstuck.errors import UnstuckError
-from unstuck.gradcheck.tape.record import Edge, Parts, Place, Pull, Record
+from unstuck.gradcheck.tape.record import Again, Edge, Parts, Place, Pull, Record
 from unstuck.gradcheck.tape.rules import PARTIALS, partials
 from unstuck.gradcheck.tree import Array
 
@@ -19,6 +20,8 @@ MOST, SECONDS = 20_000, 4.0
 DEEPEST = 12
 LARGEST = 2e6
 """More parts of a gradient are not looked at one by one."""
+_LIBRARIES = ("/numpy/", "/scipy/")
+"""In whose files no line is the user's."""
 _HERE = str(Path(__file__).parent)
 _PACKAGE = str(Path(__file__).parents[1])
 
@@ -26,7 +29,9 @@ _PACKAGE = str(Path(__file__).parents[1])
 class Tape:
     """All steps of one forward pass. Numbers 1.. stand for entries; 0 for what depends on no tensor."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, apart: bool = False) -> None:
+        self.apart = apart
+        """Whether repeating entries and putting arrays together are steps of their own."""
         self.records: list[Record] = []
         self.leaves: dict[str, Array] = {}
         """Tensor to the numbers of its entries."""
@@ -65,13 +70,22 @@ class Tape:
                 return name
         return ""
 
-    def write(self, name: str, value: Array, edges: list[Edge]) -> Array:
+    def write(
+        self,
+        name: str,
+        value: Array,
+        edges: list[Edge],
+        again: Again | None = None,
+        operands: Sequence[Array] = (),
+    ) -> Array:
         """Write a step down, and give the numbers of what it made."""
         if len(self.records) >= MOST or time.process_time() > self._end:
             raise UnstuckError("the forward pass is too long to be written down")
         ids = self._new(value)
         step = f"{self.label}{name}"
-        record = Record(len(self.records), Place(calls(), step), name, int(ids.flat[0]), value.copy(), edges)
+        place, first = Place(calls(), step), int(ids.flat[0])
+        number = len(self.records)
+        record = Record(number, place, name, first, value.copy(), edges, again, operands)
         self.records.append(record)
         return ids
 
@@ -108,7 +122,9 @@ class Tape:
             )
             if own.any()
         ]
-        return self.write(name, result, edges)
+        function = getattr(np, name, None)
+        again = _anew(function, values) if function is not None else None
+        return self.write(name, result, edges, again, values)
 
     def contract(
         self, left: str, right: str, out: str, values: Sequence[Array], ids: Sequence[Array]
@@ -119,8 +135,20 @@ class Tape:
         for own, other, mine, its in ((0, 1, left, right), (1, 0, right, left)):
             if ids[own].any():
                 pull = _contracted(mine, its, out, values[own].shape, values[other])
-                edges.append(Edge(ids[own], values[own], pull, _apart(mine, its, out, values[other]), own))
-        return result, self.write("product", result, edges)
+                parts = _apart(mine, its, out, values[other])
+                edges.append(Edge(ids[own], values[own], pull, parts, own, values[other]))
+        again = _anew(functools.partial(einsum, left, right, out), values)
+        return result, self.write("product", result, edges, again, values)
+
+
+def _anew(function: Callable[..., Any], values: Sequence[Array]) -> Again:
+    """The same function of operands of which some are others."""
+
+    def again(others: dict[int, Array]) -> Array:
+        with np.errstate(all="ignore"):
+            return np.asarray(function(*(others.get(slot, value) for slot, value in enumerate(values))))
+
+    return again
 
 
 def einsum(left: str, right: str, out: str, a: Array, b: Array) -> Array:
@@ -206,7 +234,8 @@ def calls() -> tuple[tuple[str, int, int], ...]:
         file = frame.f_code.co_filename
         if file.startswith(_PACKAGE) and not file.startswith(_HERE):
             break
-        if not file.startswith(_HERE) and "/numpy/" not in file and not file.startswith("<__array"):
+        foreign = file.startswith((_HERE, "<__array")) or any(part in file for part in _LIBRARIES)
+        if not foreign:
             found.append((file, frame.f_lineno, frame.f_lasti))
         frame = frame.f_back
     return tuple(found)

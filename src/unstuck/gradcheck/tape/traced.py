@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from unstuck.gradcheck.tape.apart import apart, masked
 from unstuck.gradcheck.tape.record import Edge
 from unstuck.gradcheck.tape.tape import Tape, matmul_letters, unbroadcast
 from unstuck.gradcheck.tree import Array
@@ -38,7 +39,8 @@ class Traced(np.ndarray):
 
     def __getitem__(self, key: Any) -> Any:
         key = _key(key)
-        return wrap(self.tape, plain(self)[key], ids_of(self)[key])
+        values, ids = plain(self)[key], ids_of(self)[key]
+        return wrap(self.tape, values, apart(self.tape, "getitem", values, ids))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         key = _key(key)
@@ -46,10 +48,13 @@ class Traced(np.ndarray):
             from unstuck.gradcheck.tape.overwriting import with_numbers
 
             value = with_numbers(self, key, value)
+        before = (plain(self).copy(), ids_of(self).copy()) if self.tape.apart else None
         plain(self)[key] = deep(value, plain)
         if self.ids is None:
             self.ids = np.zeros(self.shape, dtype=np.int64)
         self.ids[key] = deep(value, ids_of)
+        if before is not None:
+            self.ids[...] = masked(self.tape, key, *before, plain(self), self.ids)
 
     @property
     def T(self) -> Any:  # noqa: N802  (as NumPy calls it)
@@ -165,7 +170,7 @@ def _moving(name: str) -> Callable[..., Any]:
         )
         if name == "reshape":
             self.tape.shaped(ids)
-        return wrap(self.tape, values, ids)
+        return wrap(self.tape, values, apart(self.tape, name, values, ids))
 
     method.__name__ = name
     return method
@@ -318,7 +323,11 @@ def reduced(tape: Tape, ufunc: Any, value: Array, ids: Array, kwargs: dict[str, 
         return np.broadcast_to(dy.reshape(wide), value.shape) * (share if instead is None else instead)
 
     name = {np.add: "sum", np.maximum: "max", np.minimum: "min"}[ufunc]
-    return wrap(tape, result, tape.write(name, result, [Edge(ids, value, pull)]))
+
+    def again(others: dict[int, Array]) -> Array:
+        return np.asarray(ufunc.reduce(others.get(0, value), axis=axis, keepdims=keep))
+
+    return wrap(tape, result, tape.write(name, result, [Edge(ids, value, pull)], again))
 
 
 def _at(ufunc: Any, inputs: tuple[Any, ...], tape: Tape) -> None:
@@ -335,5 +344,11 @@ def _at(ufunc: Any, inputs: tuple[Any, ...], tape: Tape) -> None:
         Edge(ids_of(target).copy(), value, lambda dy, _: dy),
         Edge(ids_of(rest[0]), added, lambda dy, _: unbroadcast(dy[key], added.shape), slot=1),
     ]
+
+    def again(others: dict[int, Array]) -> Array:
+        made = np.array(others.get(0, value))
+        np.add.at(made, key, others.get(1, added))
+        return made
+
     plain(target)[...] = result
-    target.ids[...] = tape.write("add", result, [edge for edge in edges if edge.known])
+    target.ids[...] = tape.write("add", result, [edge for edge in edges if edge.known], again)

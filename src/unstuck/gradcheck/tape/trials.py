@@ -8,6 +8,7 @@ import numpy as np
 from unstuck.gradcheck.known.functions import Activation, derivative_slips
 from unstuck.gradcheck.tape.assigned_trials import of_assigned
 from unstuck.gradcheck.tape.branch_trials import of_branches
+from unstuck.gradcheck.tape.gather_trials import of_gathers
 from unstuck.gradcheck.tape.geometry_trials import by_place, of_geometry
 from unstuck.gradcheck.tape.graph import Graph, Unit
 from unstuck.gradcheck.tape.held import held
@@ -18,7 +19,7 @@ from unstuck.gradcheck.tape.record import Edge, Place, Record
 from unstuck.gradcheck.tape.reverse import Override
 from unstuck.gradcheck.tape.scatter_trials import of_scatters
 from unstuck.gradcheck.tape.shared_trials import of_shared
-from unstuck.gradcheck.tape.slice_trials import of_slices
+from unstuck.gradcheck.tape.slice_trials import of_blocks, of_slices
 from unstuck.gradcheck.tape.tensor_trials import of_tensors
 from unstuck.gradcheck.tape.trial import (
     FIRST,
@@ -68,12 +69,13 @@ def trials(graph: Graph, inputs: set[str]) -> list[Trial]:
     moved = list(of_tensors(graph, inputs))
     found += [trial for _, trial in moved]
     found += of_losses(graph)
-    found += of_slices(graph)
+    found += [*of_slices(graph), *of_blocks(graph)]
     geometry = list(of_geometry(graph))
     found += geometry
     found += of_shared(graph, by_place(graph, geometry))
     found += of_scatters(graph)
     found += of_windows(graph)
+    found += of_gathers(graph)
     found += of_orders(graph)
     found += of_branches(graph)
     found += of_shared(graph, sets)

@@ -18,6 +18,7 @@ from unstuck.gradcheck.tape.graph import Graph
 from unstuck.gradcheck.tape.habits import slip_of_habit
 from unstuck.gradcheck.tape.record import Place, Record
 from unstuck.gradcheck.tape.repairs import Repairs
+from unstuck.gradcheck.tape.replay_trials import replayed
 from unstuck.gradcheck.tape.reverse import Reverse
 from unstuck.gradcheck.tape.writing import Written, WrittenBack
 from unstuck.gradcheck.tree import Array
@@ -64,6 +65,8 @@ def explained(
         last = _last(graph, [name for name in wrong if name not in inputs])
         kept = {name: own * (name in last or name not in wrong) for name, own in kept.items()}
         found = _found(Cuts(back, graph, reverse, given, kept), inputs, sizes, _called_often(looked))
+    if found is None:
+        found = replayed(looked, wrong, sizes)
     if found is None:
         return None
     (kind, text), record, step = found

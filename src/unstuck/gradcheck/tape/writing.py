@@ -28,11 +28,19 @@ class Written:
     y: Array
     ids: Array
     """Numbers of the output's entries."""
+    drawn: bool = False
+    """Whether it drew random numbers."""
 
 
-def written(subject: Subject, values: Values) -> Written | None:
-    """Write a forward pass down; None where nothing of it could be followed."""
-    tape = Tape()
+def written(subject: Subject, values: Values, *, apart: bool = False) -> Written | None:
+    """Write a forward pass down; None where nothing of it could be followed.
+
+    Args:
+        subject: what is checked.
+        values: the point.
+        apart: whether repeating entries and putting arrays together are steps of their own.
+    """
+    tape = Tape(apart=apart)
     tensors = {name: wrap(tape, np.array(value), tape.leaf(name, value)) for name, value in values.items()}
     try:
         with _creating(tape), np.errstate(all="ignore"):
@@ -43,10 +51,11 @@ def written(subject: Subject, values: Values) -> Written | None:
         with _creating(tape):
             y = _stacked(tape, y)
     if isinstance(y, Traced):
-        return Written(tape, np.array(plain(y)), np.array(ids_of(y))) if ids_of(y).any() else None
+        ids = np.array(ids_of(y))
+        return Written(tape, np.array(plain(y)), ids, subject.random_used) if ids.any() else None
     for record in reversed(tape.records):  # as after float(loss)
         if record.value.size == np.size(y) and np.array_equal(record.value.reshape(np.shape(y)), y):
-            return Written(tape, np.array(y), record.ids.reshape(np.shape(y)))
+            return Written(tape, np.array(y), record.ids.reshape(np.shape(y)), subject.random_used)
     return None
 
 
@@ -63,9 +72,9 @@ class WrittenBack:
     """The user's gradients: their entries, and the numbers of these."""
 
 
-def written_back(subject: Subject, values: Values, dy: Array) -> WrittenBack | None:
+def written_back(subject: Subject, values: Values, dy: Array, *, apart: bool = False) -> WrittenBack | None:
     """Write both passes down; None where the backward pass cannot be followed."""
-    tape = Tape()
+    tape = Tape(apart=apart)
     tensors = {name: wrap(tape, np.array(value), tape.leaf(name, value)) for name, value in values.items()}
     numbers = tape.leaf(" dy", dy)
     first: list[int] = []
