@@ -225,3 +225,12 @@ def test_a_script_that_dies_of_something_else_before_it_trains(tmp_path):
     assert done.returncode == 2
     assert done.stdout == ""
     assert "no optimiser step was seen before it failed" in done.stderr
+
+
+def test_a_script_that_forgot_to_step(tmp_path):
+    (tmp_path / "train.py").write_text(TRAIN.replace("optimizer.step()", "pass"))
+    done = subprocess.run(
+        [*UNSTUCK, "train.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 2
+    assert "is `optimizer.step()` missing" in " ".join(done.stderr.split())

@@ -164,7 +164,9 @@ def test_right_code_raises_no_alarm(builder):
 
 
 @pytest.mark.parametrize(
-    ("builder", "slip", "kinds"), PLANTED, ids=lambda part: getattr(part, "__name__", str(part))
+    ("builder", "slip", "kinds"),
+    PLANTED,
+    ids=[f"{builder.__name__}, {slip}" for builder, slip, _ in PLANTED],
 )
 def test_a_slip_is_named(builder, slip, kinds):
     report = unstuck.check_gradients(*builder(slip, np.random.default_rng(1)))

@@ -116,6 +116,7 @@ def _jumps(means: Series, variance: float) -> float:
     explains={
         "ARC001": "any",
         "DAT004": "any",
+        "GRD004": "any",
         "OUT010": "any",
         "LRN002": "any",
         "LRN001": "any",

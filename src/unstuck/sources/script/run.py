@@ -52,6 +52,8 @@ class ScriptResult:
     trainings: tuple[Watched, ...] = ()
     steps: int = 0
     """Updates by all optimisers."""
+    backwards: int = 0
+    """Backward passes of trainings that never made an update."""
     stopped: str = ""
     """"steps" or "error" when the script was stopped, else ''."""
     notes: tuple[str, ...] = ()
@@ -83,17 +85,23 @@ class ScriptResult:
             return f": it exited with code {self.code} before it trained"
         if self.ending in {"interrupted", "raised"}:
             return f" before it {'failed' if self.ending == 'raised' else 'was interrupted'}"
-        if self.notes:
-            return ": " + "; ".join(self.notes)
+        if self.backwards > 1:
+            return (
+                f", but `backward` ran {self.backwards} times: is `optimizer.step()` missing, or in a branch "
+                "that is never reached?"
+            )
+        return ": " + ("; ".join(self.notes) or self._no_step_of())
+
+    def _no_step_of(self) -> str:
         if self.torch_used or self.keras_used:
             return (
-                f": it uses {'Keras' if self.keras_used else 'PyTorch'}, but none of its optimisers "
+                f"it uses {'Keras' if self.keras_used else 'PyTorch'}, but none of its optimisers "
                 "made a step in this process (for an own update rule, see unstuck.Recording)"
             )
         if self.others_seen:
             found = " and ".join(self.others_seen)
-            return f": it uses {found}, and only PyTorch and Keras trainings can be seen"
-        return ": it does not use PyTorch (for an own training loop, see unstuck.Recording)"
+            return f"it uses {found}, and only PyTorch and Keras trainings can be seen"
+        return "it does not use PyTorch (for an own training loop, see unstuck.Recording)"
 
 
 def run_script(
@@ -158,6 +166,7 @@ def run_script(
         result,
         trainings=tuple(watch.results),
         steps=watch.steps,
+        backwards=watch.backwards,
         stopped=watch.stopped,
         notes=tuple(watch.notes),
         torch_used=watch.torch_used,

@@ -66,6 +66,8 @@ class Watch:
         """
         self.options = options or WatchOptions()
         self.steps = 0
+        self.backwards = 0
+        """Backward passes of trainings that never made an update."""
         """Updates by all optimisers."""
         self.torch_used = False
         """Whether the program imported PyTorch or made a module of it."""
@@ -300,6 +302,7 @@ class Watch:
             return False
 
     def _finish(self, run: Run) -> None:
+        self.backwards += 0 if run.seen else int(getattr(run.recorder, "backwards", 0))
         try:
             recording = run.finish(self._locations)
         except Exception as error:  # noqa: BLE001  (what was measured so far is still worth telling)

@@ -103,6 +103,11 @@ class Recorder:
         return self._watching.number
 
     @property
+    def backwards(self) -> int:
+        """Backward passes since the last update."""
+        return self._watching.backwards
+
+    @property
     def refused(self) -> bool:
         """Whether the training ended because its loss raised on its labels."""
         return self._watching.ledger.refused

@@ -135,6 +135,11 @@ class Watching:
             self._guard.run("the end", self.ledger.finish, self.number, self.weights, self.rounds.optimised)
             self._guard.run("samples and their targets", self._compare_pairs)
 
+    @property
+    def backwards(self) -> int:
+        """Backward passes since the last update."""
+        return self._losses.count
+
     def _compare_pairs(self) -> None:
         if self.number and is_open(self._recording):
             self._recording.add_row(self.number - 1, "", self._predictions.pairs.measure())
