@@ -23,6 +23,8 @@ MOST_GROUPS = 16
 """Forward passes without a backward that are kept in mind."""
 LAST_AXIS = ("Linear", "LayerNorm", "Embedding", "LSTM", "GRU", "RNN", "MultiheadAttention", "RMSNorm")
 SECOND_AXIS = ("Conv", "BatchNorm", "GroupNorm", "InstanceNorm", "MaxPool", "AvgPool", "AdaptiveAvgPool")
+STATES = frozenset({"LSTM", "GRU", "RNN"})
+"""Layers that give out the states in which they end, too."""
 
 
 @dataclass(eq=False)
@@ -248,6 +250,8 @@ class Calls:
         group.names.append(full)
         if not self.light:
             self._mark(full, module, own, given, result, group)
+            if kind in STATES:
+                self._mark_states(output, group.calls[-1])
             if loose:
                 self._keep(name, output)
         if (not before or (not own and before < MAX_CALLS)) and not (self.light and kind.startswith(PASSING)):
@@ -280,6 +284,12 @@ class Calls:
             self.outputs[mark.number] = (result.detach(), result._version)  # noqa: SLF001
             while len(self.outputs) > MAX_CALLS:
                 del self.outputs[next(iter(self.outputs))]
+
+    def _mark_states(self, output: Any, call: Call) -> None:
+        """The same of the states that a recurrent layer ends in: often they alone are used."""
+        for one in _tensors(output[1:] if isinstance(output, tuple) else ()):
+            if one.grad_fn is not None and not (mark := self.marks.put(one.grad_fn)).calls:
+                mark.calls.append(call)
 
     def _loose_group(self, number: int) -> Group:
         """Modules that are called on their own, not through the model that holds them."""
