@@ -70,7 +70,9 @@ def of_loss(trace: Recording) -> list[Term]:
     for place in trace.layers("term.loss"):
         series = [trace.series(f"term.{name}", place) for name in ("loss", "others", "factor", "slope")]
         own, others, factors, slopes = (one.values for one in series)
-        if own.size < _LOOKS or not all(np.isfinite(one).all() for one in (own, others, factors)):
+        if own.size < _LOOKS or len({own.size, others.size, factors.size, slopes.size}) > 1:
+            return []
+        if not all(np.isfinite(one).all() for one in (own, others, factors)):
             return []
         late, late_others = own[-_LOOKS:], others[-_LOOKS:]
         positive = bool((late > 0).all() and (late_others > 0).all())

@@ -102,7 +102,7 @@ def _few_words(trace: Recording, bounds: Bounds) -> Finding | None:
     for node in trace.structure.nodes:
         if node.type != "Embedding" or len(node.shape) < 2 or node.shape[0] <= _MARKS:
             continue
-        idle, rows = trace.series("zero_grad", node.name).values, node.parameters["weight"][0]
+        idle, rows = trace.series("zero_grad", node.name).values, node.units
         if idle.size < 3 or not np.isfinite(idle).all():
             continue
         found = round(rows * (1 - float(np.min(idle))))

@@ -22,6 +22,8 @@ _RANGES: Final = {
 """What comes out of an operation, whatever goes in."""
 _STRETCHES: Final = frozenset({"mul", "add", "sub", "div", "rsub"})
 """Operations that give a range another size and place."""
+_MOST: Final = 4
+"""Of them, one after another, at most."""
 _LATE: Final = 3
 """Last measurements that count."""
 _DISTANCES: Final = frozenset({"MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"})
@@ -73,7 +75,9 @@ def output_range(trace: Recording, bounds: Bounds) -> list[Finding]:
 def _scaled(trace: Recording, node: Node, bounds: Bounds) -> Finding | None:
     """A sigmoid or tanh that is stretched to a range, stands at its end, and all targets lie beyond."""
     inner: Node | None = node
-    while inner is not None and inner.type in _STRETCHES and len(inner.inputs) == 1:
+    for _ in range(_MOST):
+        if inner is None or inner.type not in _STRETCHES or len(inner.inputs) != 1:
+            break
         inner = trace.structure.node(inner.inputs[0])
     if inner is None or inner is node or inner.type not in {"Sigmoid", "Tanh"}:
         return None
