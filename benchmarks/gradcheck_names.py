@@ -2,10 +2,10 @@
 
     python benchmarks/gradcheck_names.py [--set NAME] [--show]
 
-NAME is one of strange, strange-held-back, newest, newest-held-back, later, later-held-back, fresh, held-back,
-other and unseen. The mistakes are those of `tests/strange_*.py`, `tests/newest_*.py` and so on: programs by
-hand in many styles, each right but for one slip. A name is right if it is one of those that the slip may be
-called by.
+NAME is one of hands, strange, strange-held-back, newest, newest-held-back, later, later-held-back, fresh,
+held-back, other and unseen. The mistakes are those of `tests/hands_networks.py`, `tests/strange_*.py` and so
+on: programs by hand in many styles, each right but for one slip. A name is right if it is one of those that
+the slip may be called by.
 """
 
 import argparse
@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import fresh_images
 import fresh_networks
 import fresh_sequences
+import hands_networks
 import later_engines
 import later_models
 import later_windows
@@ -49,6 +50,7 @@ STRANGE = [*strange_networks.PLANTED, *strange_images.PLANTED, *strange_sequence
 STRANGE_BUILDERS = [*strange_networks.BUILDERS, *strange_images.BUILDERS, *strange_sequences.BUILDERS]
 
 SETS = {
+    "hands": hands_networks.PLANTED,
     # Every second program was held back: its misses were looked at only after a first set of mends.
     "strange": [entry for entry in STRANGE if entry[0] in STRANGE_BUILDERS[::2]],
     "strange-held-back": [entry for entry in STRANGE if entry[0] in STRANGE_BUILDERS[1::2]],
