@@ -6,6 +6,7 @@ import pytest
 import fresh_images
 import fresh_networks
 import fresh_sequences
+import hands_networks
 import later_engines
 import later_models
 import later_windows
@@ -38,6 +39,7 @@ MODULES = (
     strange_networks,
     strange_images,
     strange_sequences,
+    hands_networks,
 )
 BUILDERS = [builder for module in MODULES for builder in module.BUILDERS]
 QUICK = {
