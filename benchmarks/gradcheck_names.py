@@ -2,8 +2,8 @@
 
     python benchmarks/gradcheck_names.py [--set NAME] [--show]
 
-NAME is one of hands, strange, strange-held-back, newest, newest-held-back, later, later-held-back, fresh,
-held-back, other and unseen. The mistakes are those of `tests/hands_networks.py`, `tests/strange_*.py` and so
+NAME is one of hands, hands-too, strange, strange-held-back, newest, newest-held-back, later, later-held-back,
+fresh, held-back, other and unseen. The mistakes are those of `tests/hands_*.py`, `tests/strange_*.py` and so
 on: programs by hand in many styles, each right but for one slip. A name is right if it is one of those that
 the slip may be called by.
 """
@@ -23,6 +23,7 @@ import fresh_images
 import fresh_networks
 import fresh_sequences
 import hands_networks
+import hands_sequences
 import later_engines
 import later_models
 import later_windows
@@ -51,6 +52,7 @@ STRANGE_BUILDERS = [*strange_networks.BUILDERS, *strange_images.BUILDERS, *stran
 
 SETS = {
     "hands": hands_networks.PLANTED,
+    "hands-too": hands_sequences.PLANTED,
     # Every second program was held back: its misses were looked at only after a first set of mends.
     "strange": [entry for entry in STRANGE if entry[0] in STRANGE_BUILDERS[::2]],
     "strange-held-back": [entry for entry in STRANGE if entry[0] in STRANGE_BUILDERS[1::2]],
