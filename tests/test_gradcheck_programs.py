@@ -7,6 +7,7 @@ import fresh_images
 import fresh_networks
 import fresh_sequences
 import hands_networks
+import hands_sequences
 import later_engines
 import later_models
 import later_windows
@@ -40,6 +41,7 @@ MODULES = (
     strange_images,
     strange_sequences,
     hands_networks,
+    hands_sequences,
 )
 BUILDERS = [builder for module in MODULES for builder in module.BUILDERS]
 QUICK = {
