@@ -123,10 +123,11 @@ def forgotten(tape: Tape, loss: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
     wanted, found = _wanted(tape, loss), list[tuple[str, torch.Tensor]]()
     for call in tape.calls:
         own = [one for one in call.reads if one in tape.answers]
-        if call.inside or call.name not in LOSSES or not own or not call.out[0].requires_grad:
+        made = call.out[0]
+        if call.inside or call.name not in LOSSES or not own or not made.requires_grad or made.numel() != 1:
             continue
-        if id(call.out[0]) not in wanted and not wanted.intersection(own):
-            found.append((call.name, call.out[0]))
+        if id(made) not in wanted and not wanted.intersection(own):
+            found.append((call.name, made))
     return found
 
 
