@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,11 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Whoever imports Keras first in a process decides what it runs on.
 os.environ["KERAS_BACKEND"] = "torch"
+
+# A shell that starts the tests in the background has Ctrl-C ignored, which programs that they start inherit:
+# some of these are interrupted on purpose, and would go on for ever.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run: a test that fails for one fails for all.
 # To look further: python -m pytest --hypothesis-profile default
