@@ -8,6 +8,7 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import multiplying, names
+from unstuck.trace.baseline import FUNCTIONS
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node
 
@@ -22,17 +23,6 @@ _DIFFERS: Final = 1e-6
 """Relative difference that is more than rounding."""
 _ERRORS: Final = 2
 """Standard errors by which the one must differ from the other to be sure."""
-_LOSSES: Final = (
-    "cross_entropy",
-    "nll_loss",
-    "mse_loss",
-    "l1_loss",
-    "smooth_l1_loss",
-    "huber_loss",
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-)
-"""Functions of PyTorch that are 0 or more, whatever the answers."""
 
 
 class Term(NamedTuple):
@@ -61,7 +51,7 @@ class Term(NamedTuple):
     @property
     def known(self) -> bool:
         """Whether it is one of PyTorch's own losses."""
-        return self.name.partition(" ")[0] in _LOSSES
+        return self.name.partition(" ")[0] in FUNCTIONS
 
 
 def of_loss(trace: Recording) -> list[Term]:
@@ -135,49 +125,39 @@ def forgotten(trace: Recording, bounds: Bounds) -> Finding | None:
     ]
     if trace.steps < bounds.outcome.few_steps or not idle:
         return None
-    twice = next((one for one in trace.layers("term.twice")), None)
+    twice = next(iter(trace.layers("term.twice")), None)
     if twice is not None and trace.series("term.twice", twice).values.size >= _FEWEST:
-        return _twice(twice, idle)
+        words = (
+            f": {twice.removeprefix(_PLACE)} compares one answer of the model with two different targets, "
+            "and another answer with none. Is one of them written twice?"
+        )
+        return _idle(idle, words, Evidence("term.twice", 1.0, "=", 1.0, twice))
     for place in trace.layers("term.forgotten"):
         values = trace.series("term.forgotten", place).values
         if values.size < _FEWEST or not np.isfinite(values).all():
             continue
-        name, layer = place.removeprefix(_PLACE), idle[-1]
-        return Finding(
-            code="GRD003",
-            name="no-gradient",
-            severity="warning",
-            layer=layer.name,
-            step=0,
-            confidence=0.85,
-            summary=(
-                f"No gradient ever reaches {names(idle)}, and a {name} is computed in each step that is no "
-                f"part of the loss: it went from {values[0]:.3g} to {values[-1]:.3g}, as it happens. Add it "
-                "to what `backward` is called on."
-            ),
-            evidence=(Evidence("term.forgotten", float(values[-1]), "", None, place),),
-            rival="A layer that is not to be trained need not be given to the optimiser (LRN006).",
-            location=layer.location,
+        words = (
+            f", and a {place.removeprefix(_PLACE)} is computed in each step that is no part of the loss: it "
+            f"went from {values[0]:.3g} to {values[-1]:.3g}, as it happens. Add it to what `backward` is "
+            "called on."
         )
+        return _idle(idle, words, Evidence("term.forgotten", float(values[-1]), "", None, place))
     return None
 
 
-def _twice(place: str, idle: list[Node]) -> Finding:
+def _idle(layers: list[Node], words: str, evidence: Evidence) -> Finding:
+    """Layers that should be trained, and why nothing does so."""
     return Finding(
         code="GRD003",
         name="no-gradient",
         severity="warning",
-        layer=idle[-1].name,
+        layer=layers[-1].name,
         step=0,
         confidence=0.85,
-        summary=(
-            f"No gradient ever reaches {names(idle)}: {place.removeprefix(_PLACE)} compares one answer of "
-            "the model with two different targets, and another answer with none. Is one of them written "
-            "twice?"
-        ),
-        evidence=(Evidence("term.twice", 1.0, "=", 1.0, place),),
+        summary=f"No gradient ever reaches {names(layers)}{words}",
+        evidence=(evidence,),
         rival="A layer that is not to be trained need not be given to the optimiser (LRN006).",
-        location=idle[-1].location,
+        location=layers[-1].location,
     )
 
 

@@ -11,6 +11,17 @@ BINARY = {"BCELoss": 0.5, "BCEWithLogitsLoss": 0.0}
 """Losses of a yes/no output, with the output that stands for "undecided"."""
 CLASSES = frozenset({"CrossEntropyLoss", "NLLLoss"})
 DISTANCES = frozenset({"MSELoss", "L1Loss"})
+FUNCTIONS = (
+    "cross_entropy",
+    "nll_loss",
+    "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+)
+"""PyTorch's losses that compare answers with targets, as functions."""
 
 
 def class_labels(targets: Array) -> Labels | None:

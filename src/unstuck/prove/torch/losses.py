@@ -14,17 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from unstuck.prove.torch.seeds import replaced
+from unstuck.trace.baseline import FUNCTIONS
 
-FUNCTIONS = (
-    "cross_entropy",
-    "nll_loss",
-    "mse_loss",
-    "l1_loss",
-    "smooth_l1_loss",
-    "huber_loss",
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-)
 SCORES = {"cross_entropy", "nll_loss"}
 """Losses of one score a class."""
 BOUNDARY = {"binary_cross_entropy": 0.5, "binary_cross_entropy_with_logits": 0.0}

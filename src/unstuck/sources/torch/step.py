@@ -139,8 +139,7 @@ class Step:
             if self.calls.taping and not self.several and not self.constants.tired:
                 self.constants.look(self.gather, tape, loss, self.rows, scale=self.scale, share=self.share)
             if not self.several:
-                apart = self.calls.taping
-                self.terms.look(self.gather, tape, loss, self.rows, taken_apart=apart)
+                self.terms.look(self.gather, tape, loss, self.rows, taken_apart=self.calls.taping)
         tape.forget()
 
     def _begin(self, scale: torch.Tensor | None) -> None:

@@ -61,12 +61,13 @@ class Terms:
             taken_apart: whether the loss is to be taken apart, too.
         """
         try:
-            for name, one in forgotten(tape, loss):
+            wanted = _wanted(tape, loss)
+            for name, one in forgotten(tape, wanted):
                 row = rows[f"{PLACE}{name}"]
                 gather.put(
                     one.detach().reshape(()), lambda x, row=row: row.__setitem__("term.forgotten", float(x))
                 )
-            for name in twice(tape, loss):
+            for name in twice(tape, wanted):
                 rows[f"{PLACE}{name}"]["term.twice"] = 1.0
             if self.tired or not taken_apart:
                 return
@@ -113,14 +114,14 @@ class Terms:
         gather.put(torch.stack([one.double().reshape(()) for one in numbers]), use)
 
 
-def forgotten(tape: Tape, loss: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+def forgotten(tape: Tape, wanted: set[int]) -> list[tuple[str, torch.Tensor]]:
     """Losses of answers that the number which is differentiated has nothing to do with, by their names.
 
     Args:
         tape: with what was done to the answers.
-        loss: the number that `backward` is called on.
+        wanted: ids of all that the number was made of.
     """
-    wanted, found = _wanted(tape, loss), list[tuple[str, torch.Tensor]]()
+    found: list[tuple[str, torch.Tensor]] = []
     for call in tape.calls:
         own = [one for one in call.reads if one in tape.answers]
         made = call.out[0]
@@ -131,14 +132,13 @@ def forgotten(tape: Tape, loss: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
     return found
 
 
-def twice(tape: Tape, loss: torch.Tensor) -> list[str]:
+def twice(tape: Tape, wanted: set[int]) -> list[str]:
     """Losses that compare one answer with two different targets, while another such answer is not used.
 
     Args:
         tape: with what was done to the answers.
-        loss: the number that `backward` is called on.
+        wanted: ids of all that the number was made of.
     """
-    wanted = _wanted(tape, loss)
     idle = [one.tensor for number, one in tape.answers.items() if number not in wanted]
     seen: dict[int, torch.Tensor] = {}
     found: list[str] = []
