@@ -201,6 +201,13 @@ def test_labels_of_others_in_one_of_two_terms():
     assert first(run)[0] in {"OUT010", "DAT008", "DAT004"}
 
 
+def test_rows_that_do_not_fit_each_other_say_nothing():
+    run = trained(both, steps=60)
+    assert len(told.of_loss(run)) == 2
+    run.add(59, "loss.mse_loss", "term.others", 1.0)
+    assert told.of_loss(run) == []
+
+
 def test_sums_differences_and_factors_are_taken_apart():
     answer = torch.ones(4, 1, requires_grad=True) * 2
     with torch.no_grad():

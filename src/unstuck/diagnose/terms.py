@@ -57,7 +57,7 @@ class Term(NamedTuple):
 def of_loss(trace: Recording) -> list[Term]:
     """All terms of the loss, as far as they were measured often enough."""
     found: list[Term] = []
-    for place in trace.layers("term.loss"):
+    for place in _places(trace, "term.loss"):
         series = [trace.series(f"term.{name}", place) for name in ("loss", "others", "factor", "slope")]
         own, others, factors, slopes = (one.values for one in series)
         if own.size < _LOOKS or len({own.size, others.size, factors.size, slopes.size}) > 1:
@@ -84,6 +84,11 @@ def of_loss(trace: Recording) -> list[Term]:
         )
     total = sum(one.share for one in found)
     return [one._replace(share=one.share / total) for one in found] if total > 0 else []
+
+
+def _places(trace: Recording, quantity: str) -> list[str]:
+    """The rows of terms; what else may bear such a quantity in somebody's recording is none."""
+    return [place for place in trace.layers(quantity) if place.startswith(_PLACE)]
 
 
 def cut(trace: Recording, bounds: Bounds) -> Finding | None:
@@ -125,14 +130,14 @@ def forgotten(trace: Recording, bounds: Bounds) -> Finding | None:
     ]
     if trace.steps < bounds.outcome.few_steps or not idle:
         return None
-    twice = next(iter(trace.layers("term.twice")), None)
+    twice = next(iter(_places(trace, "term.twice")), None)
     if twice is not None and trace.series("term.twice", twice).values.size >= _FEWEST:
         words = (
             f": {twice.removeprefix(_PLACE)} compares one answer of the model with two different targets, "
             "and another answer with none. Is one of them written twice?"
         )
         return _idle(idle, words, Evidence("term.twice", 1.0, "=", 1.0, twice))
-    for place in trace.layers("term.forgotten"):
+    for place in _places(trace, "term.forgotten"):
         values = trace.series("term.forgotten", place).values
         if values.size < _FEWEST or not np.isfinite(values).all():
             continue
