@@ -165,12 +165,22 @@ def test_weights_that_start_far_too_large():
     assert "ends of its activation" in signal_grows(calm, BOUNDS)[0].summary
 
 
+def test_weights_far_too_large_from_which_a_part_is_learned():
+    half = {"start": 3.0, "final": 1.6, "baseline": 2.3}
+    run = grown([5.0] * 3, ended=half)
+    assert told(signal_grows(run, BOUNDS)) == [("INI004", "warning", "fc0")]
+    assert run.first("loss") > signal_grows(run, BOUNDS)[0].evidence[1].bound
+    assert signal_grows(grown([5.0] * 3, ended=half | {"start": 2.2}), BOUNDS) == []
+    assert signal_grows(grown([1.4] * 3, ended=half), BOUNDS) == []
+    assert signal_grows(grown([5.0] * 3, ended=half | {"final": 1.0}), BOUNDS) == []
+
+
 def test_starts_of_a_usual_size():
     for gain in (0.58, 1.0, 1.41, 2.5):
         assert signal_grows(grown([gain] * 3), BOUNDS) == []
     assert signal_grows(grown([1.0, 9.0, 1.0]), BOUNDS) == []  # one large layer among sound ones
     assert signal_grows(grown([5.0] * 3, first=2.4), BOUNDS) == []  # neither far off nor saturated
-    assert signal_grows(grown([5.0] * 3, ended=LEARNED | {"start": 30.0}), BOUNDS) == []
+    assert signal_grows(grown([5.0] * 3, ended=LEARNED | {"start": 8.0}), BOUNDS) == []
     assert signal_grows(grown([5.0] * 3, ["BatchNorm1d"] * 3), BOUNDS) == []
     assert signal_grows(grown([float("nan")] * 3), BOUNDS) == []
     assert signal_grows(grown([0.0] * 3), BOUNDS) == []

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from small_network import Network, blobs, train
+from traces import every, facts, linear, op, recorded
 from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import diagnose
 from unstuck.diagnose.rules.initialisation import identical_units, signal_shrinks, zero_weights
@@ -61,10 +62,6 @@ def weights_only(structure, **norms):
     return run
 
 
-def linear(name, *inputs):
-    return Node(name, "Linear", inputs, (8,), {"weight": (8, 8), "bias": (8,)})
-
-
 def test_zero_last_layers_of_residual_branches_are_usual():
     nodes = (
         linear("stem", "input"),
@@ -116,6 +113,31 @@ def test_equal_units_under_a_zero_head_stay_equal_and_the_head_is_innocent():
 def test_a_zero_head_is_not_a_layer_of_identical_units():
     run = train(Network((4, 8, 3), init={2: 0.0}), X, T, lr=0.5, steps=60, classes=True)
     assert identical_units(run, BOUNDS) == []
+
+
+def biased(*, ended=2.2, values=1.0, outputs=1.0, norm=1.0, fan_in=4, units=8.0):
+    """Units whose weights may be one number, and whose biases are different."""
+    nodes = [linear("fc1", "input", fan_in=fan_in), op("tanh", "Tanh", "fc1"), linear("fc2", "tanh")]
+    run = recorded(nodes, "CrossEntropyLoss", facts("fc2"), start=2.3, final=ended, baseline=2.3)
+    run.add(0, "fc1", "unit_values", values)
+    return every(
+        run, "fc1", weight_norm=norm, distinct_units=units, unit_spread=0.2, distinct_outputs=outputs
+    )
+
+
+def test_units_that_only_their_biases_tell_apart():
+    found = identical_units(biased(), BOUNDS)
+    assert told(found) == [("INI002", "error", "fc1")]
+    assert "still do at step 39" in found[0].summary
+    assert told(identical_units(biased(ended=1.5), BOUNDS)) == [("INI002", "warning", "fc1")]
+    assert identical_units(biased(ended=0.2), BOUNDS) == []  # they parted in time
+
+
+def test_units_that_more_than_their_biases_tell_apart():
+    assert identical_units(biased(values=4.0), BOUNDS) == []
+    assert identical_units(biased(outputs=8.0), BOUNDS) == []
+    assert identical_units(biased(fan_in=1), BOUNDS) == []  # a line's slope is one number
+    assert identical_units(biased(norm=0.0), BOUNDS) == []  # zeros: INI001 knows
 
 
 def test_one_unit_is_not_identical_to_anything():

@@ -260,6 +260,16 @@ def test_a_nan_is_named_where_it_was_born():
     assert first(trained(Shares(), F.nll_loss, lr=0.02)) == ("GRD004", "error", "log_1")
 
 
+@pytest.mark.parametrize("hidden", [nn.Tanh, nn.ReLU])
+def test_weights_that_are_one_number_beside_random_biases(hidden):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 32), hidden(), nn.Linear(32, 32), hidden(), nn.Linear(32, 10))
+    for parameter in model.parameters():
+        if parameter.dim() == 2:
+            nn.init.constant_(parameter, 0.1)
+    assert first(trained(model, lr=0.1)) == ("INI002", "error", "0")
+
+
 def test_exploding_gradient():
     torch.manual_seed(0)
     hidden = [layer for _ in range(9) for layer in (nn.Tanh(), nn.Linear(32, 32))]

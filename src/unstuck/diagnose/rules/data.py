@@ -15,6 +15,9 @@ from unstuck.trace.structure import INPUT, Node
 _ROUNDING = 1e-5
 """Relative error of numbers that were divided in float32."""
 _TINY = "they are tiny"
+_GATES = "they are large for a recurrent layer"
+_FLAT = 4.0
+"""Where a sigmoid and a tanh are flat: their slopes at four are 0.02 and 0.001."""
 
 
 @rule(
@@ -52,20 +55,28 @@ def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
         return []
     ended = outcome(trace, bounds.outcome)
     stuck = ended.word in {"diverged", "not learned"}
-    activation = activation_place(trace, node)
-    full = trace.first("saturated", activation) or 0.0
-    saturates = full >= bounds.signal.saturated
+    size = math.hypot(mean, std)
+    answer, usual = trace.first("act_rms", node.name), _usual_answer(trace, node)
+    full = trace.first("saturated", activation_place(trace, node)) or 0.0
+    recurrent = (
+        "weight" not in node.parameters
+    )  # what comes in is multiplied inside, where nothing is measured
+    gates = recurrent and size * usual >= _FLAT
+    saturates = gates or full >= bounds.signal.saturated
     badly = ended.word == "unknown" or ended.fraction > bounds.outcome.well_learned
     twice = _divided_twice(trace)
     harmed = stuck or (saturates and badly)
     if not harmed and not twice:
         return []  # it learns all the same
-    size = math.hypot(mean, std)
-    answer, usual = trace.first("act_rms", node.name), _usual_answer(trace, node)
     if answer is None or not usual > 0:
         return []
     ends = f" {full:.0%} of its activation's outputs stand at an end at once." if saturates else ""
-    if harmed and size >= bounds.data.large and answer >= bounds.data.answer * usual:
+    if harmed and gates and size >= bounds.data.large:
+        problem = _GATES
+        place, norm, rows = _weight(trace, node)
+        evidence = Evidence("weight_norm", norm, ">=", _FLAT * math.sqrt(rows) / size, place)
+        ends = " A sigmoid and a tanh are flat there: they answer the same to all samples, and learn nothing."
+    elif (harmed and not recurrent) and size >= bounds.data.large and answer >= bounds.data.answer * usual:
         problem = "they are large"
         evidence = Evidence("act_rms", answer, ">=", bounds.data.answer * usual, node.name)
     elif size <= bounds.data.small and _by_inputs(trace, node, answer) * bounds.data.answer <= usual:
@@ -76,7 +87,7 @@ def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     elif harmed and std <= bounds.data.centred * abs(mean) and _varies_as_little(trace, node, bounds):
         problem = "they hardly vary beside their mean"
         evidence = Evidence("data.std", std, "<=", bounds.data.centred * abs(mean))
-    elif harmed and answer - _biases(trace, node) >= (
+    elif (harmed and not recurrent) and answer - _biases(trace, node) >= (
         bounds.data.large * usual * max(size, 1.0) * math.sqrt(_inputs_of(node))
     ):
         # more than any inputs of that size can do with these weights (Cauchy and Schwarz)
@@ -95,8 +106,8 @@ def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
             confidence=0.9 if stuck and saturates else 0.8 if stuck and direct else 0.7,
             summary=(
                 f"The inputs have mean {mean:.3g} and standard deviation {std:.3g}: {problem}. "
-                f"{names([node])} {_words(problem, answer, evidence)}, where inputs of size 1 would give "
-                f"{usual:.2g}.{ends}"
+                f"{names([node])} {_words(problem, answer, evidence, size * usual)}, where inputs of size 1 "
+                f"would give {usual:.2g}.{ends}"
             ),
             evidence=(Evidence("data.mean", mean), Evidence("data.std", std), evidence),
             rival=(
@@ -140,10 +151,12 @@ def _beside_tables(trace: Recording) -> Node | None:
     return None
 
 
-def _words(problem: str, answer: float, evidence: Evidence) -> str:
+def _words(problem: str, answer: float, evidence: Evidence, arrives: float) -> str:
     """What a layer makes of its inputs; of tiny ones its biases make more than the inputs do."""
     if problem == _TINY:
         return f"changes its answer by {evidence.value:.3g} from input to input"
+    if problem == _GATES:
+        return f"makes numbers of about {arrives:.3g} of them before its gates"
     return f"answers with {answer:.3g} on average"
 
 
@@ -155,8 +168,17 @@ def _normalised(trace: Recording, node: Node) -> bool:
 
 def _usual_answer(trace: Recording, node: Node) -> float:
     """RMS output for inputs of mean square 1 that fit no unit in particular: |W| / sqrt(units)."""
-    weight = trace.first("weight_norm", node.name)
-    return weight / math.sqrt(node.units) if weight and node.units else 0.0
+    _, norm, rows = _weight(trace, node)
+    return norm / math.sqrt(rows) if rows else 0.0
+
+
+def _weight(trace: Recording, node: Node) -> tuple[str, float, int]:
+    """Where the weights of the inputs stand (of gates, if recurrent), their norm at the start, their rows."""
+    if "weight" in node.parameters:
+        return node.name, trace.first("weight_norm", node.name) or 0.0, node.units or 0
+    name = next((short for short in node.parameters if short.startswith("weight_ih")), "")
+    place, shape = f"{node.name}.{name}", node.parameters.get(name, (0,))
+    return place, trace.first("weight_norm", place) or 0.0, shape[0]
 
 
 def _divided_twice(trace: Recording) -> bool:

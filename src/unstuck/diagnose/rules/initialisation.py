@@ -264,7 +264,7 @@ def identical_units(trace: Recording, bounds: Bounds) -> list[Finding]:
         elif different <= bounds.units.tiled * node.units:
             finding = _tiled(trace, node, int(different))
         else:
-            finding = None
+            finding = _one_number(trace, node, bounds)
         if finding is not None:
             findings.append(finding)
     return findings
@@ -328,6 +328,40 @@ def _alike_finding(
             if not is_zero(trace, node)
             else "A single zero layer is harmless, its units part at the first update; these did not."
         ),
+        location=node.location,
+    )
+
+
+def _one_number(trace: Recording, node: Node, bounds: Bounds) -> Finding | None:
+    """Units whose weights are all one number, and whose biases alone tell them apart.
+
+    They part at the bends of an activation, slowly: worth telling where little was learned.
+    """
+    ended = outcome(trace, bounds.outcome)
+    constant = node.fan_in > 1 and trace.first("unit_values", node.name) == 1 and not is_zero(trace, node)
+    if not constant or trace.first("distinct_outputs", node.name) != 1:
+        return None
+    if not falls_short(ended, bounds.outcome):
+        return None
+    last = trace.series("distinct_outputs", node.name)
+    still = f", and still do at step {last.steps[-1]}" if last.values[-1] == 1 and len(last.steps) > 1 else ""
+    return Finding(
+        code="INI002",
+        name="identical-units",
+        severity="warning" if ended.word == "learned" else "error",
+        layer=node.name,
+        step=0,
+        confidence=0.85,
+        summary=(
+            f"All weights of {node.name} start as one number: its {node.units} units answer the same but for "
+            f"their biases{still}. They get nearly the same gradient and part slowly, so the layer does the "
+            "work of few."
+        ),
+        evidence=(
+            Evidence("unit_values", 1.0, "=", 1.0, node.name),
+            Evidence("distinct_outputs", 1.0, "=", 1.0, node.name),
+        ),
+        rival="INI001 zero-weights: there the number is 0, and nothing of the input passes.",
         location=node.location,
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import activation_place, names, weight_layers
-from unstuck.diagnose.outcome import constant_loss, outcome
+from unstuck.diagnose.outcome import constant_loss, falls_short, outcome
 from unstuck.diagnose.registry import rule
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import NORMALISING, Node
@@ -37,7 +37,8 @@ from unstuck.trace.structure import NORMALISING, Node
 )
 def signal_grows(trace: Recording, bounds: Bounds) -> list[Finding]:
     """The weights start so large that every layer makes the signal several times larger, or saturates."""
-    if outcome(trace, bounds.outcome).word not in {"not learned", "diverged"}:
+    ended = outcome(trace, bounds.outcome)
+    if not falls_short(ended, bounds.outcome):
         return []
     gains = _gains(trace)
     rounds = _recurrent_gains(trace)
@@ -49,7 +50,9 @@ def signal_grows(trace: Recording, bounds: Bounds) -> list[Finding]:
     if usual < bounds.signal.gain:
         return []
     first, baseline = _first_loss(trace), constant_loss(trace)
-    far = first > bounds.signal.far_start * baseline > 0
+    # what learns a part all the same need not start as far away: such weights are never usual
+    start = baseline * (1.0 if ended.word == "learned" else bounds.signal.far_start)
+    far = first > start > 0
     ends = [node for node in weight_layers(trace) if _saturated(trace, node) > bounds.signal.saturated]
     if not far and not ends:
         return []
@@ -75,9 +78,7 @@ def signal_grows(trace: Recording, bounds: Bounds) -> list[Finding]:
             ),
             evidence=(
                 Evidence("weight_norm", trace.first("weight_norm", worst), layer=worst),
-                Evidence(
-                    "loss", first, ">" if far else "", bounds.signal.far_start * baseline if far else None
-                ),
+                Evidence("loss", first, ">" if far else "", start if far else None),
             ),
             rival=(
                 "LRN001 learning-rate-too-high: there the start is sound and the first steps spoil it; "

@@ -38,7 +38,13 @@ class _Read(NamedTuple):
         return self.chance > bounds.data.chance and self.effect <= bounds.data.effect
 
 
-@rule("DAT008", "no-signal", severity="warning", explains={"OUT010": "any"}, from_step_0=False)
+@rule(
+    "DAT008",
+    "no-signal",
+    severity="warning",
+    explains={"OUT010": "any", "ACT002": "any"},  # units die where nothing holds them
+    from_step_0=False,
+)
 def no_signal(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Neighbours and a linear model find no more in the targets than in dealt-out ones."""
     word = outcome(trace, bounds.outcome).word
