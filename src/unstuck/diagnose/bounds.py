@@ -86,6 +86,7 @@ class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     leap: float
     gone: float
     away: float
+    far: float
     lost: float
     still: float
     straight: float

@@ -9,6 +9,7 @@ import numpy as np
 
 from unstuck.diagnose import cuts, reach
 from unstuck.diagnose.bounds import Bounds
+from unstuck.diagnose.distance import far_off
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import (
     moving,
@@ -95,7 +96,9 @@ def learning_rate_too_high(trace: Recording, bounds: Bounds) -> list[Finding]:
         found = _too_high_by_probe(ended, probe, bounds)
         if found:
             return found
-    found = _blew_up(trace, bounds) or ([] if probes else _leaps(trace, bounds) or relapse(trace, bounds))
+    found = _blew_up(trace, bounds)
+    if not found and not probes:
+        found = _leaps(trace, bounds) or relapse(trace, bounds) or far_off(trace, bounds)
     if not found and not probes:
         raise NotChecked(_PROBES)
     return [msgspec.structs.replace(one, apart=_not_of(trace, one, bounds)) for one in found]

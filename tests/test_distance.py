@@ -1,0 +1,51 @@
+"""Layers that early steps carried many times their size away, although none of the steps looks large."""
+
+import pytest
+
+from traces import every, facts, linear, op, recorded
+from unstuck.diagnose.bounds import load_bounds
+from unstuck.diagnose.diagnosis import diagnose
+from unstuck.diagnose.distance import far_off
+
+BOUNDS = load_bounds()
+
+
+def training(way=30.0, *, weights=9.0, final=1.39, steps=200, units=9, trainable=True):
+    nodes = [linear("fc1", "input", units=units, trainable=trainable), op("act", "ReLU", "fc1")]
+    nodes.append(linear("fc2", "act", units=units, trainable=trainable))
+    ended = {"start": 1.4, "final": final, "baseline": 1.4}
+    run = recorded(nodes, "CrossEntropyLoss", facts("fc2"), steps=steps, **ended)
+    for name in ("fc1", "fc2"):
+        every(run, name, update_ratio=0.08, grad_norm=1.0, weight_norm=weights, drift_norm=way)
+    return run
+
+
+def test_a_start_that_was_left_far_behind():
+    (found,) = far_off(training(), BOUNDS)
+    assert (found.code, found.severity) == ("LRN001", "warning")
+    assert "first 40 of 200 steps" in found.summary
+    assert "3.3 times" in found.summary
+    assert diagnose(training()).findings[0].code == "LRN001"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"way": 9.0},
+        {"final": 0.2},
+        {"final": 40.0},
+        {"way": 4.0, "weights": 0.5},
+        {"steps": 15},
+        {"trainable": False},
+    ],
+    ids=["nearby", "learns", "diverged", "began next to nothing", "too short", "frozen"],
+)
+def test_what_did_not_go_too_far(more):
+    assert far_off(training(**more), BOUNDS) == []
+
+
+def test_steps_late_in_a_training_are_another_matter():
+    run = training(way=0.0)
+    for step in range(100, 200):
+        run.add_row(step, "fc1", {"drift_norm": 90.0})
+    assert far_off(run, BOUNDS) == []
