@@ -81,6 +81,7 @@ def test_who_was_trained_before_may_be_done():
         nn.init.kaiming_normal_,
         lambda weight: nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu"),
         nn.init.xavier_uniform_,
+        lambda weight: nn.init.xavier_normal_(weight, gain=nn.init.calculate_gain("relu")),
         lambda weight: nn.init.orthogonal_(weight, math.sqrt(2)),
     ],
 )

@@ -50,16 +50,26 @@ def test_large_inputs_that_do_no_harm():
     assert unscaled_input(run, BOUNDS) == []
 
 
+def test_numbers_far_out_of_scale_from_which_a_part_is_learned():
+    half = {"start": 3.0, "final": 1.6, "baseline": 2.3}
+    assert told(unscaled_input(raw(linear("fc", "input"), ended=half), BOUNDS)) == [
+        ("DAT001", "warning", "fc")
+    ]
+    assert unscaled_input(raw(linear("fc", "input"), ended=half | {"final": 0.9}), BOUNDS) == []
+    few = {"data__mean": 20.0, "data__std": 10.0}  # large, but not by far
+    assert unscaled_input(raw(linear("fc", "input"), ended=half, **few), BOUNDS) == []
+
+
 def test_large_weights_are_not_the_inputs_fault():
     assert unscaled_input(fitted(X, init={1: 500.0}), BOUNDS) == []
 
 
-def raw(first, after=None, rms=150.0, **data):
-    """A stuck run on numbers 0..255."""
+def raw(first, after=None, rms=150.0, ended=STUCK, **data):
+    """A run on numbers 0..255, stuck if nothing else is said."""
     nodes = [first] if after is None else [first, after]
     nodes.append(linear("head", nodes[-1].name))
     sizes = {"data__mean": 33.0, "data__std": 78.0} | data
-    run = recorded(nodes, "CrossEntropyLoss", facts("head"), **STUCK, **sizes)
+    run = recorded(nodes, "CrossEntropyLoss", facts("head"), **ended, **sizes)
     return every(run, first.name, act_rms=rms, weight_norm=2.8)
 
 

@@ -17,7 +17,7 @@ _FEWEST: Final = 200
 """Weights of a layer from which on its norm tells anything: 10 % of scatter and less."""
 _RECURRENT: Final = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell")
 _GAINS: Final = (1.0, math.sqrt(2), 5 / 3, 0.1, 0.01)
-"""Of orthogonal weights: those of activations, and what people give a last layer that is to begin small."""
+"""Of orthogonal and Glorot's weights: those of activations; and what gives a last layer a small beginning."""
 
 
 def fresh(trace: Recording, nodes: Sequence[Node]) -> bool:
@@ -90,7 +90,7 @@ def _matrix(trace: Recording, node: Node) -> bool | None:
         1 / node.fan_in,
         2 / node.fan_in,
         2 / fan_out,
-        2 / (node.fan_in + fan_out),
+        *(gain**2 * 2 / (node.fan_in + fan_out) for gain in _GAINS[:3]),
     )
     error = _ERRORS * _SCATTER / math.sqrt(count)
     return any(abs(norm / math.sqrt(count * one) - 1) <= error for one in variances)

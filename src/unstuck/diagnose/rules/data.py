@@ -16,6 +16,8 @@ _ROUNDING = 1e-5
 """Relative error of numbers that were divided in float32."""
 _TINY = "they are tiny"
 _GATES = "they are large for a recurrent layer"
+_FAR = 5.0
+"""So many times as large as what counts as large are inputs that are to blame although a part is learned."""
 _FLAT = 4.0
 """Where a sigmoid and a tanh are flat: their slopes at four are 0.02 and 0.001."""
 
@@ -58,14 +60,13 @@ def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     size = math.hypot(mean, std)
     answer, usual = trace.first("act_rms", node.name), _usual_answer(trace, node)
     full = trace.first("saturated", activation_place(trace, node)) or 0.0
-    recurrent = (
-        "weight" not in node.parameters
-    )  # what comes in is multiplied inside, where nothing is measured
+    recurrent = "weight" not in node.parameters  # it multiplies inside, where nothing is measured
     gates = recurrent and size * usual >= _FLAT
     saturates = gates or full >= bounds.signal.saturated
     badly = ended.word == "unknown" or ended.fraction > bounds.outcome.well_learned
     twice = _divided_twice(trace)
-    harmed = stuck or (saturates and badly)
+    far = ended.word == "learned" and size >= _FAR * bounds.data.large
+    harmed = stuck or (badly and (saturates or far))
     if not harmed and not twice:
         return []  # it learns all the same
     if answer is None or not usual > 0:

@@ -32,6 +32,7 @@ _VOCABULARY = 10
         "INI003": "any",
         "DAT001": "any",
         "DAT004": "any",
+        "DAT007": "any",
         "LRN003": "any",
         "OUT010": "any",
     },
