@@ -94,3 +94,63 @@ def test_whose_loss_is_that_of_all_pairs_is_not_asked():
             (answer @ answer.T).square().mean().backward()
             optimizer.step()
     assert not run.recording.has("pairs.loss") or abs(run.recording.last("pairs.learned")) < 1e-5
+
+
+class WithItsLoss(nn.Module):
+    """A model that is given the targets, and returns its loss beside its answers."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = network()
+
+    def forward(self, x, labels=None):
+        scores = self.body(x)
+        return scores, None if labels is None else F.cross_entropy(scores, labels)
+
+
+@pytest.mark.parametrize("dealt", [True, False])
+def test_a_model_that_computes_its_loss_itself(dealt):
+    model = WithItsLoss()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+    order = torch.Generator().manual_seed(1)
+    with record(model, optimizer) as run:
+        for _ in range(200):
+            rows = torch.randint(len(X), (32,), generator=order)
+            labels = rows[torch.randperm(32, generator=order)] if dealt else rows
+            _, loss = model(X[rows], labels=Y[labels])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    faults = [one.code for one in diagnose(run.recording).findings if one.severity != "info"]
+    assert run.recording.has("pairs.loss")
+    assert faults[:1] == (["DAT004"] if dealt else [])
+
+
+class Hinted(nn.Module):
+    """Reads a picture, and a hint beside it that says enough."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.look = nn.Linear(64, 32)
+        self.out = nn.Linear(42, 10)
+
+    def forward(self, picture, hint):
+        return self.out(torch.cat([self.look(picture).relu(), hint], 1))
+
+
+def test_an_input_of_others_is_told_by_itself():
+    """The pictures are those of other rows; what is learned comes from the hint."""
+    model = Hinted()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+    order = torch.Generator().manual_seed(1)
+    with record(model, optimizer) as run:
+        for _ in range(60):
+            rows = torch.randint(len(X), (32,), generator=order)
+            pictures = X[rows[torch.randperm(32, generator=order)]]
+            optimizer.zero_grad()
+            F.cross_entropy(model(pictures, ONE_HOT[rows]), Y[rows]).backward()
+            optimizer.step()
+    with_other_pictures = run.recording.last("pairs.loss", "input.picture")
+    assert with_other_pictures == pytest.approx(1, abs=0.1)
+    assert with_other_pictures != run.recording.last("pairs.loss")

@@ -5,7 +5,7 @@ What the update ties together in this batch makes the answers fit their own targ
 Where a later batch shows nothing of that, step after step, the pairs were learned by heart and nothing else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -37,6 +37,11 @@ class _Seen(NamedTuple):
     """An input that is looked at by itself: others' stand in its place, and targets stay; "" for none."""
     before: list[torch.Tensor]
     """The loss as it was; of each batch's others."""
+
+    @property
+    def inside(self) -> bool:
+        """Whether the model computes its loss itself, from targets that are one of its inputs."""
+        return any(call.inside and any(one is self.loss for one in call.out) for call in self.calls)
 
 
 class Pairing:
@@ -76,7 +81,7 @@ class Pairing:
         calls = tape.making(loss, *answers)
         place = layouts(first, answers[0])[0]
         seen = _Seen(tape.start, calls, loss, answers, first, place, apart, [])
-        if self._known and not apart:
+        if self._known and not apart and not seen.inside:
             # a pass done once more gives the same: what the models answered is at hand
             mine = {id(one): one.detach() for one in answers}
             return seen._replace(before=[loss.detach(), loss.detach(), _of_others(seen, mine)])
@@ -131,13 +136,21 @@ def _losses(seen: _Seen) -> list[torch.Tensor]:
     """The loss at the present weights; with the answers of others; with one input of others."""
     passes = Passes(seen.start, seen.calls, {id(seen.loss), *map(id, seen.answers)})
     own = passes.of({})
-    found = [own[id(seen.loss)], _of_others(seen, own)]
-    if seen.apart:
-        mine = _named(seen.start, seen.apart)
-        found.append(
-            passes.of({id(one): exchanged(one, seen.first, seen.place) for one in mine})[id(seen.loss)]
-        )
-    return found
+
+    def with_others(name: str) -> torch.Tensor:
+        changed = {
+            key: exchanged(one.detach(), seen.first, seen.place)
+            for key, (known, one) in seen.start.inputs.items()
+            if known == name
+        }
+        return passes.of(changed)[id(seen.loss)]
+
+    others = with_others(_first_name(seen.start)) if seen.inside else _of_others(seen, own)
+    return [own[id(seen.loss)], others, *([with_others(seen.apart)] if seen.apart else [])]
+
+
+def _first_name(start: Start) -> str:
+    return next(name for name, _ in start.inputs.values())
 
 
 def _of_others(seen: _Seen, own: Mapping[int, torch.Tensor]) -> torch.Tensor:
@@ -145,7 +158,3 @@ def _of_others(seen: _Seen, own: Mapping[int, torch.Tensor]) -> torch.Tensor:
     after = [call for call in seen.calls if not call.inside]
     given = {id(one): exchanged(own[id(one)], seen.first, seen.place) for one in seen.answers}
     return play(after, given, seen.loss, constant=False)
-
-
-def _named(start: Start, name: str) -> Sequence[torch.Tensor]:
-    return [one.detach() for known, one in start.inputs.values() if known == name]
