@@ -58,7 +58,8 @@ def variants(seeds: int = SEEDS, faults: int | None = None, half: str = "") -> l
         faults: the first so many of each script.
         half: only scripts of this half: "develop", "report", "fresh_develop", "fresh_report",
             "fresh3_develop", "fresh3_report", "fresh4_develop", "fresh4_report", "fresh5_develop",
-            "fresh5_report", "fresh6_develop", "fresh6_report", or "first" for those that have none.
+            "fresh5_report", "fresh6_develop", "fresh6_report", "fresh7_develop", "fresh7_report",
+            or "first" for those that have none.
     """
     table: dict[str, Any] = tomllib.loads((SCRIPTS / "faults.toml").read_text(encoding="utf-8"))
     found: list[Variant] = []
@@ -127,7 +128,8 @@ def main() -> None:
         "--half",
         default="",
         help="first, develop, report, fresh_develop, fresh_report, fresh3_develop, fresh3_report, "
-        "fresh4_develop, fresh4_report, fresh5_develop, fresh5_report, fresh6_develop or fresh6_report",
+        "fresh4_develop, fresh4_report, fresh5_develop, fresh5_report, fresh6_develop, fresh6_report, "
+        "fresh7_develop or fresh7_report",
     )
     given = parser.parse_args()
     import sklearn.datasets  # what every script needs is loaded once
