@@ -37,7 +37,6 @@ _FLAT = 4.0
         "LRN002": "any",
         "GRD001": "any",
         "GRD002": "any",
-        "INI004": "any",
         "GRD003": "lasting",
         "GRD004": "any",
         "ACT003": "any",
