@@ -91,6 +91,19 @@ def test_a_quantile_is_found():
     assert diagnose(recording).outcome.word == "learned"
 
 
+def test_a_constant_far_from_the_answers_is_found():
+    """Targets in other units: the search goes as far as it must."""
+
+    def far(net, x, y):
+        return functional.smooth_l1_loss(net(x), 1e6 + 2e5 * y)
+
+    recording, _, _ = watched(far, steps=20)
+    usual = float((2e5 * (NUMBER - NUMBER.median())).abs().mean())
+    assert last(recording).size
+    assert float(np.median(last(recording))) == pytest.approx(usual, rel=0.1)
+    assert diagnose(recording).findings[0].code == "OUT008"
+
+
 def test_a_density_is_fitted_by_one_of_its_kind():
     recording, _, _ = watched(density, outputs=2)
     true = float(NUMBER.std().log()) + 0.5

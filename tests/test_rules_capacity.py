@@ -9,6 +9,7 @@ from unstuck.diagnose.registry import NotChecked
 from unstuck.diagnose.rules.capacity import dropout_too_strong, linear_stack
 from unstuck.diagnose.rules.large_start import signal_grows
 from unstuck.trace.recording import Recording
+from unstuck.trace.structure import Node
 
 BOUNDS = load_bounds()
 LEARNED = {"start": 2.3, "final": 0.4, "baseline": 2.3}
@@ -136,6 +137,27 @@ def test_usual_dropout():
     assert dropout_too_strong(chain(8, "ReLU", "Dropout", 8), BOUNDS) == []  # p is not known
     with pytest.raises(NotChecked, match="operations"):
         dropout_too_strong(Recording(), BOUNDS)
+
+
+def residual(scale, *, activation=None):
+    """Blocks x + s W x, where s is a parameter of the model's own or something else."""
+    inner = [] if activation is None else [op("bend", activation, "fc2")]
+    last = inner[-1].name if inner else "fc2"
+    nodes = [linear("fc1", "input"), linear("fc2", "fc1"), *inner, scale(last)]
+    nodes += [op("add", "add", "fc1", "mul"), linear("out", "add")]
+    return recorded(nodes, "CrossEntropyLoss", facts("out"), **HALF)
+
+
+def test_ways_around_layers_bend_nothing():
+    own = {"parameters": {"scale": (1,)}}
+    run = residual(lambda last: Node("mul", "mul", (last,), (8,), **own))
+    assert told(linear_stack(run, BOUNDS)) == [("ACT004", "warning", "fc1")]
+    bent = residual(lambda last: Node("mul", "mul", (last,), (8,), **own), activation="ReLU")
+    assert linear_stack(bent, BOUNDS) == []
+    gated = residual(lambda last: op("mul", "mul", last, "fc1"))  # a product of two answers is no line
+    assert linear_stack(gated, BOUNDS) == []
+    squared = residual(lambda last: op("mul", "mul", last))  # by itself, perhaps
+    assert linear_stack(squared, BOUNDS) == []
 
 
 # ---- INI004 signal-grows

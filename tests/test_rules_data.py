@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from small_network import Network, blobs, train
-from traces import every, facts, linear, recorded, told
+from traces import every, facts, linear, op, recorded, told
 from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import diagnose
 from unstuck.diagnose.registry import NotChecked
@@ -220,3 +220,30 @@ def test_one_sample_that_is_one_number_is_no_dead_input():
         except NotChecked:
             fired = False
         assert fired == fires
+
+
+def test_words_that_are_all_padding():
+    """The row of padding gets no gradient, and every word is the same."""
+    words = Node("words", "Embedding", ("input",), (24, 8), {"weight": (150, 8)})
+    part = {"start": 1.0, "final": 0.8, "baseline": 1.0}  # something is learned by another way
+
+    def looked_up(variation, **ended):
+        nodes = (words, linear("head", "words"))
+        run = recorded(nodes, "CrossEntropyLoss", facts("head"), **(ended or part))
+        return every(run, "words", zero_grad=1.0, act_variation=variation, weight_norm=1.0)
+
+    found = dead_input(looked_up(0.0), BOUNDS)
+    assert told(found) == [("DAT002", "error", "words")]
+    assert "only 1 was ever looked up" in found[0].summary
+    assert dead_input(looked_up(0.4), BOUNDS) == []  # words differ: their gradient was lost
+    assert dead_input(looked_up(0.0, start=1.0, final=0.1, baseline=1.0), BOUNDS) == []
+
+
+def test_a_layer_of_zeros_beside_others_hides_no_scale():
+    nodes = [linear("gate", "input"), linear("fc", "input"), op("mul", "mul", "gate", "fc")]
+    nodes.append(linear("head", "mul"))
+    sizes = {"data__mean": 6800.0, "data__std": 15600.0}
+    run = recorded(nodes, "CrossEntropyLoss", facts("head"), **STUCK, **sizes)
+    every(run, "gate", act_rms=0.0, weight_norm=0.0)
+    every(run, "fc", act_rms=7100.0, weight_norm=2.8)
+    assert told(unscaled_input(run, BOUNDS)) == [("DAT001", "error", "fc")]

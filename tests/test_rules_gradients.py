@@ -40,6 +40,24 @@ def test_a_rate_that_is_too_low_is_no_vanishing_gradient():
     assert vanishing_gradient(run, BOUNDS) == []
 
 
+def test_where_the_rate_lets_no_layer_move_its_gradient_is_not_to_blame():
+    def run(rate):
+        nodes, before = [], "input"
+        for i in range(4):
+            nodes += [linear(f"fc{i}", before), op(f"act{i}", "Tanh", f"fc{i}")]
+            before = f"act{i}"
+        stuck = {"start": 2.3, "final": 2.3, "baseline": 2.3}
+        found = recorded(nodes, "CrossEntropyLoss", facts(before), **stuck, lr=rate)
+        found.meta.optimizer = "Adam"
+        for i in range(4):
+            every(found, f"fc{i}", grad_norm=1e-7 * 30.0**i, weight_norm=1.6, update_ratio=rate)
+        return found
+
+    assert told(vanishing_gradient(run(9e-4), BOUNDS)) == [("GRD001", "error", "fc0")]
+    assert vanishing_gradient(run(5e-7), BOUNDS) == []
+    assert diagnose(run(5e-7)).findings[0].code == "LRN002"
+
+
 # ---- GRD003 no-gradient
 
 

@@ -37,6 +37,9 @@ def run(kind, low, high, *, mean=None, loss="MSELoss", final=1.0, baseline=1.0):
         ("ReLU", -2.0, 2.0, "error"),
         ("ReLU", 0.0, 1e4, None),
         ("Softmax", 0.0, 3.0, "error"),
+        ("LogSoftmax", -1.0, 1.0, "error"),
+        ("LogSoftmax", -5.0, 0.0, None),
+        ("ReLU6", 0.0, 20.0, "error"),
         ("Linear", -50.0, 50.0, None),
         ("LeakyReLU", -50.0, 50.0, None),
     ],
@@ -44,6 +47,12 @@ def run(kind, low, high, *, mean=None, loss="MSELoss", final=1.0, baseline=1.0):
 def test_targets_out_of_reach(kind, low, high, severity):
     found = output_range(run(kind, low, high), BOUNDS)
     assert told(found) == ([] if severity is None else [("OUT001", severity, "end")])
+
+
+def test_the_range_is_told_in_words():
+    assert "numbers 0 or less" in output_range(run("LogSoftmax", -1.0, 1.0), BOUNDS)[0].summary
+    assert "numbers 0 or more" in output_range(run("ReLU", -1.0, 1.0), BOUNDS)[0].summary
+    assert "numbers from 0 to 6" in output_range(run("ReLU6", 0.0, 20.0), BOUNDS)[0].summary
 
 
 def test_it_is_milder_where_it_learned_and_nothing_where_it_solved():

@@ -176,3 +176,44 @@ def test_a_view_that_makes_rows_of_another_axis():
 def test_such_a_view_that_does_no_harm():
     run = run_of(LEARNED, view__last=24.0, view__row=4.0, probe__mixing=0.0)
     assert mixed_samples(run, BOUNDS) == []
+
+
+def by_gate(dim, *, mixing=0.002, source="input", ended=LEARNED):
+    nodes = [linear("gate", source), op("share", "Softmax", "gate", dim=dim), linear("out", "share")]
+    run = recorded(nodes, "CrossEntropyLoss", facts("out"), **ended)
+    run.add(4, "", "probe.mixing", mixing)
+    return run
+
+
+def test_a_softmax_over_the_samples_is_told_however_little_it_mixes():
+    found = mixed_samples(by_gate(0), BOUNDS)
+    assert told(found) == [("OUT011", "warning", "share")]
+    assert "dim=-1" in found[0].summary
+    assert told(mixed_samples(by_gate(0, ended=STUCK), BOUNDS)) == [("OUT011", "error", "share")]
+    assert mixed_samples(by_gate(1), BOUNDS) == []
+    assert mixed_samples(by_gate(0, mixing=1e-7), BOUNDS) == []  # nothing is mixed
+    assert mixed_samples(by_gate(0, source="weights"), BOUNDS) == []  # shares of a model's own
+
+
+def summed(losses, reduction="sum", optimizer="SGD", batch=50):
+    shapes = facts("fc2", given=(batch, 12), wanted=(batch, 12), dtype="float32", reduction=reduction)
+    run = recorded([linear("fc1", "input"), linear("fc2", "fc1")], "BCEWithLogitsLoss", shapes)
+    run.meta.optimizer = optimizer
+    for step, loss in enumerate(losses):
+        run.add_row(step, "", {"loss": loss, "baseline_loss": 300.0})
+    return run
+
+
+BLOWN_UP = [570.0, 5.8e6, 2.9e10, *[310.0] * 37]
+
+
+def test_a_sum_that_the_first_steps_threw_out_of_all_bounds():
+    found = summed_loss(summed(BLOWN_UP), BOUNDS)
+    assert told(found) == [("OUT012", "warning", None)]
+    assert "50 samples" in found[0].summary
+    assert diagnose(summed(BLOWN_UP)).findings[0].code == "OUT012"
+    assert summed_loss(summed(BLOWN_UP, optimizer="Adam"), BOUNDS) == []  # its steps do not know the size
+    assert summed_loss(summed([570.0, *[310.0] * 39]), BOUNDS) == []  # the rate is made for it
+    assert summed_loss(summed(BLOWN_UP, batch=1), BOUNDS) == []
+    with pytest.raises(NotChecked):
+        summed_loss(summed(BLOWN_UP, reduction="mean"), BOUNDS)

@@ -15,7 +15,7 @@ _PASSES = frozenset(
     {
         *("Identity", "Dropout", "Flatten", "AvgPool2d", "AdaptiveAvgPool2d"),
         *("flatten", "view", "unsafe_view", "squeeze", "unsqueeze"),
-        *("transpose", "permute", "t", "mean", "sum"),
+        *("transpose", "permute", "t", "mean", "sum", "add", "sub", "cat", "reshape", "clone"),
     }
 )
 """What is linear and has no weights of its own."""
@@ -83,12 +83,17 @@ def _stack(trace: Recording, layers: list[Node]) -> list[Node]:
             found.append(node)
         elif (
             node.type in NONLINEAR
-            or (node.type not in _PASSES and node.type not in NORMALISING)
+            or (node.type not in _PASSES and node.type not in NORMALISING and not _scales(node))
             or (node.type in NORMALISING and not node.type.startswith("BatchNorm"))
         ):
             return []
     ends = min(found[0].fan_in, found[-1].units) if found else 0
     return found if all(node.units >= ends for node in found) else []
+
+
+def _scales(node: Node) -> bool:
+    """Whether an operation multiplies what it reads by numbers of the model's own."""
+    return node.type in {"mul", "div"} and len(node.inputs) == 1 and bool(node.parameters)
 
 
 @rule(

@@ -131,7 +131,8 @@ def _as_it_comes(trace: Recording) -> Node | None:
         first = [] if beside is None else [beside]
     if not first or any("Norm" in node.type or _normalised(trace, node) for node in first):
         return None
-    return first[0]
+    # beside others a layer may start at zero, and answers 0 whatever comes in
+    return next((node for node in first if _weight(trace, node)[1] > 0), first[0])
 
 
 def _beside_tables(trace: Recording) -> Node | None:

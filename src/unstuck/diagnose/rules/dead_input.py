@@ -98,7 +98,8 @@ def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
 
 def _few_words(trace: Recording, bounds: Bounds) -> Finding | None:
     """Sequences in which hardly any of the words are found that their table was made for."""
-    if trace.steps < bounds.outcome.few_steps or outcome(trace, bounds.outcome).word != "not learned":
+    ended = outcome(trace, bounds.outcome)
+    if trace.steps < bounds.outcome.few_steps or not falls_short(ended, bounds.outcome):
         return None
     for node in trace.structure.nodes:
         if node.type != "Embedding" or len(node.shape) < 2 or node.shape[0] <= _MARKS:
@@ -107,7 +108,10 @@ def _few_words(trace: Recording, bounds: Bounds) -> Finding | None:
         if idle.size < 3 or not np.isfinite(idle).all():
             continue
         found = round(rows * (1 - float(np.min(idle))))
-        if not 0 < found <= min(_MARKS, rows / _VOCABULARY):
+        # a row of padding gets no gradient, though it may be the only one that was ever looked up
+        padding = found == 0 and not trace.series("act_variation", node.name).values.any()
+        few = 0 < found <= min(_MARKS, rows / _VOCABULARY) and ended.word == "not learned"
+        if not few and not (padding and rows >= _VOCABULARY):
             continue
         rest = 1 - found / rows
         return Finding(
@@ -118,8 +122,9 @@ def _few_words(trace: Recording, bounds: Bounds) -> Finding | None:
             step=0,
             confidence=0.9,
             summary=(
-                f"Of the {rows} rows of {node.name} only {found} were ever looked up (padding counts if its "
-                "row is trained): to the network nearly all words are the same. Print what it is given: are "
+                f"Of the {rows} rows of {node.name} only {max(found, 1)} {'was' if found < 2 else 'were'} "
+                "ever looked up (padding counts if its row is trained): to the network nearly all words are "
+                "the same. Print what it is given: are "
                 "words looked up in the form in which the vocabulary has them (capitals, spaces, bytes), and "
                 "are numbers of words scaled or cut by mistake?"
             ),

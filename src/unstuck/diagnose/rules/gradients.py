@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 
-from unstuck.diagnose import cuts, terms
+from unstuck.diagnose import cuts, reach, terms
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
 from unstuck.diagnose.measured import (
@@ -63,8 +63,9 @@ def vanishing_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
     moves = typical(trace, "update_ratio", first.name)
     if ended.word == "diverged" or (ended.word == "learned" and not falls_short(ended, bounds.outcome)):
         return []  # it healed, or did no harm
-    if moves > bounds.gradient.moves:
-        return []  # small for its size perhaps, but the first layer does move
+    # small for its size perhaps, but the first layer does move; or none can, whatever its gradient is
+    if moves > bounds.gradient.moves or reach.by_rate(trace) <= bounds.rate.straight_still:
+        return []
     # inputs of any size fill up the first layer only, and stop the gradient there
     behind = (
         len(norms) > 3

@@ -18,6 +18,10 @@ _RANGES: Final = {
     "Tanh": (-1.0, 1.0),
     "ReLU": (0.0, math.inf),
     "Softplus": (0.0, math.inf),
+    "ReLU6": (0.0, 6.0),
+    "Softsign": (-1.0, 1.0),
+    "LogSoftmax": (-math.inf, 0.0),
+    "LogSigmoid": (-math.inf, 0.0),
 }
 """What comes out of an operation, whatever goes in."""
 _STRETCHES: Final = frozenset({"mul", "add", "sub", "div", "rsub"})
@@ -130,7 +134,8 @@ def _severity(trace: Recording, part: float, reach: tuple[float, float], bounds:
 def _finding(trace: Recording, node: Node, severity: Severity, part: float) -> Finding:
     low, high = _RANGES[node.type]
     least, most = typical(trace, "target.min"), typical(trace, "target.max")
-    reach = "0 or more" if math.isinf(high) else f"from {low:g} to {high:g}"
+    bounded = f"from {low:g} to {high:g}"
+    reach = "0 or more" if math.isinf(high) else "0 or less" if math.isinf(low) else bounded
     evidence = [Evidence("target.min", least, "<", low)] if least < low else []
     evidence += [Evidence("target.max", most, ">", high)] if most > high else []
     return Finding(

@@ -6,14 +6,19 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from unstuck.diagnose import reach
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.paths import loss_name
 from unstuck.diagnose.registry import NotChecked, Where, rule
 from unstuck.trace.recording import Recording, Series
-from unstuck.trace.structure import Node
+from unstuck.trace.structure import INPUT, Node
 
+_ROUNDING = 1e-4
+"""Change of other samples' answers / of the sample's own that no rounding explains."""
+_SEVERAL = 4
+"""Samples of a batch from which on a sum is much more than a mean."""
 _LATEST = 3
 """Measurements of which the middle one counts: a network that learns nothing may answer by chance."""
 _NOTHING: Final[dict[str, Where]] = {
@@ -142,8 +147,9 @@ def mixed_samples(trace: Recording, bounds: Bounds) -> list[Finding]:
         return []
     ended = outcome(trace, bounds.outcome)
     short = falls_short(ended, bounds.outcome)
-    across = _along_samples(trace)
-    if mixing < bounds.output.mixed or (ended.word == "learned" and not short and across is None):
+    across = _softmax_over_samples(trace, mixing) or _along_samples(trace)
+    enough = _ROUNDING if across is not None and across.type == "Softmax" else bounds.output.mixed
+    if mixing < enough or (ended.word == "learned" and not short and across is None):
         return []
     sure = short or trace.meta.examined or across is not None
     return [
@@ -156,24 +162,53 @@ def mixed_samples(trace: Recording, bounds: Bounds) -> list[Finding]:
             confidence=0.9 if sure else 0.6,
             summary=(
                 f"Replacing one sample of the batch changes the answers for the others {mixing:.2g} times "
-                "as much as its own. "
-                + (
-                    "Somewhere axes are mixed up: a softmax over the batch (dim=0), a view or reshape "
-                    "where a transpose is meant."
-                    if across is None
-                    else f"{across.name} ({across.type}) was made with batch_first=False, PyTorch's "
-                    "default: it takes the first axis for time, and reads from one sample to the next. Make "
-                    "it with batch_first=True, or put time first."
-                )
+                "as much as its own. " + _how_mixed(across)
             ),
             location=across.location if across is not None else None,
-            evidence=(Evidence("probe.mixing", mixing, ">=", bounds.output.mixed),),
+            evidence=(Evidence("probe.mixing", mixing, ">=", enough),),
             rival=(
                 "Normalisation over the batch mixes samples on purpose: it is measured with the mean and "
                 "variance held as they were."
             ),
         )
     ]
+
+
+def _how_mixed(across: Node | None) -> str:
+    """In words, by the operation that did it where one is known."""
+    if across is None:
+        return (
+            "Somewhere axes are mixed up: a softmax over the batch (dim=0), a view or reshape where a "
+            "transpose is meant."
+        )
+    if across.type == "Softmax":
+        return (
+            f"{across.name} is a softmax over the first axis, that of the samples (dim=0): what one of them "
+            "gets depends on who else is in the batch. Take the axis of the scores: dim=-1."
+        )
+    return (
+        f"{across.name} ({across.type}) was made with batch_first=False, PyTorch's default: it takes the "
+        "first axis for time, and reads from one sample to the next. Make it with batch_first=True, or put "
+        "time first."
+    )
+
+
+def _softmax_over_samples(trace: Recording, mixing: float) -> Node | None:
+    """A softmax over the first axis of what comes from the input, where samples are seen to mix.
+
+    Weights of a model's own (a mixture of layers) may well be shared out over their first axis: they come
+    from no input.
+    """
+    if not mixing >= _ROUNDING:
+        return None
+    from_input = {INPUT}
+    for node in trace.structure.nodes:
+        if not any(name in from_input or name.startswith(f"{INPUT}.") for name in node.inputs):
+            continue
+        from_input.add(node.name)
+        if node.type == "Softmax" and node.options.get("dim") == 0 and node.shape:
+            return node
+    return None
 
 
 def _along_samples(trace: Recording) -> Node | None:
@@ -248,39 +283,59 @@ def _by_view(
     ]
 
 
-@rule(
-    "OUT012",
-    "summed-loss",
-    severity="warning",
-    needs=("probe.duplicate",),
-    explains=_SUMMED,
-)
+@rule("OUT012", "summed-loss", severity="warning", explains=_SUMMED)
 def summed_loss(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Loss and gradient are sums over the batch: every step is as many times larger as it has samples."""
     twice = trace.last("probe.duplicate")
-    if twice is None or not math.isfinite(twice):
-        raise NotChecked("the gradient of the doubled batch was not measured")
     word = outcome(trace, bounds.outcome).word
+    if twice is None or not math.isfinite(twice):
+        return _told_to_sum(trace, bounds)
     if twice < bounds.output.summed or word not in {"not learned", "diverged"}:
         return []
     same, low = trace.first("probe.same"), trace.first("probe.low")
     slower_is_better = same is not None and low is not None and low < same
     if word != "diverged" and not slower_is_better:
         return []  # many sum on purpose, with a rate to match: then something else is wrong
-    return [
-        Finding(
-            code="OUT012",
-            name="summed-loss",
-            severity="warning",
-            layer=None,
-            step=0,
-            confidence=0.85,
-            summary=(
-                f"With every sample twice in the batch the gradient is {twice:.2f} times as large: the "
-                "loss is a "
-                "sum over samples, so that the right learning rate falls with the batch size. Take the mean."
-            ),
-            evidence=(Evidence("probe.duplicate", twice, ">=", bounds.output.summed),),
-            rival="LRN001 learning-rate-too-high: a lower rate helps as well, until the batch size changes.",
-        )
-    ]
+    words = f"With every sample twice in the batch the gradient is {twice:.2f} times as large: the"
+    return [_summed(words, 0.85, Evidence("probe.duplicate", twice, ">=", bounds.output.summed))]
+
+
+def _told_to_sum(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """Without a probe: the loss was told to sum, and the first steps threw it out of all bounds."""
+    facts, losses = trace.structure.loss_facts, trace.series("loss").values
+    if facts is None or not facts.input_shape or facts.reduction != "sum":
+        raise NotChecked("the gradient of the doubled batch was not measured")
+    ended = outcome(trace, bounds.outcome)
+    # divided by its size a gradient is the same for a sum and a mean
+    if ended.word not in {"not learned", "diverged"} or trace.meta.optimizer in reach.SCALED:
+        return []
+    if losses.size < 3 or not math.isfinite(losses[0]) or facts.input_shape[0] < _SEVERAL:
+        return []
+    early = losses[1 : bounds.outcome.few_steps]
+    known = abs(ended.baseline) if math.isfinite(ended.baseline) else 0.0
+    limit = bounds.outcome.exploded * max(abs(float(losses[0])), known)
+    if not bool((~np.isfinite(early) | (early > limit)).any()):
+        return []
+    peak = float(np.max(early[np.isfinite(early)], initial=0.0))
+    words = (
+        f"{loss_name(trace)} adds up the losses of {facts.input_shape[0]} samples (reduction='sum'), and the "
+        f"first steps threw it from {losses[0]:.3g} to {peak:.3g}: the"
+    )
+    return [_summed(words, 0.8, Evidence("loss", peak, ">", limit))]
+
+
+def _summed(words: str, confidence: float, evidence: Evidence) -> Finding:
+    return Finding(
+        code="OUT012",
+        name="summed-loss",
+        severity="warning",
+        layer=None,
+        step=0,
+        confidence=confidence,
+        summary=(
+            f"{words} loss is a sum over samples, so that the right learning rate falls with the batch size. "
+            "Take the mean."
+        ),
+        evidence=(evidence,),
+        rival="LRN001 learning-rate-too-high: a lower rate helps as well, until the batch size changes.",
+    )

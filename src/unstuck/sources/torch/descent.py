@@ -11,6 +11,8 @@ from unstuck.sources.torch.tape import Answer, Noted
 
 GROWS, SHRINKS = 1.3, 0.5
 """How the step of each number changes where its slope keeps or turns its sign (Riedmiller & Braun, 1993)."""
+FAR, LEAPS = 8, 2.0
+"""After so many steps the same way the goal is far (targets in other units): steps double from then on."""
 ROUNDING = 1e-6
 """Sum of the samples' slopes / sum of their sizes that rounding explains."""
 
@@ -49,6 +51,7 @@ def descend(
     best, lowest = [one.clone() for one in now], torch.full((), math.inf, device=loss.device)
     pace = [torch.ones_like(one) * sizes[key] * 0.1 for key, one in zip(keys, now, strict=True)]
     signs = [torch.zeros_like(one) for one in now]
+    ahead = [torch.zeros_like(one) for one in now]
     losses: list[torch.Tensor] = []
     for _ in range(steps):
         with torch.enable_grad():
@@ -76,8 +79,10 @@ def descend(
             best = [torch.where(better, a, b) for a, b in zip(now, best, strict=True)]
             for i, sign in enumerate(slopes):
                 turned = sign * signs[i]
+                ahead[i] = torch.where(turned > 0, ahead[i] + 1, torch.zeros_like(ahead[i]))
+                grown = torch.where(ahead[i] > FAR, LEAPS, GROWS)
                 pace[i] = pace[i] * torch.where(
-                    turned > 0, GROWS, torch.where(turned < 0, SHRINKS, torch.ones_like(turned))
+                    turned > 0, grown, torch.where(turned < 0, SHRINKS, torch.ones_like(turned))
                 )
                 now[i] = now[i] - sign * pace[i]
                 signs[i] = torch.where(turned < 0, torch.zeros_like(sign), sign)
