@@ -50,12 +50,11 @@ def test_where_the_rate_lets_no_layer_move_its_gradient_is_not_to_blame():
         found = recorded(nodes, "CrossEntropyLoss", facts(before), **stuck, lr=rate)
         found.meta.optimizer = "Adam"
         for i in range(4):
-            every(found, f"fc{i}", grad_norm=1e-7 * 30.0**i, weight_norm=1.6, update_ratio=rate)
+            every(found, f"fc{i}", grad_norm=1e-5 * 30.0**i, weight_norm=1.6, update_ratio=rate)
         return found
 
     assert told(vanishing_gradient(run(9e-4), BOUNDS)) == [("GRD001", "error", "fc0")]
     assert vanishing_gradient(run(5e-7), BOUNDS) == []
-    assert diagnose(run(5e-7)).findings[0].code == "LRN002"
 
 
 # ---- GRD003 no-gradient
