@@ -89,15 +89,16 @@ def _excess(trace: Recording) -> float:
     cosine = typical(trace, "grad_cosine")
     if not momentum < 1 or not rates.values.size or not math.isfinite(cosine):
         return math.nan
-    parts: list[float] = []
-    for step, norm in zip(total.steps.tolist(), total.values.tolist(), strict=True):
-        place = int(np.searchsorted(losses.steps, step))
-        loss = abs(float(np.mean(losses.values[max(0, place - _NEAR) : place + _NEAR + 1])))
-        rate = float(rates.values[min(int(np.searchsorted(rates.steps, step)), rates.values.size - 1)])
-        if loss > 0:
-            parts.append(rate / (1 - momentum) * norm**2 * (1 - cosine) / 4 / loss)
-    finite = [part for part in parts if math.isfinite(part)]
-    return float(np.median(finite)) if finite and len(finite) == len(parts) else math.nan
+    places = np.searchsorted(losses.steps, total.steps)
+    near = places[:, None] + np.arange(-_NEAR, _NEAR + 1)
+    inside = (near >= 0) & (near < losses.values.size)
+    around = np.where(inside, losses.values[np.clip(near, 0, losses.values.size - 1)], 0.0)
+    rate = rates.values[np.minimum(np.searchsorted(rates.steps, total.steps), rates.values.size - 1)]
+    with np.errstate(all="ignore"):  # what is no number is told by there being fewer parts than steps
+        loss = np.abs(around.sum(axis=1) / inside.sum(axis=1))
+        known = loss > 0
+        parts = (rate / (1 - momentum) * total.values**2 * (1 - cosine) / 4 / loss)[known]
+    return float(np.median(parts)) if parts.size and np.isfinite(parts).all() else math.nan
 
 
 def _falls(trace: Recording, bounds: Bounds) -> bool:
