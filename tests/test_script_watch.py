@@ -5,6 +5,8 @@ import sys
 import pytest
 
 from silent import LOOP, Silent
+from unstuck import Recording
+from unstuck.diagnose.diagnosis import diagnose
 from unstuck.sources.script import training, watch
 from unstuck.sources.script.diagnosis import diagnose_trainings
 from unstuck.sources.script.run import WatchOptions, run_script
@@ -135,6 +137,26 @@ def test_a_network_of_bare_tensors_is_found(write):
     result = run(write(text))
     assert result.steps == 2
     assert [name for name, _ in Silent.made[0].models[0].named_parameters()] == ["parameter_0"]
+
+
+@pytest.mark.parametrize("held", ["params", "[p.detach().clone().requires_grad_() for p in params]"])
+def test_copies_of_bare_tensors_in_the_optimiser_are_named(held, write, tmp_path):
+    text = (
+        "import torch\nfrom torch.nn import functional as F\ntorch.manual_seed(0)\n"
+        "x = torch.randn(200, 4)\ny = (x[:, 0] > 0).long()\n"
+        "params = [torch.randn(4, 8), torch.zeros(8), torch.randn(8, 2)]\n"
+        "params = [p.requires_grad_() for p in params]\n"
+        f"o = torch.optim.Adam({held}, lr=0.05)\n"
+        "for i in range(60):\n"
+        "    rows = torch.arange(40 * i, 40 * i + 40) % 200\n"
+        "    loss = F.cross_entropy((x[rows] @ params[0] + params[1]).relu() @ params[2], y[rows])\n"
+        "    o.zero_grad(); loss.backward(); o.step()\n"
+    )
+    run_script(write(text), options=WatchOptions(folder=tmp_path / "kept"))
+    (folder,) = {path.parent for path in (tmp_path / "kept").rglob("meta.json")}
+    found = diagnose(Recording.load(folder)).findings
+    alarms = [(one.code, one.severity) for one in found if one.severity != "info"]
+    assert alarms == ([] if held == "params" else [("LRN005", "error")])
 
 
 def test_an_optimiser_that_is_made_anew_goes_on_with_its_model(write):

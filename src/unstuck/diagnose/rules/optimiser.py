@@ -100,6 +100,7 @@ def uncleared_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
     severity="error",
     explains={
         "LRN002": "any",
+        "LRN006": "any",
         "INI002": "same",
         "GRD005": "any",
         "OUT010": "any",
@@ -109,6 +110,8 @@ def uncleared_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
 def unoptimised_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Layers get a gradient, but no optimiser holds their parameters: they never change."""
     owners = [node for node in trace.structure.nodes if node.parameters and node.connected]
+    if not owners and (copies := _idle_copies(trace, bounds)):
+        return [copies]
     if not any(node.optimised is not None for node in owners):
         raise NotChecked("it is not known which parameters the optimiser holds")
     # requires_grad off says that a layer was meant to stay as it is
@@ -163,6 +166,34 @@ def unoptimised_parameters(trace: Recording, bounds: Bounds) -> list[Finding]:
             apart=BUT_REMADE,  # what an optimiser holds, the program says
         )
     ]
+
+
+def _idle_copies(trace: Recording, bounds: Bounds) -> Finding | None:
+    """What an optimiser holds is no part of the network: plain tensors that the loss is not made of."""
+    held = trace.layers("grad_norm")
+    seen = trace.structure.nodes and trace.structure.loss_facts is not None
+    if not seen or not held or trace.steps < bounds.outcome.few_steps:
+        return None
+    idle = all(not trace.series("grad_norm", name).values.size for name in held)
+    still = all(not trace.series("drift_norm", name).values.any() for name in held)
+    if not (idle and still) or outcome(trace, bounds.outcome).word == "learned":
+        return None
+    return Finding(
+        code="LRN005",
+        name="unoptimised-parameters",
+        severity="error",
+        layer=None,
+        step=0,
+        confidence=0.9,
+        summary=(
+            f"None of the {len(held)} tensors that the optimiser holds ever got a gradient, and the loss was "
+            "computed from others: they are copies (detach, clone, a list that was made anew), or the "
+            "network was. Give the optimiser the very tensors that the loss is computed from."
+        ),
+        evidence=(Evidence("drift_norm", 0.0, "=", 0.0, held[0]),),
+        rival="GRD003 no-gradient: there the loss uses these parameters, and something cuts the way back.",
+        apart=BUT_REMADE,
+    )
 
 
 def _has_gradient(trace: Recording, node: Node) -> bool:

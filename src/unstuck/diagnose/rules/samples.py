@@ -27,6 +27,7 @@ _NOTHING: Final[dict[str, Where]] = {
     "LRN001": "any",
     "LRN007": "any",
     "ACT002": "any",
+    "DAT004": "any",  # samples of one kind might as well exchange their targets
 }
 _SUMMED: Final[dict[str, Where]] = {
     "LRN001": "any",
