@@ -6,6 +6,7 @@ from traces import every, facts, linear, op, recorded
 from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import diagnose
 from unstuck.diagnose.distance import far_off
+from unstuck.trace.structure import Node
 
 BOUNDS = load_bounds()
 
@@ -42,6 +43,18 @@ def test_a_start_that_was_left_far_behind():
 )
 def test_what_did_not_go_too_far(more):
     assert far_off(training(**more), BOUNDS) == []
+
+
+def test_tables_may_have_to_go_far():
+    nodes = [Node("users", "Embedding", ("input",), (8,), {"weight": (40, 8)})]
+    nodes += [
+        Node("films", "Embedding", ("input",), (8,), {"weight": (90, 8)}),
+        op("mul", "mul", "users", "films"),
+    ]
+    run = recorded(nodes, "MSELoss", facts("mul"), steps=200, start=12.0, final=0.8, baseline=1.0)
+    for name in ("users", "films"):
+        every(run, name, weight_norm=0.6, drift_norm=40.0)
+    assert far_off(run, BOUNDS) == []
 
 
 def test_steps_late_in_a_training_are_another_matter():

@@ -7,9 +7,8 @@
 """
 
 import argparse
-import json
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -80,16 +79,6 @@ def _case(path: Path) -> Case | None:
     return None if found is None else judged(*found)
 
 
-def kept(path: Path) -> list[Case]:
-    """Cases of an earlier time."""
-    found: list[Case] = []
-    for told in json.loads(path.read_text(encoding="utf-8")):
-        label = {**told["label"], "codes": tuple(told["label"]["codes"])}
-        findings = tuple((code, severity) for code, severity in told["findings"])
-        found.append(Case(Label(**label), told["status"], findings, tuple(told["confidences"])))
-    return found
-
-
 def share(part: int, whole: int) -> str:
     """A share with its interval."""
     if not whole:
@@ -149,14 +138,11 @@ def arguments(words: str | None) -> argparse.ArgumentParser:
 def main() -> None:
     """Train, diagnose, tell."""
     parser = arguments(__doc__)
-    parser.add_argument("--save", type=Path)
     given = parser.parse_args()
     if given.trainings:
         make(given.trainings, given.out, given.workers)
     found = cases(given.out)
     tell(found, everything=given.list)
-    if given.save:
-        given.save.write_text(json.dumps([asdict(case) for case in found], indent=0), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.measured import moving
+from unstuck.diagnose.measured import weight_layers
 from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.trace.recording import Recording
 
@@ -31,7 +31,7 @@ def far_off(trace: Recording, bounds: Bounds) -> list[Finding]:
     if trace.steps <= early:
         return []
     ways: dict[str, float] = {}
-    for node in moving(trace):
+    for node in weight_layers(trace):  # vectors that stand in tables may have to grow as large as answers are
         series, norm = trace.series("drift_norm", node.name), trace.first("weight_norm", node.name)
         seen = series.values[series.steps <= early]
         seen = seen[np.isfinite(seen)]
