@@ -160,6 +160,11 @@ def test_ways_around_layers_bend_nothing():
     assert linear_stack(squared, BOUNDS) == []
 
 
+def test_linear_layers_beside_each_other_are_one_linear_model():
+    nodes = [linear("trend", "input"), linear("rest", "input"), op("add", "add", "trend", "rest")]
+    assert linear_stack(recorded(nodes, "MSELoss", facts("add"), **HALF), BOUNDS) == []
+
+
 # ---- INI004 signal-grows
 
 

@@ -4,7 +4,7 @@ import math
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.measured import names, weight_layers
+from unstuck.diagnose.measured import names, on_one_way, weight_layers
 from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -33,7 +33,8 @@ def linear_stack(trace: Recording, bounds: Bounds) -> list[Finding]:
     if not _shows_operations(trace):
         raise NotChecked("the network's operations are not known")
     stack = _stack(trace, layers)
-    if len(stack) < 2 or len(stack) < len(layers):
+    # beside each other (a trend and what is left) they are one linear model, made on purpose
+    if len(on_one_way(trace, stack)) < 2 or len(stack) < len(layers):
         return []
     if not falls_short(outcome(trace, bounds.outcome), bounds.outcome):
         return []

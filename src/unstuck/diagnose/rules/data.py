@@ -16,8 +16,8 @@ _ROUNDING = 1e-5
 """Relative error of numbers that were divided in float32."""
 _TINY = "they are tiny"
 _GATES = "they are large for a recurrent layer"
-_FAR = 5.0
-"""So many times as large as what counts as large are inputs that are to blame although a part is learned."""
+_FAR = 8.0
+"""So many times as large as what counts as large, as raw pixels are: to blame although a part is learned."""
 _FLAT = 4.0
 """Where a sigmoid and a tanh are flat: their slopes at four are 0.02 and 0.001."""
 
