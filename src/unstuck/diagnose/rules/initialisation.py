@@ -363,6 +363,7 @@ def _one_number(trace: Recording, node: Node, bounds: Bounds) -> Finding | None:
         ),
         rival="INI001 zero-weights: there the number is 0, and nothing of the input passes.",
         location=node.location,
+        apart=AFTER_THE_START,  # no update made them so
     )
 
 
