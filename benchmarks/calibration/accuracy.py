@@ -39,14 +39,6 @@ pairs had not been seen by anybody before, and at first sight both faults were n
 to 86%): expect this figure of a program of yours. The table is of the rules after one mend with them in view
 (inputs out of scale do not explain weights that were drawn too large). Where inputs hold NaN nothing else of
 the training can be measured. Of the 77 pairs before these both are named in 64 (83%; 73% to 90%)."""
-UNSEEN = ("same batch for ever",)
-"""Faults that no measurement of a plain run shows; they need `--probe`, or are no fault of the training."""
-
-
-PROBED = frozenset({"DAT007"})
-"""Findings that need a probe, or a comparison that a plain run has not."""
-
-
 INTRO = """# How often the rules are right
 
 Measured on trainings in PyTorch that were watched as `unstuck run` does, nothing else: no probes. Each was
@@ -65,10 +57,7 @@ SETS = """## All trainings, by the rules of today
 
 Rules were mended with nearly all of them in view: these figures say what the rules know, not what to expect.
 """
-REPRODUCE = f"""
-Not shown by any measurement of a plain run: {", ".join(UNSEEN)}, and in scripts
-all whose findings are among {", ".join(sorted(PROBED))} (`--probe` measures what is needed). Reproduce with:
-
+REPRODUCE = """
 ```text
 python benchmarks/calibration/measure.py --trainings 315 --out generated
 python benchmarks/calibration/transfer.py --seeds 4 --faults 4 --out programs
@@ -85,14 +74,10 @@ def summary(found: Sequence[Case]) -> list[tuple[str, str]]:
     """What is asked of a diagnosis, and how often it is right."""
     healthy = [case for case in found if case.label.truth == "healthy"]
     harmed = [case for case in found if case.label.truth == "harmed"]
-    shown = [
-        case for case in harmed if case.label.fault not in UNSEEN and not set(case.label.codes) <= PROBED
-    ]
     noticed = [case for case in harmed if case.status in {"faulty", "no known cause"}]
     return [
         ("error or warning on a healthy training", share(sum(case.false for case in healthy), len(healthy))),
         ("the injected fault is named first", share(sum(case.rank == 1 for case in harmed), len(harmed))),
-        ("... of those that a plain run can show", share(sum(case.rank == 1 for case in shown), len(shown))),
         ("... is among the first three", share(sum(1 <= case.rank <= 3 for case in harmed), len(harmed))),
         ("it is noticed that something is wrong", share(len(noticed), len(harmed))),
         ("a guess at random among the causes", _guess(harmed)),
@@ -190,11 +175,7 @@ def page(sets: dict[str, Sequence[Case]], more: Sequence[str] = ()) -> str:
     lines += [*SETS.splitlines(), "", *columns(sets), *REPRODUCE.splitlines(), *more]
     now = [case for found in sets.values() for case in found]
     generated = [*sets[SEEN], *sets[HELD]]
-    for title, found in (
-        ("generated trainings", generated),
-        ("programs", sets[PROGRAMS]),
-        (SCRIPTS, sets[SCRIPTS]),
-    ):
+    for title, found in (("generated trainings", generated), ("programs", sets[PROGRAMS])):
         lines += ["", f"## By fault, {title}", "", *by_fault(found)]
     lines += [
         "",
