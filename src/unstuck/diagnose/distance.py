@@ -8,6 +8,8 @@ from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import weight_layers
 from unstuck.diagnose.outcome import falls_short, outcome
+from unstuck.diagnose.registry import NotChecked
+from unstuck.diagnose.rules.early import unstable_start
 from unstuck.trace.recording import Recording
 
 _EARLY = 5
@@ -38,7 +40,7 @@ def far_off(trace: Recording, bounds: Bounds) -> list[Finding]:
         if node.trainable and seen.size and norm is not None:
             ways[node.name] = float(np.max(seen)) / max(norm, math.sqrt(node.units))
     usual = float(np.median(list(ways.values()))) if len(ways) > 1 else 0.0
-    if usual < bounds.rate.far:
+    if usual < bounds.rate.far or _ruined(trace, bounds):
         return []
     farthest = max(ways, key=lambda name: ways[name])
     return [
@@ -61,3 +63,11 @@ def far_off(trace: Recording, bounds: Bounds) -> list[Finding]:
             ),
         )
     ]
+
+
+def _ruined(trace: Recording, bounds: Bounds) -> bool:
+    """Whether the first steps alone did it: a start that was ruined is left far behind, too (LRN003)."""
+    try:
+        return bool(unstable_start(trace, bounds))
+    except NotChecked:
+        return False

@@ -12,6 +12,9 @@ from unstuck.diagnose.registry import rule
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import NORMALISING, Node
 
+_TREND = 3
+"""Layers from which on it is a trend over depth, which does harm although a part is learned."""
+
 
 @rule(
     "INI004",
@@ -47,7 +50,7 @@ def signal_grows(trace: Recording, bounds: Bounds) -> list[Finding]:
     if not gains:
         return []
     usual = math.exp(float(np.mean(np.log(list(gains.values())))))
-    if usual < bounds.signal.gain:
+    if usual < bounds.signal.gain or (ended.word == "learned" and len(gains) < _TREND):
         return []
     first, baseline = _first_loss(trace), constant_loss(trace)
     # what learns a part all the same need not start as far away: such weights are never usual

@@ -49,13 +49,15 @@ def misaligned_labels(trace: Recording, bounds: Bounds) -> list[Finding]:
     if trace.meta.examined:
         return []
     probed = trace.last("probe.permuted")
-    places = ["", *(one for one in trace.layers("pairs.loss") if one)]
+    ended = outcome(trace, bounds.outcome)
+    # an input that a sound network does without may say nothing, whosesoever it is: noise that is drawn anew
+    places = ["", *(one for one in trace.layers("pairs.loss") if one and not ended.spare)]
     if (probed is None or not math.isfinite(probed)) and not trace.has("pairs.loss"):
         raise NotChecked(
             "neither the fall of the loss with dealt-out labels nor that by one update was measured"
         )
     by_probe = _by_probe(trace, bounds, probed)
-    if by_probe or outcome(trace, bounds.outcome).word != "not learned":
+    if by_probe or ended.word != "not learned":
         return by_probe
     return next((found for place in places if (found := _by_updates(trace, place, bounds))), [])
 
