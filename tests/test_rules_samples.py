@@ -212,6 +212,8 @@ def test_a_sum_that_the_first_steps_threw_out_of_all_bounds():
     assert told(found) == [("OUT012", "warning", None)]
     assert "50 samples" in found[0].summary
     assert diagnose(summed(BLOWN_UP)).findings[0].code == "OUT012"
+    lost = summed_loss(summed([570.0, *[math.nan] * 39]), BOUNDS)
+    assert "to inf" in lost[0].summary  # no number is left at once
     assert summed_loss(summed(BLOWN_UP, optimizer="Adam"), BOUNDS) == []  # its steps do not know the size
     assert summed_loss(summed([570.0, *[310.0] * 39]), BOUNDS) == []  # the rate is made for it
     assert summed_loss(summed(BLOWN_UP, batch=1), BOUNDS) == []

@@ -317,7 +317,7 @@ def _told_to_sum(trace: Recording, bounds: Bounds) -> list[Finding]:
     limit = bounds.outcome.exploded * max(abs(float(losses[0])), known)
     if not bool((~np.isfinite(early) | (early > limit)).any()):
         return []
-    peak = float(np.max(early[np.isfinite(early)], initial=0.0))
+    peak = float(np.max(np.where(np.isfinite(early), early, math.inf)))
     words = (
         f"{loss_name(trace)} adds up the losses of {facts.input_shape[0]} samples (reduction='sum'), and the "
         f"first steps threw it from {losses[0]:.3g} to {peak:.3g}: the"
