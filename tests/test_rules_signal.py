@@ -46,6 +46,22 @@ def test_something_to_learn_or_another_fault():
         no_signal(run_of(effect=math.nan), BOUNDS)
 
 
+def seen(final, *, effect=0.0, chance=0.6):
+    """Measured in a plain run, of the samples that were trained on."""
+    run = run_of(effect=math.nan, overfit=math.nan, final=final)
+    run.add_row(0, "", {"data.signal": effect, "data.signal_p": chance, "data.signal_samples": 400.0})
+    return run
+
+
+def test_what_was_learned_by_heart_alone_says_nothing_of_the_data():
+    assert told(no_signal(seen(2.3), BOUNDS)) == [("DAT008", "warning", None)]
+    part = no_signal(seen(2.1), BOUNDS)
+    assert told(part) == [("DAT008", "warning", None)]
+    assert "by heart" in part[0].summary
+    assert no_signal(seen(2.1, effect=0.5, chance=0.01), BOUNDS) == []
+    assert no_signal(seen(0.9), BOUNDS) == []  # so much is learned from nothing by nobody
+
+
 def measured(x, y):
     recording, model = Recording(), nn.Linear(x[0].numel(), 10)
     loss_fn = nn.MSELoss() if y.is_floating_point() else nn.CrossEntropyLoss()

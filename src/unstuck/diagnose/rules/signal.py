@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.outcome import outcome
+from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 
@@ -47,10 +47,11 @@ class _Read(NamedTuple):
 )
 def no_signal(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Neighbours and a linear model find no more in the targets than in dealt-out ones."""
-    word = outcome(trace, bounds.outcome).word
-    if word == "learned":
-        return []  # there is something to learn, and nothing need be measured
+    ended = outcome(trace, bounds.outcome)
     seen, probed = _Read.of(trace, "data"), _Read.of(trace, "probe")
+    by_heart_only = ended.word == "learned" and falls_short(ended, bounds.outcome) and seen.known
+    if ended.word == "learned" and not by_heart_only:
+        return []  # there is something to learn, and nothing need be measured
     read = seen if seen.known else probed
     if not read.known:
         raise NotChecked(
@@ -62,7 +63,7 @@ def no_signal(trace: Recording, bounds: Bounds) -> list[Finding]:
     measured = math.isfinite(by_heart)
     if read is probed and not measured:
         raise NotChecked("it was not measured whether one batch can be learned by heart")
-    if trace.meta.examined or word != "not learned":
+    if trace.meta.examined or ended.word not in {"not learned", "learned"}:
         return []
     if by_heart > bounds.outcome.well_learned:
         return []  # what cannot even learn one batch by heart has another fault
@@ -85,6 +86,7 @@ def no_signal(trace: Recording, bounds: Bounds) -> list[Finding]:
             confidence=0.6 if read is seen else 0.5,
             summary=(
                 (heart if measured else "")
+                + (f"Little was learned ({ended.because}), perhaps by heart. " if by_heart_only else "")
                 + f"On {read.samples:.0f} samples neither neighbours nor a linear model tell left-out "
                 f"targets better than targets dealt out at random (p = {read.chance:.2f}): the inputs seem "
                 "to say nothing about the targets. Look at a few samples with their targets: were the two "
