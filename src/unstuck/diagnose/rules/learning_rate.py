@@ -9,7 +9,7 @@ import numpy as np
 
 from unstuck.diagnose import cuts, reach
 from unstuck.diagnose.bounds import Bounds
-from unstuck.diagnose.distance import far_off
+from unstuck.diagnose.distance import far_off, leaps
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import (
     moving,
@@ -27,17 +27,13 @@ from unstuck.diagnose.outcome import (
     learning_curve,
     outcome,
     stands_still,
-    unproven,
 )
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.diagnose.relapse import relapse
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node
 
-_EARLY = 5
 _NUMBERED = re.compile(r"_\d+$")
-_USUAL_WEIGHTS = 0.2
-"""|W| / sqrt(units) from which on a layer's weights are of usual size."""
 _SINGLES = 16
 """First losses of which the largest is the start, where each is that of one sample."""
 _PROBES = (
@@ -98,7 +94,7 @@ def learning_rate_too_high(trace: Recording, bounds: Bounds) -> list[Finding]:
             return found
     found = _blew_up(trace, bounds)
     if not found and not probes:
-        found = _leaps(trace, bounds) or relapse(trace, bounds) or far_off(trace, bounds)
+        found = leaps(trace, bounds) or relapse(trace, bounds) or far_off(trace, bounds)
     if not found and not probes:
         raise NotChecked(_PROBES)
     return [msgspec.structs.replace(one, apart=_not_of(trace, one, bounds)) for one in found]
@@ -199,49 +195,6 @@ def _blew_up(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "GRD004 non-finite: a division by 0 or a logarithm of 0 gives NaN at any rate. The start was "
                 "finite; "
                 "probes at a tenth of the rate would separate the two."
-            ),
-        )
-    ]
-
-
-def _leaps(trace: Recording, bounds: Bounds) -> list[Finding]:
-    """Without a probe: the first steps threw most of the start away, and it did not get far after that."""
-    ended = outcome(trace, bounds.outcome)
-    unknown = unproven(trace, ended, bounds.outcome) and not trace.meta.examined
-    if not (unknown or falls_short(ended, bounds.outcome)):
-        return []
-    sizes: dict[str, float] = {}
-    looked_up = not weight_layers(trace)
-    for node in moving(trace):
-        norm, series = trace.first("weight_norm", node.name), trace.series("update_ratio", node.name)
-        early = series.values[series.steps < _EARLY]
-        early = early[np.isfinite(early)]
-        # beside weights that are next to nothing any step is large: that is no matter of the rate
-        if norm and early.size and norm / math.sqrt(node.units) >= _USUAL_WEIGHTS:
-            # rows of a table begin small on purpose: of size 1 they give answers of that size
-            large = max(math.sqrt(node.units) / norm, 1.0) if looked_up else 1.0
-            sizes[node.name] = float(np.median(early)) / large
-    usual = float(np.median(list(sizes.values()))) if len(sizes) > 1 else 0.0
-    if usual < (bounds.rate.gone if unknown else bounds.rate.leap):
-        return []
-    largest = max(sizes, key=lambda name: sizes[name])
-    return [
-        Finding(
-            code="LRN001",
-            name="learning-rate-too-high",
-            severity="warning",
-            layer=None,
-            step=0,
-            confidence=0.7,
-            summary=(
-                f"Each of the first steps changes the layers by {usual:.2g} of their weights (median; "
-                f"{largest} by {sizes[largest]:.2g}): the start is gone after a few of them, and "
-                f"{ended.because}. Usual are steps of 0.001 to 0.05."
-            ),
-            evidence=(Evidence("update_ratio", usual, ">=", bounds.rate.leap),),
-            rival=(
-                "INI003 signal-shrinks: beside tiny weights usual steps are large, too; these weights are of "
-                "usual size. Probes at a tenth of the rate would make it sure."
             ),
         )
     ]
