@@ -51,6 +51,39 @@ def test_what_has_another_reason_or_none(more):
     assert misaligned_labels(updates(**more), BOUNDS) == []
 
 
+def evaluated(*fits, samples=400, final=0.4, first=150):
+    run = updates(ended={"start": 2.3, "final": final, "baseline": 2.3}, looks=())
+    for i, fit in enumerate(fits):
+        run.add_row(first + 20 * i, "evaluation.1", {"evaluation.fit": fit, "evaluation.samples": samples})
+    return run
+
+
+def test_what_is_learned_and_holds_for_nothing_that_it_is_evaluated_with():
+    found = misaligned_labels(evaluated(0.3, -1.2), BOUNDS)
+    assert told(found) == [("DAT004", "error", None)]
+    assert "21% of the best constant answer's" in found[0].summary
+    assert "400 samples" in found[0].summary
+    among_others = evaluated(30.0, 32.0)
+    among_others.add_row(170, "evaluation.2", {"evaluation.fit": 1.0, "evaluation.samples": 300})
+    assert "300 samples" in misaligned_labels(among_others, BOUNDS)[0].summary
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        evaluated(20.0),
+        evaluated(24.0, -25.0),  # of an accuracy and of a loss
+        evaluated(0.3, 8.0),  # it comes late
+        evaluated(0.5, samples=30),  # too few to tell
+        evaluated(0.5, first=60),  # what came later is not known
+        evaluated(1.0, final=2.25),  # hardly anything was learned that could hold
+        evaluated(0.0, samples=100, final=2.2),
+    ],
+)
+def test_evaluations_that_say_otherwise_or_too_little(run):
+    assert misaligned_labels(run, BOUNDS) == []
+
+
 def test_without_either_measurement_it_is_not_checked():
     with pytest.raises(NotChecked, match="one update"):
         misaligned_labels(updates(looks=()), BOUNDS)

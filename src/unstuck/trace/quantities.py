@@ -15,7 +15,8 @@ import msgspec
 class Quantity(msgspec.Struct, frozen=True):
     """A measurement: its name, its meaning, and whose it is.
 
-    That is the "network"'s, or it belongs to "weights", "outputs", "inputs" or "terms" of the loss.
+    That is the "network"'s, or it belongs to "weights", "outputs", "inputs", "terms" of the loss or
+    "evaluations" of the program's own.
     """
 
     name: str
@@ -132,6 +133,13 @@ _ALL: Final = (
         "by how much an update moved the loss for own targets below that for others' / the loss before it",
     ),
     Quantity("pairs.fall", "network", "fall of the batch's loss by its own update / the loss before it"),
+    Quantity(
+        "evaluation.fit",
+        "evaluations",
+        "a number that a program makes of answers between updates, as its accuracy: (it - its mean with the "
+        "answers of other samples) / standard deviation over these",
+    ),
+    Quantity("evaluation.samples", "evaluations", "samples that it was made of"),
     Quantity("term.loss", "terms", "a term of the loss, as it is before its factor"),
     Quantity("term.others", "terms", "the same with the answers of other samples"),
     Quantity("term.factor", "terms", "number with which that term enters the loss"),

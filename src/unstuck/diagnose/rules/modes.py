@@ -23,7 +23,14 @@ _ON_PURPOSE = (
     "wrong-mode",
     severity="error",
     needs=("eval_mode",),
-    explains={"INI003": "any", "INI004": "any", "GRD001": "any", "GRD002": "any", "OUT010": "any"},
+    explains={
+        "INI003": "any",
+        "INI004": "any",
+        "GRD001": "any",
+        "GRD002": "any",
+        "OUT010": "any",
+        "DAT004": "any",
+    },
 )
 def wrong_mode(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Steps are made in evaluation mode: batch normalisation does not normalise, dropout drops nothing."""

@@ -28,7 +28,7 @@ def _normalises(trace: Recording) -> bool:
     "tiny-batch-norm",
     severity="warning",
     needs=("norm_values", "norm_mean_gap", "norm_var_gap"),
-    explains={"LRN007": "any", "OUT010": "any", "LRN001": "any", "LRN002": "any"},
+    explains={"LRN007": "any", "OUT010": "any", "LRN001": "any", "LRN002": "any", "DAT004": "any"},
     from_step_0=False,
     concerns=_normalises,
 )

@@ -7,8 +7,9 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
+from unstuck.diagnose.held import unheld
 from unstuck.diagnose.measured import moving, used
-from unstuck.diagnose.outcome import outcome
+from unstuck.diagnose.outcome import Outcome, outcome
 from unstuck.diagnose.registry import NotChecked, Where, rule
 from unstuck.trace.recording import Recording, Series
 from unstuck.trace.structure import INPUT
@@ -52,14 +53,18 @@ def misaligned_labels(trace: Recording, bounds: Bounds) -> list[Finding]:
     ended = outcome(trace, bounds.outcome)
     # an input that a sound network does without may say nothing, whosesoever it is: noise that is drawn anew
     places = ["", *(one for one in trace.layers("pairs.loss") if one and not ended.spare)]
-    if (probed is None or not math.isfinite(probed)) and not trace.has("pairs.loss"):
+    evaluated = bool(trace.layers("evaluation.fit"))
+    if (probed is None or not math.isfinite(probed)) and not trace.has("pairs.loss") and not evaluated:
         raise NotChecked(
             "neither the fall of the loss with dealt-out labels nor that by one update was measured"
         )
+    if ended.word == "learned":
+        return _by_evaluation(trace, ended)
     by_probe = _by_probe(trace, bounds, probed)
     if by_probe or ended.word != "not learned":
         return by_probe
-    return next((found for place in places if (found := _by_updates(trace, place, bounds))), [])
+    looked_at = [one for one in places if trace.has("pairs.loss", one)]
+    return next((found for place in looked_at if (found := _by_updates(trace, place, bounds))), [])
 
 
 def _by_probe(trace: Recording, bounds: Bounds, ratio: float | None) -> list[Finding]:
@@ -85,6 +90,31 @@ def _by_probe(trace: Recording, bounds: Bounds, ratio: float | None) -> list[Fin
             rival=(
                 "LRN002 learning-rate-too-low and LRN001 learning-rate-too-high: then one batch cannot be "
                 "learned by heart either."
+            ),
+        )
+    ]
+
+
+def _by_evaluation(trace: Recording, ended: Outcome) -> list[Finding]:
+    """By the program's own evaluation, where the loss fell all the same."""
+    found = unheld(trace, ended.fraction)
+    if found is None:
+        return []
+    return [
+        _misaligned(
+            0.7,
+            f"The loss of what it is trained on fell to {ended.fraction:.0%} of the best constant answer's, "
+            f"yet hardly anything of that holds for the {found.samples} samples it is evaluated "
+            f"with: what comes out there is {found.fit:.1f} standard deviations from what the same answers "
+            f"give when they are dealt out to other samples (a weak relation: {found.weak:.1f}). So samples "
+            "are learned by heart. Look at a few of them with their targets, of the training and of the "
+            "evaluation, as the model is given them: were inputs and targets shuffled, sorted, shifted or "
+            "read apart, or are the two sets of data not prepared alike?",
+            Evidence("evaluation.fit", found.fit, "<=", found.weak, found.place),
+            Evidence("loss", ended.final, "<=", ended.baseline),
+            rival=(
+                "DAT008 no-signal: then inputs and targets belong together, and yet the ones do not tell the "
+                "others."
             ),
         )
     ]

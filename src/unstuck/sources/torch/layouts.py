@@ -53,9 +53,9 @@ def of_extent(first: torch.Tensor, extent: int) -> list[Layout]:
     ]
 
 
-def order(count: int, device: torch.device) -> torch.Tensor:
+def order(count: int, device: torch.device, seed: int = 0) -> torch.Tensor:
     """A permutation in one cycle: none stays where it is."""
-    drawn = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    drawn = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     new = torch.empty_like(drawn)
     new[drawn] = drawn.roll(1)
     return new.to(device)
@@ -72,9 +72,9 @@ def by_sample(answer: torch.Tensor, first: torch.Tensor, place: Layout) -> torch
     return answer.reshape(place.extent, -1)
 
 
-def exchanged(answer: torch.Tensor, first: torch.Tensor, place: Layout) -> torch.Tensor:
+def exchanged(answer: torch.Tensor, first: torch.Tensor, place: Layout, seed: int = 0) -> torch.Tensor:
     """Every sample gets the answer of another; what has no samples stays as it is."""
-    axis, others = axis_of(answer, place), order(place.extent, answer.device)
+    axis, others = axis_of(answer, place), order(place.extent, answer.device, seed)
     if axis is not None:
         return answer.index_select(axis, others)
     if not answer.dim() or answer.shape[0] % place.extent:

@@ -33,7 +33,7 @@ class Loaders:
             data: the batch.
         """
         asked = getattr(getattr(iterator, "_index_sampler", None), "batch_size", None)
-        samples = _samples(data)
+        samples = samples_of(data)
         if asked == samples and samples:
             self.sizes.add(samples)
         if self.meant or getattr(iterator, "_IterableDataset_len_called", None) is not None:
@@ -67,7 +67,7 @@ class Loaders:
         return {"loader.batches": float(key[0]), "loader.anew": self._anew[key] / self._steps}
 
 
-def _samples(data: Any) -> int:
+def samples_of(data: Any) -> int:
     """Samples of a batch, as its first tensor tells; 0 if it has none."""
     if isinstance(data, torch.Tensor):
         return int(data.shape[0]) if data.dim() else 0
@@ -76,4 +76,4 @@ def _samples(data: Any) -> int:
         parts = list(data.values())
     elif isinstance(data, (list, tuple)):
         parts = data
-    return next((found for one in parts if (found := _samples(one))), 0)
+    return next((found for one in parts if (found := samples_of(one))), 0)

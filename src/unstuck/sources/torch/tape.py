@@ -177,11 +177,17 @@ class Tape(TorchFunctionMode):
         self._inside = True
         self._listen()
 
-    def answered(self, place: Any, tensors: list[torch.Tensor]) -> None:
-        """A model gave these out; what is done with them is noted from here on."""
+    def answered(self, place: Any, tensors: list[torch.Tensor], *, graded: bool = True) -> None:
+        """A model gave these out; what is done with them is noted from here on.
+
+        Args:
+            place: where they come from.
+            tensors: the answers.
+            graded: whether only those count that a gradient can pass.
+        """
         self._inside = False
         for index, one in enumerate(tensors):
-            if one.grad_fn is None or not one.is_floating_point():
+            if (graded and one.grad_fn is None) or not one.is_floating_point():
                 continue
             if len(self.answers) >= MOST_ANSWERS:
                 self.broken = "too many answers"
@@ -435,7 +441,9 @@ def _can_be_set_back(devices: Collection[torch.device]) -> bool:
 def _free() -> bool:
     """Whether no mode of the program's own stands there, which would be taken off in our place."""
     default = getattr(getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None), "device_context", None)
-    return all(one is default for one in _get_current_function_mode_stack())
+    return all(
+        one is default or (isinstance(one, Tape) and not one.on) for one in _get_current_function_mode_stack()
+    )
 
 
 def _compiles() -> bool:

@@ -12,9 +12,10 @@ from unstuck.sources.torch.calls import Calls
 from unstuck.sources.torch.constants import Constants
 from unstuck.sources.torch.dependence import Dependence
 from unstuck.sources.torch.dependence import due as looked_at
+from unstuck.sources.torch.evaluations import Evaluations
 from unstuck.sources.torch.guard import Guard
 from unstuck.sources.torch.ledger import Ledger
-from unstuck.sources.torch.loaders import Loaders
+from unstuck.sources.torch.loaders import Loaders, samples_of
 from unstuck.sources.torch.marks import Marks
 from unstuck.sources.torch.pairing import Pairing
 from unstuck.sources.torch.params import Held, Params
@@ -82,6 +83,7 @@ class Watching:
         self._dependence.sizes = self.loaders.sizes
         self._losses, self._reduction = self.ledger.losses, self.ledger.reduction
         self._arrivals = Arrivals()
+        self._evaluations = Evaluations(recording, guard.failed)
         self._step: Step | None = None
         self._busy = False
         """Whether a backward pass is running."""
@@ -108,6 +110,10 @@ class Watching:
             self._probing.attach()
         self.weights.keep_start()
         self.params.note_remade()
+        # first, so that its tape is put aside before another one listens
+        self._evaluations.attach(
+            self.models, lambda: self.rounds.optimised, lambda: self._busy or self._off()
+        )
         self._arm()
 
     def end(self, error: BaseException | None) -> None:
@@ -129,6 +135,9 @@ class Watching:
             )
         self._on = False
         self._disarm()
+        if os.getpid() == self._process:
+            self._evaluations.finish()
+        self._evaluations.detach()
         if self._probing is not None:
             self._probing.detach()
         if os.getpid() == self._process:
@@ -218,6 +227,7 @@ class Watching:
         self._calls.tape.pause()
         if self._off() or self._busy:
             return False
+        self._evaluations.finish()
         self._inside = None if self._inside is None else self._inside + 1
         if (self._inside or 0) > 1:
             return False  # a closure's later evaluations are at other weights
@@ -295,6 +305,7 @@ class Watching:
     def handed(self, iterator: Any, data: Any) -> None:
         """Count what data loaders hand out."""
         if not self._off():
+            self._evaluations.handed(iterator, samples_of(data))
             self._guard.run("the data loader", self.loaders.handed, iterator, data)
 
     # ---- steps
@@ -308,6 +319,7 @@ class Watching:
         self._losses.end(number)
         self.loaders.end_step()
         self.number += 1
+        self._evaluations.number = self.number
         self._recording.steps = self.number
         if step is not None:
             self._learn_repeats(step)

@@ -1,0 +1,348 @@
+"""Whether what a network learned holds for the samples that its program evaluates it with.
+
+Passes through a model without gradients, between updates, are an evaluation. What the program makes of the
+answers there, be it an accuracy or a loss, is made once more with the answers dealt out to other samples, in
+several orders. If the program's own number lies among those, the answers have nothing to do with the samples.
+"""
+
+import math
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from unstuck.sources.torch.calls import (
+    _tensors as tensors_in,  # pyright: ignore[reportPrivateUsage]  (the one walk over nested tensors)
+)
+from unstuck.sources.torch.constants import EXACT, TINY
+from unstuck.sources.torch.layouts import FEWEST, Layout, exchanged, layouts
+from unstuck.sources.torch.modules import sealed
+from unstuck.sources.torch.replay import played
+from unstuck.sources.torch.stats import Floats
+from unstuck.sources.torch.tape import CannotReplayError, Noted, Tape
+from unstuck.trace.recording import Recording
+
+PLACE = "evaluation"
+"""Begins the names of rows: one for each number that a program makes between two updates."""
+ORDERS = 16
+"""In so many orders answers are dealt out."""
+SAME = 1e-5
+"""Spread over these orders / the number, below which it is the same whosever answers it is made of."""
+FINE = 5
+"""Different numbers that come out of these orders, at least: whether one of many is hit tells too little."""
+GROWTH = 1.25
+"""An evaluation is looked at when the training has become longer by this factor."""
+MOST_PASSES = 8
+"""Batches of one data loader that are looked at, at most."""
+MOST_PLACES = 6
+"""Rows for one evaluation, at most."""
+MOST_RESULTS = 64
+"""Numbers made of answers that are looked at: the last ones."""
+LONGEST = 200
+"""Operations between the answers and what is made of them, at most."""
+CHOICES = frozenset({"__getitem__", "index_select", "masked_select", "take", "__setitem__"})
+"""Names of functions that choose numbers by others."""
+MOST_NUMBERS = 1 << 22
+"""Numbers in the answers that are kept at a time, and in what is made of each of them."""
+PATIENCE = 1000
+"""Calls of functions after a model's answer that are listened to."""
+
+
+class _Pass(NamedTuple):
+    """One pass through a model."""
+
+    first: torch.Tensor
+    """Its first input: the shape alone."""
+    answers: list[torch.Tensor]
+    place: Layout
+
+
+class _Fit(NamedTuple):
+    """How answers fit their own samples."""
+
+    fit: float
+    """(The program's number - its mean over other orders) / its standard deviation over them."""
+    samples: int
+
+
+class _Listening(Tape):
+    """A tape that lets go of what grows large, and does not mind what is added to a place elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = PATIENCE
+        self._numbers = 0
+
+    def forget(self) -> None:
+        super().forget()
+        self._numbers = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.on:
+            self.left -= 1
+            trains = torch.is_grad_enabled() and any(one.requires_grad for one in tensors_in((args, kwargs)))
+            self.on = self.left > 0 and not trains
+        return super().__torch_function__(func, types, args, kwargs)
+
+    def _note(
+        self,
+        func: Any,
+        name: str,
+        args: Any,
+        kwargs: dict[str, Any],
+        reads: list[int],
+        target: torch.Tensor | None,
+        before: torch.Tensor | None,
+        out: Any,
+    ) -> None:
+        elsewhere = target is not None and target._is_view() and before is not None  # noqa: SLF001
+        if elsewhere or self.broken:
+            return
+        super()._note(func, name, args, kwargs, reads, target, before, out)
+        self._numbers += sum(one.numel() for one in tensors_in(out))
+        if self._numbers > MOST_NUMBERS:
+            self.forget()
+            self.broken, self.on = "too large", False
+
+
+class Evaluations:
+    """Looks at the evaluations between the steps of a training."""
+
+    def __init__(self, recording: Recording, failed: Callable[[str, Exception], None]) -> None:
+        """Nothing seen yet.
+
+        Args:
+            recording: where the rows go.
+            failed: called with an exception of ours; it must not raise.
+        """
+        self.number = 0
+        """Updates so far."""
+        self._recording, self._failed = recording, failed
+        self._tape = _Listening()
+        self._handles: list[Any] = []
+        self._passes: list[_Pass] = []
+        self._depth = 0
+        self._rounds, self._round, self._looked = 0, -1, 0
+        """Evaluations so far; updates before the present one, and before the last that was looked at."""
+        self._wanted = False
+        self._places = 0
+        self._full = False
+        """Whether enough was seen of the present loader."""
+        self._loader: weakref.ref[Any] | None = None
+        """The iterator that handed out a batch last."""
+        self._batch, self._fresh = 0, False
+        """Samples of that batch, and whether no model has been given it yet."""
+        self._pooled = False
+        """Whether passes are of batches that a data loader handed out, one after the other."""
+        self._given: torch.Tensor | None = None
+        self._optimised: Callable[[], set[int] | None] = lambda: None
+        self._off: Callable[[], bool] = lambda: True
+
+    # ---- hooks
+
+    def attach(
+        self,
+        models: Mapping[str, nn.Module],
+        optimised: Callable[[], set[int] | None],
+        off: Callable[[], bool],
+    ) -> None:
+        """Listen to models, from here on.
+
+        Args:
+            models: by prefix.
+            optimised: ids of the parameters that are trained; None where that is not known.
+            off: whether nothing is to be looked at now.
+        """
+        self._optimised, self._off = optimised, off
+        for model in models.values():
+            if not sealed(model):
+                self._handles.append(model.register_forward_pre_hook(self._enter, with_kwargs=True))
+                self._handles.append(model.register_forward_hook(self._exit, always_call=True))
+
+    def detach(self) -> None:
+        """Take all hooks off."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._forget()
+
+    def _enter(self, model: nn.Module, args: Any, kwargs: Any) -> None:
+        if torch.compiler.is_compiling() or self._off():
+            return
+        self._depth += 1
+        if self._depth > 1:
+            return
+        try:
+            self._tape.pause()
+            self._given = None
+            if torch.is_grad_enabled():
+                self.finish()
+            elif (given := next((one for one in tensors_in((args, kwargs)) if one.dim()), None)) is not None:
+                self._given = given if self._begins(model, len(given)) and self._trained(model) else None
+        except Exception as error:  # noqa: BLE001  (nothing of ours may stop a program)
+            self._lost(error)
+
+    def _exit(self, _model: nn.Module, _args: Any, output: Any) -> None:
+        if torch.compiler.is_compiling() or self._off():
+            return
+        self._depth = max(self._depth - 1, 0)
+        given, self._given = (self._given, None) if not self._depth else (None, self._given)
+        if given is None:
+            return
+        try:
+            self._ended(given, [one for one in tensors_in(output) if one.is_floating_point() and one.dim()])
+        except CannotReplayError:
+            self._tape.on = bool(self._passes)
+        except Exception as error:  # noqa: BLE001  (nothing of ours may stop a program)
+            self._lost(error)
+
+    def handed(self, iterator: Any, samples: int) -> None:
+        """A data loader's iterator hands out a batch of so many samples."""
+        if self._loader is None or self._loader() is not iterator:
+            self.finish()
+            self._loader, self._full = weakref.ref(iterator), False
+        self._batch, self._fresh = samples, True
+
+    # ---- one evaluation
+
+    def _begins(self, model: nn.Module, samples: int) -> bool:
+        """Whether the pass that begins is looked at."""
+        if self.number != self._round:
+            self.finish()
+            self._round, self._places, self._full = self.number, 0, False
+            self._rounds += 1
+            # what comes with nearly every step, as if to train, may be a part of the training
+            rare = self._rounds <= self.number / 4 or (self.number > 0 and not model.training)
+            self._wanted = rare and self.number >= GROWTH * self._looked
+            self._looked = self.number if self._wanted else self._looked
+        if not self._wanted:
+            return False
+        pooled, self._fresh = self._fresh or samples == self._batch, False
+        if pooled != self._pooled:
+            self.finish()
+            self._pooled = pooled
+        elif len(self._passes) >= MOST_PASSES:
+            self.finish()
+            self._full = pooled
+        return not (pooled and self._full) and self._places < MOST_PLACES
+
+    def _trained(self, model: nn.Module) -> bool:
+        known = self._optimised()
+        return known is None or any(id(one) in known for one in model.parameters())
+
+    def _ended(self, given: torch.Tensor, answers: list[torch.Tensor]) -> None:
+        if not answers or sum(one.numel() for one in answers) > MOST_NUMBERS or not self._tape.may_listen:
+            return
+        first = torch.empty(given.shape, device="meta")
+        self._passes.append(_Pass(first, answers, layouts(first, answers[0])[0]))
+        self._tape.left = PATIENCE
+        self._tape.answered(len(self._passes), answers, graded=False)
+
+    def finish(self) -> None:
+        """All passes of a loader, or of an evaluation, are through: look at what was made of them."""
+        try:
+            self._tape.pause()
+            if self._passes:
+                self._look()
+        except Exception as error:  # noqa: BLE001
+            self._lost(error)
+        self._forget()
+
+    def _look(self) -> None:
+        with torch.no_grad():
+            found = self._fits()
+        if self._pooled and found:
+            total = sum(one.fit for one in found) / math.sqrt(len(found))
+            self._add(_Fit(total, sum(one.samples for one in found)))
+        elif not self._pooled:
+            for one in found[: MOST_PLACES - self._places]:
+                self._add(one)
+
+    def _add(self, found: _Fit) -> None:
+        self._places += 1
+        values = {"evaluation.fit": found.fit, "evaluation.samples": float(found.samples)}
+        self._recording.add_row(self.number - 1, f"{PLACE}.{self._places}", values)
+
+    def _forget(self) -> None:
+        self._passes.clear()
+        self._tape.forget()
+
+    def _lost(self, error: Exception) -> None:
+        self._forget()
+        self._wanted = False
+        self._failed("an evaluation", error)
+
+    # ---- what was made of the answers
+
+    def _fits(self) -> list[_Fit]:
+        """For each pass, or several together, how what was made of their answers fits."""
+        places = {id(answer): i for i, one in enumerate(self._passes) for answer in one.answers}
+        made: dict[frozenset[int], list[torch.Tensor]] = defaultdict(list)
+        needed: dict[frozenset[int], list[Noted]] = defaultdict(list)
+        scalars = {id(one): one for call in self._tape.calls for one in call.out if one.numel() == 1}
+        for one in list(scalars.values())[-MOST_RESULTS:]:
+            try:
+                calls = self._tape.needed(one)
+            except CannotReplayError:
+                continue
+            passes = frozenset(places[i] for call in calls for i in call.reads if i in places)
+            if not one.is_complex() and any(map(_compares, calls)):
+                made[passes].append(one)
+                needed[passes] += calls
+        found: dict[frozenset[int], _Fit] = {}
+        for passes in sorted(made, key=len):  # numbers of several passes are often sums of those of each
+            if not any(passes & other for other in found):
+                fit = self._fit(made[passes], needed[passes], passes)
+                found |= {passes: fit} if fit is not None else {}
+        return [found[passes] for passes in made if passes in found]
+
+    def _fit(self, results: list[torch.Tensor], needed: list[Noted], passes: frozenset[int]) -> _Fit | None:
+        """Of the numbers that were made of these passes, and their sum: what says most of whose they are."""
+        mine, wanted = [self._passes[i] for i in sorted(passes)], {id(call) for call in needed}
+        calls = [call for call in self._tape.calls if id(call) in wanted]
+        if len(calls) > LONGEST:
+            return None
+
+        def numbers(seed: int | None) -> torch.Tensor:
+            given = {
+                id(one): one.detach() if seed is None else exchanged(one.detach(), own.first, own.place, seed)
+                for own in mine
+                for one in own.answers
+            }
+            now = played(calls, given, constant=False)
+            return _with_sum([now[id(one)] for one in results])
+
+        try:
+            table = torch.stack([_with_sum(results), numbers(None), *map(numbers, range(ORDERS))])
+        except Exception:  # noqa: BLE001  (whatever the program does there may not work twice)
+            return None
+        was, own, *others = table.cpu().numpy()
+        fits = [_deviations(*one) for one in zip(was, own, np.array(others).T, strict=True)]
+        told = [one for one in fits if one is not None]
+        samples = sum(one.place.extent for one in mine)
+        return _Fit(max(told, key=abs), samples) if told else None
+
+
+def _compares(call: Noted) -> bool:
+    """Whether answers meet numbers of others, as targets are; to choose some of them is no meeting."""
+    others = (one for one in tensors_in((call.args, call.kwargs)) if id(one) not in call.reads)
+    return call.name not in CHOICES and any(one.numel() >= FEWEST for one in others)
+
+
+def _with_sum(results: list[torch.Tensor]) -> torch.Tensor:
+    found = torch.stack([one.double().mean() for one in results])
+    return torch.cat([found, found.sum(0, keepdim=True)])
+
+
+def _deviations(was: float, own: float, others: Floats) -> float | None:
+    """How far a number lies from those of other orders; None where these hardly differ, or it changes."""
+    if not np.isfinite([was, own, *others]).all() or abs(own - was) > EXACT * abs(was) + TINY:
+        return None
+    middle, spread = float(others.mean()), float(others.std(ddof=1))
+    if spread <= SAME * max(abs(own), abs(middle)) + TINY or len(set(others.tolist())) < FINE:
+        return None
+    return float((own - middle) / spread)
