@@ -73,6 +73,18 @@ def raw(first, after=None, rms=150.0, ended=STUCK, **data):
     return every(run, first.name, act_rms=rms, weight_norm=2.8)
 
 
+def test_inputs_out_of_scale_are_told_beside_nan_among_them():
+    lost = {"start": math.nan, "final": math.nan}
+    gaps = raw(linear("fc1", "input"), rms=math.nan, ended=lost, data__nonfinite=0.01)
+    assert told(unscaled_input(gaps, BOUNDS)) == [("DAT001", "error", "fc1")]
+    assert [one.code for one in diagnose(gaps).findings][:2] == ["DAT003", "DAT001"]
+    usual = {"data__mean": 0.1, "data__std": 1.1}
+    gaps = raw(linear("fc1", "input"), rms=math.nan, ended=lost, data__nonfinite=0.01, **usual)
+    assert unscaled_input(gaps, BOUNDS) == []
+    blown = raw(linear("fc1", "input"), rms=math.nan, ended=lost, data__nonfinite=0.0)
+    assert unscaled_input(blown, BOUNDS) == []  # NaN of another origin: nothing is known
+
+
 def test_what_takes_the_scale_out_is_no_harm():
     scale = {"weight": (8,), "bias": (8,)}
     assert told(unscaled_input(raw(linear("fc1", "input")), BOUNDS)) == [("DAT001", "error", "fc1")]

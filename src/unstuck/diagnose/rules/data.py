@@ -58,6 +58,9 @@ def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     stuck = ended.word in {"diverged", "not learned"}
     size = math.hypot(mean, std)
     answer, usual = trace.first("act_rms", node.name), _usual_answer(trace, node)
+    lost = answer is not None and math.isnan(answer) and (trace.first("data.nonfinite") or 0) > 0
+    if lost:  # by NaN among the inputs (DAT003): the other inputs tell what it would have been
+        answer = size * usual
     full = trace.first("saturated", activation_place(trace, node)) or 0.0
     recurrent = "weight" not in node.parameters  # it multiplies inside, where nothing is measured
     gates = recurrent and size * usual >= _FLAT
@@ -84,7 +87,9 @@ def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
         moves = _by_inputs(trace, node, answer)
         ends = " The largest is 1/255: numbers from 0 to 255 were divided by 255 twice." if twice else ends
         evidence = Evidence("act_rms", moves, "<=", usual / bounds.data.answer, node.name)
-    elif harmed and std <= bounds.data.centred * abs(mean) and _varies_as_little(trace, node, bounds):
+    elif (
+        harmed and std <= bounds.data.centred * abs(mean) and (lost or _varies_as_little(trace, node, bounds))
+    ):
         problem = "they hardly vary beside their mean"
         evidence = Evidence("data.std", std, "<=", bounds.data.centred * abs(mean))
     elif (harmed and not recurrent) and answer - _biases(trace, node) >= (
@@ -96,6 +101,7 @@ def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     else:
         return []
     direct = saturates or not problem.startswith("they are large")
+    answers = _words(problem, answer, evidence, size * usual, lost=lost)
     return [
         Finding(
             code="DAT001",
@@ -106,8 +112,7 @@ def unscaled_input(trace: Recording, bounds: Bounds) -> list[Finding]:
             confidence=0.9 if stuck and saturates else 0.8 if stuck and direct else 0.7,
             summary=(
                 f"The inputs have mean {mean:.3g} and standard deviation {std:.3g}: {problem}. "
-                f"{names([node])} {_words(problem, answer, evidence, size * usual)}, where inputs of size 1 "
-                f"would give {usual:.2g}.{ends}"
+                f"{names([node])} {answers}, where inputs of size 1 would give {usual:.2g}.{ends}"
             ),
             evidence=(Evidence("data.mean", mean), Evidence("data.std", std), evidence),
             rival=(
@@ -152,8 +157,10 @@ def _beside_tables(trace: Recording) -> Node | None:
     return None
 
 
-def _words(problem: str, answer: float, evidence: Evidence, arrives: float) -> str:
+def _words(problem: str, answer: float, evidence: Evidence, arrives: float, *, lost: bool) -> str:
     """What a layer makes of its inputs; of tiny ones its biases make more than the inputs do."""
+    if lost:
+        return f"would answer with {answer:.3g} on average were it not for the NaN"
     if problem == _TINY:
         return f"changes its answer by {evidence.value:.3g} from input to input"
     if problem == _GATES:
