@@ -48,6 +48,17 @@ def by_loss(model, data):
     return float(torch.stack(losses).mean())
 
 
+def by_both(model, data):
+    """Of some batches the loss tells more, of others the accuracy: with another sign."""
+    right, loss = 0, 0.0
+    with torch.no_grad():
+        for inputs, labels in DataLoader(data, batch_size=50):
+            answers = model(inputs)
+            right += (answers.argmax(1) == labels).sum().item()
+            loss += F.cross_entropy(answers, labels).item()
+    return right / len(data), loss
+
+
 def by_class(model, data):
     """What is counted goes into places of a table."""
     right = torch.zeros(10)
@@ -101,7 +112,7 @@ def trained(evaluate, *, dealt=False, both=False, steps=400, every=100, rows=sli
     return run.recording
 
 
-ALL = [by_item, by_sum, by_loss, by_class, afterwards, best_so_far, gathered]
+ALL = [by_item, by_sum, by_loss, by_both, by_class, afterwards, best_so_far, gathered]
 
 
 @pytest.mark.parametrize("evaluate", ALL)
@@ -202,7 +213,7 @@ def test_a_failure_of_ours_is_one_warning_and_the_program_goes_on(monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(evaluations.Evaluations, "_fits", broken)
+    monkeypatch.setattr(evaluations.Evaluations, "_look", broken)
     with pytest.warns(RuntimeWarning, match="an evaluation could not be measured"):
         run = trained(afterwards)
     assert run.steps == 400

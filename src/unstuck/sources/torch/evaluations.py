@@ -7,7 +7,7 @@ several orders. If the program's own number lies among those, the answers have n
 
 import math
 import weakref
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -61,11 +61,11 @@ class _Pass(NamedTuple):
     place: Layout
 
 
-class _Fit(NamedTuple):
-    """How answers fit their own samples."""
+class _Fits(NamedTuple):
+    """How answers fit their own samples, by each of the numbers that were made of them."""
 
-    fit: float
-    """(The program's number - its mean over other orders) / its standard deviation over them."""
+    fits: list[float]
+    """(Number - its mean over other orders) / its deviation over them; NaN where it tells nothing."""
     samples: int
 
 
@@ -177,12 +177,14 @@ class Evaluations:
         if self._depth > 1:
             return
         try:
-            self._tape.pause()
             self._given = None
             if torch.is_grad_enabled():
                 self.finish()
-            elif (given := next((one for one in tensors_in((args, kwargs)) if one.dim()), None)) is not None:
-                self._given = given if self._begins(model, len(given)) and self._trained(model) else None
+                return
+            self._tape.pause()
+            given = next((one for one in tensors_in((args, kwargs)) if one.dim()), None)
+            if given is not None and self._begins(model, len(given)) and self._trained(model):
+                self._given = given
         except Exception as error:  # noqa: BLE001  (nothing of ours may stop a program)
             self._lost(error)
 
@@ -196,7 +198,7 @@ class Evaluations:
         try:
             self._ended(given, [one for one in tensors_in(output) if one.is_floating_point() and one.dim()])
         except CannotReplayError:
-            self._tape.on = bool(self._passes)
+            return  # where its samples lie is not known
         except Exception as error:  # noqa: BLE001  (nothing of ours may stop a program)
             self._lost(error)
 
@@ -244,28 +246,32 @@ class Evaluations:
 
     def finish(self) -> None:
         """All passes of a loader, or of an evaluation, are through: look at what was made of them."""
+        if not self._passes:
+            return
         try:
             self._tape.pause()
-            if self._passes:
-                self._look()
-        except Exception as error:  # noqa: BLE001
+            with torch.no_grad():
+                self._keep(self._look())
+        except Exception as error:  # noqa: BLE001  (nothing of ours may stop a program)
             self._lost(error)
         self._forget()
 
-    def _look(self) -> None:
-        with torch.no_grad():
-            found = self._fits()
+    def _keep(self, found: list[_Fits]) -> None:
+        """Put it into the recording; what is made of one batch after the other belongs together."""
         if self._pooled and found:
-            total = sum(one.fit for one in found) / math.sqrt(len(found))
-            self._add(_Fit(total, sum(one.samples for one in found)))
-        elif not self._pooled:
-            for one in found[: MOST_PLACES - self._places]:
-                self._add(one)
-
-    def _add(self, found: _Fit) -> None:
-        self._places += 1
-        values = {"evaluation.fit": found.fit, "evaluation.samples": float(found.samples)}
-        self._recording.add_row(self.number - 1, f"{PLACE}.{self._places}", values)
+            usual = Counter(len(one.fits) for one in found).most_common(1)[0][0]
+            alike = [one for one in found if len(one.fits) == usual]
+            table = np.array([one.fits for one in alike])
+            known = np.isfinite(table).sum(0)
+            fits = np.where(known, np.nansum(table, 0) / np.sqrt(np.maximum(known, 1)), np.nan)
+            found = [_Fits(fits.tolist(), sum(one.samples for one in alike))]
+        for one in found[: MOST_PLACES - self._places]:
+            self._places += 1
+            values = {
+                "evaluation.fit": max((fit for fit in one.fits if math.isfinite(fit)), key=abs),
+                "evaluation.samples": float(one.samples),
+            }
+            self._recording.add_row(self.number - 1, f"{PLACE}.{self._places}", values)
 
     def _forget(self) -> None:
         self._passes.clear()
@@ -278,7 +284,7 @@ class Evaluations:
 
     # ---- what was made of the answers
 
-    def _fits(self) -> list[_Fit]:
+    def _look(self) -> list[_Fits]:
         """For each pass, or several together, how what was made of their answers fits."""
         places = {id(answer): i for i, one in enumerate(self._passes) for answer in one.answers}
         made: dict[frozenset[int], list[torch.Tensor]] = defaultdict(list)
@@ -293,15 +299,15 @@ class Evaluations:
             if not one.is_complex() and any(map(_compares, calls)):
                 made[passes].append(one)
                 needed[passes] += calls
-        found: dict[frozenset[int], _Fit] = {}
+        found: dict[frozenset[int], _Fits] = {}
         for passes in sorted(made, key=len):  # numbers of several passes are often sums of those of each
             if not any(passes & other for other in found):
                 fit = self._fit(made[passes], needed[passes], passes)
                 found |= {passes: fit} if fit is not None else {}
         return [found[passes] for passes in made if passes in found]
 
-    def _fit(self, results: list[torch.Tensor], needed: list[Noted], passes: frozenset[int]) -> _Fit | None:
-        """Of the numbers that were made of these passes, and their sum: what says most of whose they are."""
+    def _fit(self, results: list[torch.Tensor], needed: list[Noted], passes: frozenset[int]) -> _Fits | None:
+        """By each of the numbers that were made of these passes, and by their sum; None if none tells."""
         mine, wanted = [self._passes[i] for i in sorted(passes)], {id(call) for call in needed}
         calls = [call for call in self._tape.calls if id(call) in wanted]
         if len(calls) > LONGEST:
@@ -322,9 +328,9 @@ class Evaluations:
             return None
         was, own, *others = table.cpu().numpy()
         fits = [_deviations(*one) for one in zip(was, own, np.array(others).T, strict=True)]
-        told = [one for one in fits if one is not None]
-        samples = sum(one.place.extent for one in mine)
-        return _Fit(max(told, key=abs), samples) if told else None
+        if not np.isfinite(fits).any():
+            return None
+        return _Fits(fits, sum(one.place.extent for one in mine))
 
 
 def _compares(call: Noted) -> bool:
@@ -338,11 +344,11 @@ def _with_sum(results: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat([found, found.sum(0, keepdim=True)])
 
 
-def _deviations(was: float, own: float, others: Floats) -> float | None:
-    """How far a number lies from those of other orders; None where these hardly differ, or it changes."""
+def _deviations(was: float, own: float, others: Floats) -> float:
+    """How far a number lies from those of other orders; NaN where these hardly differ, or it changes."""
     if not np.isfinite([was, own, *others]).all() or abs(own - was) > EXACT * abs(was) + TINY:
-        return None
+        return math.nan
     middle, spread = float(others.mean()), float(others.std(ddof=1))
     if spread <= SAME * max(abs(own), abs(middle)) + TINY or len(set(others.tolist())) < FINE:
-        return None
+        return math.nan
     return float((own - middle) / spread)
