@@ -213,7 +213,7 @@ def test_a_failure_of_ours_is_one_warning_and_the_program_goes_on(monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(evaluations.Evaluations, "_look", broken)
+    monkeypatch.setattr(evaluations, "fits", broken)
     with pytest.warns(RuntimeWarning, match="an evaluation could not be measured"):
         run = trained(afterwards)
     assert run.steps == 400

@@ -1,72 +1,37 @@
 """Whether what a network learned holds for the samples that its program evaluates it with.
 
 Passes through a model without gradients, between updates, are an evaluation. What the program makes of the
-answers there, be it an accuracy or a loss, is made once more with the answers dealt out to other samples, in
-several orders. If the program's own number lies among those, the answers have nothing to do with the samples.
+answers there, be it an accuracy or a loss, is noted, and looked at when the evaluation is through.
 """
 
-import math
 import weakref
-from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from unstuck.sources.torch.calls import (
     _tensors as tensors_in,  # pyright: ignore[reportPrivateUsage]  (the one walk over nested tensors)
 )
-from unstuck.sources.torch.constants import EXACT, TINY
-from unstuck.sources.torch.layouts import FEWEST, Layout, exchanged, layouts
+from unstuck.sources.torch.fits import Fits, Pass, fits, together
+from unstuck.sources.torch.layouts import layouts
 from unstuck.sources.torch.modules import sealed
-from unstuck.sources.torch.replay import played
-from unstuck.sources.torch.stats import Floats
-from unstuck.sources.torch.tape import CannotReplayError, Noted, Tape
+from unstuck.sources.torch.tape import CannotReplayError, Tape
 from unstuck.trace.recording import Recording
 
 PLACE = "evaluation"
 """Begins the names of rows: one for each number that a program makes between two updates."""
-ORDERS = 16
-"""In so many orders answers are dealt out."""
-SAME = 1e-5
-"""Spread over these orders / the number, below which it is the same whosever answers it is made of."""
-FINE = 5
-"""Different numbers that come out of these orders, at least: whether one of many is hit tells too little."""
 GROWTH = 1.25
 """An evaluation is looked at when the training has become longer by this factor."""
 MOST_PASSES = 8
 """Batches of one data loader that are looked at, at most."""
 MOST_PLACES = 6
 """Rows for one evaluation, at most."""
-MOST_RESULTS = 64
-"""Numbers made of answers that are looked at: the last ones."""
-LONGEST = 200
-"""Operations between the answers and what is made of them, at most."""
-CHOICES = frozenset({"__getitem__", "index_select", "masked_select", "take", "__setitem__"})
-"""Names of functions that choose numbers by others."""
 MOST_NUMBERS = 1 << 22
-"""Numbers in the answers that are kept at a time, and in what is made of each of them."""
+"""Numbers in the answers that are kept at a time, and in what is made of them."""
 PATIENCE = 1000
 """Calls of functions after a model's answer that are listened to."""
-
-
-class _Pass(NamedTuple):
-    """One pass through a model."""
-
-    first: torch.Tensor
-    """Its first input: the shape alone."""
-    answers: list[torch.Tensor]
-    place: Layout
-
-
-class _Fits(NamedTuple):
-    """How answers fit their own samples, by each of the numbers that were made of them."""
-
-    fits: list[float]
-    """(Number - its mean over other orders) / its deviation over them; NaN where it tells nothing."""
-    samples: int
 
 
 class _Listening(Tape):
@@ -124,7 +89,7 @@ class Evaluations:
         self._recording, self._failed = recording, failed
         self._tape = _Listening()
         self._handles: list[Any] = []
-        self._passes: list[_Pass] = []
+        self._passes: list[Pass] = []
         self._depth = 0
         self._rounds, self._round, self._looked = 0, -1, 0
         """Evaluations so far; updates before the present one, and before the last that was looked at."""
@@ -237,10 +202,12 @@ class Evaluations:
         return known is None or any(id(one) in known for one in model.parameters())
 
     def _ended(self, given: torch.Tensor, answers: list[torch.Tensor]) -> None:
-        if not answers or sum(one.numel() for one in answers) > MOST_NUMBERS or not self._tape.may_listen:
+        held = sum(one.numel() for known in self._passes for one in known.answers)
+        much = held + sum(one.numel() for one in answers) > MOST_NUMBERS
+        if not answers or much or not self._tape.may_listen:
             return
         first = torch.empty(given.shape, device="meta")
-        self._passes.append(_Pass(first, answers, layouts(first, answers[0])[0]))
+        self._passes.append(Pass(first, answers, layouts(first, answers[0])[0]))
         self._tape.left = PATIENCE
         self._tape.answered(len(self._passes), answers, graded=False)
 
@@ -251,26 +218,17 @@ class Evaluations:
         try:
             self._tape.pause()
             with torch.no_grad():
-                self._keep(self._look())
+                self._keep(fits(self._tape, self._passes))
         except Exception as error:  # noqa: BLE001  (nothing of ours may stop a program)
             self._lost(error)
         self._forget()
 
-    def _keep(self, found: list[_Fits]) -> None:
+    def _keep(self, found: list[Fits]) -> None:
         """Put it into the recording; what is made of one batch after the other belongs together."""
-        if self._pooled and found:
-            usual = Counter(len(one.fits) for one in found).most_common(1)[0][0]
-            alike = [one for one in found if len(one.fits) == usual]
-            table = np.array([one.fits for one in alike])
-            known = np.isfinite(table).sum(0)
-            fits = np.where(known, np.nansum(table, 0) / np.sqrt(np.maximum(known, 1)), np.nan)
-            found = [_Fits(fits.tolist(), sum(one.samples for one in alike))]
+        found = [together(found)] if self._pooled and found else found
         for one in found[: MOST_PLACES - self._places]:
             self._places += 1
-            values = {
-                "evaluation.fit": max((fit for fit in one.fits if math.isfinite(fit)), key=abs),
-                "evaluation.samples": float(one.samples),
-            }
+            values = {"evaluation.fit": one.best, "evaluation.samples": float(one.samples)}
             self._recording.add_row(self.number - 1, f"{PLACE}.{self._places}", values)
 
     def _forget(self) -> None:
@@ -281,74 +239,3 @@ class Evaluations:
         self._forget()
         self._wanted = False
         self._failed("an evaluation", error)
-
-    # ---- what was made of the answers
-
-    def _look(self) -> list[_Fits]:
-        """For each pass, or several together, how what was made of their answers fits."""
-        places = {id(answer): i for i, one in enumerate(self._passes) for answer in one.answers}
-        made: dict[frozenset[int], list[torch.Tensor]] = defaultdict(list)
-        needed: dict[frozenset[int], list[Noted]] = defaultdict(list)
-        scalars = {id(one): one for call in self._tape.calls for one in call.out if one.numel() == 1}
-        for one in list(scalars.values())[-MOST_RESULTS:]:
-            try:
-                calls = self._tape.needed(one)
-            except CannotReplayError:
-                continue
-            passes = frozenset(places[i] for call in calls for i in call.reads if i in places)
-            if not one.is_complex() and any(map(_compares, calls)):
-                made[passes].append(one)
-                needed[passes] += calls
-        found: dict[frozenset[int], _Fits] = {}
-        for passes in sorted(made, key=len):  # numbers of several passes are often sums of those of each
-            if not any(passes & other for other in found):
-                fit = self._fit(made[passes], needed[passes], passes)
-                found |= {passes: fit} if fit is not None else {}
-        return [found[passes] for passes in made if passes in found]
-
-    def _fit(self, results: list[torch.Tensor], needed: list[Noted], passes: frozenset[int]) -> _Fits | None:
-        """By each of the numbers that were made of these passes, and by their sum; None if none tells."""
-        mine, wanted = [self._passes[i] for i in sorted(passes)], {id(call) for call in needed}
-        calls = [call for call in self._tape.calls if id(call) in wanted]
-        if len(calls) > LONGEST:
-            return None
-
-        def numbers(seed: int | None) -> torch.Tensor:
-            given = {
-                id(one): one.detach() if seed is None else exchanged(one.detach(), own.first, own.place, seed)
-                for own in mine
-                for one in own.answers
-            }
-            now = played(calls, given, constant=False)
-            return _with_sum([now[id(one)] for one in results])
-
-        try:
-            table = torch.stack([_with_sum(results), numbers(None), *map(numbers, range(ORDERS))])
-        except Exception:  # noqa: BLE001  (whatever the program does there may not work twice)
-            return None
-        was, own, *others = table.cpu().numpy()
-        fits = [_deviations(*one) for one in zip(was, own, np.array(others).T, strict=True)]
-        if not np.isfinite(fits).any():
-            return None
-        return _Fits(fits, sum(one.place.extent for one in mine))
-
-
-def _compares(call: Noted) -> bool:
-    """Whether answers meet numbers of others, as targets are; to choose some of them is no meeting."""
-    others = (one for one in tensors_in((call.args, call.kwargs)) if id(one) not in call.reads)
-    return call.name not in CHOICES and any(one.numel() >= FEWEST for one in others)
-
-
-def _with_sum(results: list[torch.Tensor]) -> torch.Tensor:
-    found = torch.stack([one.double().mean() for one in results])
-    return torch.cat([found, found.sum(0, keepdim=True)])
-
-
-def _deviations(was: float, own: float, others: Floats) -> float:
-    """How far a number lies from those of other orders; NaN where these hardly differ, or it changes."""
-    if not np.isfinite([was, own, *others]).all() or abs(own - was) > EXACT * abs(was) + TINY:
-        return math.nan
-    middle, spread = float(others.mean()), float(others.std(ddof=1))
-    if spread <= SAME * max(abs(own), abs(middle)) + TINY or len(set(others.tolist())) < FINE:
-        return math.nan
-    return float((own - middle) / spread)
