@@ -71,6 +71,16 @@ def test_place_and_harm_decide_what_explains_what(trace):
     assert explains(finding("ACT005", "fc2"), finding("GRD003", "fc1"), trace)
 
 
+def test_some_causes_explain_only_what_nothing_else_does(trace):
+    dead = finding("ACT002", "fc2")
+    shrinks, unstable = finding("INI003", None, "warning"), finding("LRN003", None, "warning")
+    assert [root.code for root in fold([dead, shrinks], trace)] == ["INI003"]
+    roots = {
+        root.code: [one.code for one in root.consequences] for root in fold([dead, shrinks, unstable], trace)
+    }
+    assert roots == {"LRN003": ["ACT002"], "INI003": []}
+
+
 def test_severity_comes_before_everything(trace):
     roots = fold([finding("LRN002", None, "warning", 1.0), finding("ACT005", "fc1", "error", 0.1)], trace)
     assert [root.severity for root in roots] == ["error", "warning"]

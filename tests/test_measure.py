@@ -231,6 +231,8 @@ def test_arrays_are_only_read():
 def test_data_stats_leave_out_what_is_not_finite():
     stats = measure.data_stats(np.array([[1.0, np.nan], [3.0, np.inf]]))
     assert stats == {
+        "data.values": 2.0,
+        "data.commonest": 0.5,
         "data.min": 1.0,
         "data.max": 3.0,
         "data.mean": 2.0,

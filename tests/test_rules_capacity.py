@@ -160,6 +160,19 @@ def test_ways_around_layers_bend_nothing():
     assert linear_stack(squared, BOUNDS) == []
 
 
+def test_tables_before_linear_layers_and_a_loss_of_ones_own():
+    """Counts of birds by habitat: Poisson's likelihood, written out."""
+    table = Node("habitat", "Embedding", ("input",), (9,), {"weight": (5, 9)})
+    nodes = [table, linear("fc1", "habitat", fan_in=9), linear("fc2", "fc1")]
+    loss = [op("exp", "exp", "fc2"), op("sub", "sub", "exp", "fc2"), op("mean", "mean", "sub", shape=())]
+    run = recorded([*nodes, *loss], **HALF)
+    assert told(linear_stack(run, BOUNDS)) == [("ACT004", "warning", "fc1")]
+    bent = [*nodes[:2], op("bend", "ReLU", "fc1"), linear("fc2", "bend"), *loss]
+    assert linear_stack(recorded(bent, **HALF), BOUNDS) == []
+    alone = [table, linear("fc2", "habitat", fan_in=9), *loss]
+    assert linear_stack(recorded(alone, **HALF), BOUNDS) == []
+
+
 def test_linear_layers_beside_each_other_are_one_linear_model():
     nodes = [linear("trend", "input"), linear("rest", "input"), op("add", "add", "trend", "rest")]
     assert linear_stack(recorded(nodes, "MSELoss", facts("add"), **HALF), BOUNDS) == []

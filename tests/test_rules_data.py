@@ -190,6 +190,28 @@ def test_words_that_are_all_unknown():
     assert dead_input(looked_up(2, start=1.0, final=0.1, baseline=1.0), BOUNDS) == []  # two are enough
 
 
+def pictures(values, commonest, *, channels=1, kind="Conv2d", ended=STUCK):
+    first = Node("conv", kind, ("input",), (8, 26, 26), {"weight": (8, channels, 3, 3)})
+    numbers = {"data__values": values, "data__commonest": commonest, "data__min": 0.0, "data__max": 1.0}
+    run = recorded([first, linear("head", "conv")], "CrossEntropyLoss", facts("head"), **ended, **numbers)
+    return every(run, "conv", act_variation=0.01, weight_norm=2.8)
+
+
+def test_pictures_of_numbers_between_0_and_1_that_were_cut_to_whole_ones():
+    assert told(dead_input(pictures(2.0, 0.993), BOUNDS)) == [("DAT002", "error", "conv")]
+    assert "99.3%" in dead_input(pictures(2.0, 0.993), BOUNDS)[0].summary
+    half = {"start": 2.3, "final": 1.7, "baseline": 2.3}
+    assert told(dead_input(pictures(2.0, 0.993, ended=half), BOUNDS)) == [("DAT002", "warning", "conv")]
+    for run in (
+        pictures(2.0, 0.8),  # in ink
+        pictures(200.0, 0.99),  # dark ones
+        pictures(2.0, 0.99, channels=12),  # a board, a channel for each kind of piece
+        pictures(2.0, 0.99, kind="Conv1d"),  # letters, a channel for each
+        pictures(2.0, 0.993, ended={"start": 2.3, "final": 0.1, "baseline": 2.3}),
+    ):
+        assert dead_input(run, BOUNDS) == []
+
+
 # ---- DAT003 non-finite-data
 
 

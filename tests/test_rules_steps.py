@@ -252,6 +252,26 @@ def test_few_updates_of_large_batches_are_their_doing(samples, severity):
     assert told(few_updates(run, BOUNDS)) == [("LRN012", severity, None)]
 
 
+def test_steps_that_add_up_an_epoch_of_batches():
+    """A part is learned in ten steps all the same: more of them were there to be made."""
+    half = {"start": 100.0, "final": 60.0, "baseline": 100.0}
+    for passes, samples, found in ((50, 32, 1), (1, 32, 0), (4, 32, 0), (1, 3000, 1)):
+        run = run_of(steps=10, ended=half)
+        run.meta.complete, run.meta.kind = True, "torch"
+        known = msgspec.structs.replace(run.structure.loss_facts, input_shape=(samples, 10))
+        run.structure = msgspec.structs.replace(run.structure, loss_facts=known)
+        for step in range(10):
+            run.add(step, "", "passes", float(passes))
+        named = few_updates(run, BOUNDS)
+        assert told(named) == [("LRN012", "warning", None)] * found
+        if passes == 50:
+            assert "each for 1600 samples at once (the gradients of 50 backward passes)" in named[0].summary
+            assert "optimizer.step()" in named[0].summary
+    for step in range(10):
+        run.add(step, "", "loss", 100.0 - 9 * step)
+    assert few_updates(run, BOUNDS) == []  # much was learned
+
+
 def test_a_recording_that_was_cut_off():
     with pytest.raises(NotChecked, match="cut off"):
         few_updates(run_of(steps=5), BOUNDS)

@@ -51,6 +51,24 @@ def test_a_frozen_layers_old_gradient_is_no_gradient():
     assert first(watched(model, optimizer, step)) == ("GRD003", "error", None)
 
 
+@pytest.mark.parametrize("clears", [True, False])
+def test_two_optimisers_of_one_backward_pass_are_looked_at_like_one(clears):
+    """An encoder's and a decoder's, as tutorials have them."""
+    one, other = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.Tanh()), torch.nn.Linear(32, 10)
+    both = [torch.optim.SGD(model.parameters(), lr=0.2) for model in (one, other)]
+
+    def step(x, y):
+        for optimizer in both if clears else ():
+            optimizer.zero_grad()
+        entropy(other(one(x)), y).backward()
+        for optimizer in both:
+            optimizer.step()
+
+    diagnosis = watched({"one": one, "other": other}, both, step)
+    assert ("GRD005" in [code for code, _ in faults(diagnosis)]) is not clears
+    assert clears is (faults(diagnosis) == [])
+
+
 def test_two_optimisers_that_clear_each_others_gradients_in_turn_are_let_be():
     """As two networks against each other do: the gradients are made anew before each step."""
     one, other = mlp(), mlp()

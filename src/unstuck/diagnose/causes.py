@@ -18,6 +18,7 @@ _HOLDS: Final[dict[Where, Callable[[int, int], bool]]] = {
     "from": lambda cause, effect: effect >= cause,
     "any": lambda _cause, _effect: True,
     "lasting": lambda _cause, _effect: True,
+    "else": lambda _cause, _effect: True,
 }
 
 
@@ -63,9 +64,7 @@ def fold(
     Returns:
         The roots; every other finding is among their consequences.
     """
-    effects = [
-        [j for j, other in enumerate(findings) if explains(finding, other, trace)] for finding in findings
-    ]
+    effects = _effects(findings, trace)
     roots = _roots(effects)
     reach = {root: _reached(root, effects) for root in roots}
     ranked = sorted(
@@ -93,6 +92,17 @@ def fold(
         )
         folded.append(msgspec.structs.replace(findings[root], consequences=consequences))
     return tuple(folded)
+
+
+def _effects(findings: Sequence[Finding], trace: Recording) -> list[list[int]]:
+    """For each finding, those that it explains: some only where nothing else does."""
+    found = [[j for j, other in enumerate(findings) if explains(one, other, trace)] for one in findings]
+
+    def only_else(cause: int, effect: int) -> bool:
+        return RULES[findings[cause].code].explains.get(findings[effect].code) == "else"
+
+    sure = {j for i, own in enumerate(found) for j in own if not only_else(i, j)}
+    return [[j for j in own if j not in sure or not only_else(i, j)] for i, own in enumerate(found)]
 
 
 def _roots(effects: list[list[int]]) -> list[int]:

@@ -14,10 +14,10 @@ from unstuck.trace.recording import Recording
 
 Check = Callable[[Recording, Bounds], list[Finding]]
 Concerns = Callable[[Recording], bool]
-Where = Literal["same", "before", "after", "up to", "from", "any", "lasting"]
+Where = Literal["same", "before", "after", "up to", "from", "any", "lasting", "else"]
 """Where a consequence may lie, seen from its cause: "before" is nearer to the input, "up to" includes the
 cause's own layer, "from" is that layer and all nearer to the output, "any" needs no place; "lasting" is
-anywhere, if it is itself a fault and not a passing one."""
+anywhere, if it is itself a fault and not a passing one; "else" is anywhere, if nothing else explains it."""
 
 
 def _everything(_trace: Recording) -> bool:

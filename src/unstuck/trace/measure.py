@@ -24,6 +24,8 @@ _QUIET = np.errstate(all="ignore")
 
 SAME = 1e-6
 """Two units are the same up to this relative difference (about ten roundings of float32)."""
+SOME = 1 << 15
+"""Inputs among which different numbers are counted, at most."""
 MAX_ROWS = 4096
 """Rows (samples × positions) that ranks and distinct outputs look at, taken evenly."""
 MAX_SIDE = 1024
@@ -277,10 +279,17 @@ def nonfinite_share(inputs: Array) -> float:
 
 
 def data_stats(inputs: Array) -> Values:
-    """Smallest, largest, mean and std of the finite inputs, and the share that is not finite."""
+    """Smallest, largest, mean and std of the finite inputs, and the share that is not finite.
+
+    Of at most 32,768 of them, drawn evenly: how many are different, and the share of the commonest.
+    """
     x = doubles(inputs).ravel()
     finite = x[np.isfinite(x)]
+    some = finite if finite.size <= SOME else finite[np.random.default_rng(0).permutation(finite.size)[:SOME]]
+    _, counts = np.unique(some, return_counts=True)
     return {
+        "data.values": float(counts.size) if counts.size else None,
+        "data.commonest": float(counts.max() / some.size) if counts.size else None,
         "data.min": float(finite.min()) if finite.size else None,
         "data.max": float(finite.max()) if finite.size else None,
         "data.mean": float(finite.mean()) if finite.size else None,

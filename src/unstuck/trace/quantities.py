@@ -58,6 +58,7 @@ _ALL: Final = (
     ),
     Quantity("loss_factor", "network", "of a batch of one sample: what its plain loss was multiplied by"),
     Quantity("loss_scale", "network", "what the loss was multiplied by for half precision, if it was"),
+    Quantity("passes", "network", "backward passes whose gradients make the step"),
     Quantity("eval_mode", "network", "1 if all was in evaluation mode in the step's own passes, else 0"),
     Quantity("repeat.batch", "network", "1 if the batch equals that of the measured step before, else 0"),
     Quantity("batch.share", "network", "samples of the batch / those of the tensor that it was taken from"),
@@ -84,6 +85,8 @@ _ALL: Final = (
     Quantity("data.max", "network", "largest input"),
     Quantity("data.mean", "network", "mean of the inputs"),
     Quantity("data.std", "network", "standard deviation of the inputs"),
+    Quantity("data.values", "network", "how many different numbers there are among the inputs"),
+    Quantity("data.commonest", "network", "share of the inputs that are the commonest number"),
     Quantity("data.nonfinite", "network", "share of inputs that are NaN or infinite"),
     Quantity("data.majority", "network", "share of the commonest class"),
     # probes: short continuations on a copy

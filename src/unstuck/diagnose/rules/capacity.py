@@ -4,7 +4,7 @@ import math
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.measured import names, on_one_way, weight_layers
+from unstuck.diagnose.measured import LOOKS_UP, names, on_one_way, weight_layers
 from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -65,8 +65,9 @@ def linear_stack(trace: Recording, bounds: Bounds) -> list[Finding]:
 def _shows_operations(trace: Recording) -> bool:
     """Whether what lies between the layers was seen: a loop of one's own may log its weights only."""
     nodes = trace.structure.nodes
-    if trace.meta.kind == "torch":
-        return bool(nodes) and trace.structure.loss_facts is not None
+    if trace.meta.kind == "torch":  # a loss of its own is seen with all that makes it: a number at the end
+        whole = bool(nodes) and not nodes[-1].parameters and nodes[-1].shape == ()
+        return bool(nodes) and (trace.structure.loss_facts is not None or whole)
     return bool(nodes) and (trace.meta.kind != "arrays" or any(not node.parameters for node in nodes))
 
 
@@ -82,6 +83,8 @@ def _stack(trace: Recording, layers: list[Node]) -> list[Node]:
     for node in nodes[: last + 1]:
         if node.type in _LINEAR and node in layers:
             found.append(node)
+        elif node.type in LOOKS_UP:
+            continue  # a table is a layer of numbers that are 0 or 1
         elif (
             node.type in NONLINEAR
             or (node.type not in _PASSES and node.type not in NORMALISING and not _scales(node))

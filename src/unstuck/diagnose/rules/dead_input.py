@@ -8,6 +8,7 @@ from unstuck.diagnose.measured import ANY_TRAINING, first_layers, names, weight_
 from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
+from unstuck.trace.structure import Node
 
 _SEVERAL = 4
 """Samples of a batch that would hardly all be one number by chance."""
@@ -15,6 +16,10 @@ _MARKS = 4
 """Words that say nothing, at most: padding, an unknown word, the beginning, the end."""
 _VOCABULARY = 10
 """So many times as many rows has a table that was made for more than what was looked up in it."""
+
+_LEVELS, _BLANK, _COLOURS = 4, 0.97, 4
+"""Different numbers in pictures, share of the commonest, and channels: a fifth of a drawing in ink and paper
+is ink, and what lies on a board has channels of its own."""
 
 
 @rule(
@@ -33,6 +38,7 @@ _VOCABULARY = 10
         "DAT001": "any",
         "DAT004": "any",
         "DAT007": "any",
+        "DAT008": "any",
         "LRN003": "any",
         "OUT010": "any",
     },
@@ -47,6 +53,7 @@ def dead_input(trace: Recording, bounds: Bounds) -> list[Finding]:
     alike = _few_words(trace, bounds)
     if alike is None and (_copies(trace, bounds) or (not first and _one_number(trace, bounds))):
         alike = _all_copies(trace) if trace.has("data.alike") else _all_one_number(trace)
+    alike = alike or _cut_to_whole_numbers(trace, first, bounds)
     if alike is not None:
         return [alike]
     if not first or not all(series.size for series in values):
@@ -133,6 +140,42 @@ def _few_words(trace: Recording, bounds: Bounds) -> Finding | None:
             location=node.location,
         )
     return None
+
+
+def _cut_to_whole_numbers(trace: Recording, first: list[Node], bounds: Bounds) -> Finding | None:
+    """Pictures of which hardly anything is left: numbers between 0 and 1 that were stored as whole ones."""
+    values, share = trace.first("data.values"), trace.first("data.commonest")
+    pictures = first and all(
+        node.type in {"Conv2d", "Conv3d"} and node.parameters["weight"][1] <= _COLOURS for node in first
+    )
+    if values is None or share is None or not pictures:
+        return None
+    if not 1 < values <= _LEVELS or share < _BLANK or trace.steps < bounds.outcome.few_steps:
+        return None
+    ended = outcome(trace, bounds.outcome)
+    if not falls_short(ended, bounds.outcome):
+        return None
+    low, high = trace.first("data.min"), trace.first("data.max")
+    return Finding(
+        code="DAT002",
+        name="dead-input",
+        severity="error" if ended.word == "not learned" else "warning",
+        layer=first[0].name,
+        step=0,
+        confidence=0.8,
+        summary=(
+            f"The pictures hold {values:.0f} different numbers ({low:.3g} to {high:.3g}), and {share:.1%} of "
+            "all are the same one. So it looks when numbers between 0 and 1 are stored as whole numbers: "
+            "divide after they are floats, and look at a picture as the model is given it."
+        ),
+        evidence=(
+            Evidence("data.values", values, "<=", float(_LEVELS)),
+            Evidence("data.commonest", share, ">=", _BLANK),
+        ),
+        rival="DAT001 unscaled-input: there the numbers are many, and of the wrong size.",
+        location=first[0].location,
+        apart=ANY_TRAINING,
+    )
 
 
 def _copies(trace: Recording, bounds: Bounds) -> bool:

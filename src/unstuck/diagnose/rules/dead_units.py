@@ -82,11 +82,10 @@ def born_dead_units(trace: Recording, bounds: Bounds) -> list[Finding]:
     "killed-units",
     severity="error",
     needs=("never_active", "dead_lately"),
+    # nothing of the start: what is dead or without a gradient before the first step was not killed by steps
     explains={
         "ACT002": "after",
-        "ACT001": "after",
         "ACT005": "from",
-        "GRD001": "up to",
         "GRD003": "any",
         "LRN002": "any",
         "OUT010": "any",

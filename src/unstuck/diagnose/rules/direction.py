@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
+from unstuck.diagnose.byhand import driven_down
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import output_layer, typical
 from unstuck.diagnose.outcome import constant_loss, falls_short, learning_curve, outcome, part_loss
@@ -53,7 +54,7 @@ def flipped_sign(trace: Recording, bounds: Bounds) -> list[Finding]:  # noqa: PL
     if finite.size < 3 and not (finite.size and _minus_one(trace)):
         raise NotChecked("it needs three finite losses at least")
     if trace.has("constant_falls") and not trace.has("baseline_loss"):
-        return _bottomless(trace, bounds)
+        return _bottomless(trace, bounds) or _minus_forgotten(trace)
     if not loss:
         raise NotChecked("it is not known which loss was used")
     if loss not in _NEVER_NEGATIVE | {"NLLLoss"} or outcome(trace, bounds.outcome).word == "learned":
@@ -86,6 +87,19 @@ def flipped_sign(trace: Recording, bounds: Bounds) -> list[Finding]:  # noqa: PL
     evidence = Evidence("loss", float(finite[-1]), ">" if rises else "<", 0.0)
     # no other fault makes such a loss negative
     return [_flipped(f"{how} Minimise the loss as it is.", evidence, 0.95 if driven else 0.85, apart=("",))]
+
+
+def _minus_forgotten(trace: Recording) -> list[Finding]:
+    """Of a likelihood of yes and no that the program writes out itself, with a floor of its own (a clamp)."""
+    losses = trace.series("loss").values
+    if loss_name(trace) or not driven_down(trace):
+        return []
+    summary = (
+        "The loss is the likelihood of yes and no, written out (y log p + (1 - y) log(1 - p)), and it is "
+        f"below 0 at every step ({losses[0]:.3g} at first, {losses[-1]:.3g} at the end): its minus is "
+        "missing, and the answers are driven away from the labels."
+    )
+    return [_flipped(summary, Evidence("loss", float(losses[-1]), "<", 0.0), 0.9, apart=("",))]
 
 
 def _flipped(summary: str, evidence: Evidence, confidence: float, apart: tuple[str, ...] = ()) -> Finding:

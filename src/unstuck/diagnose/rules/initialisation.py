@@ -401,7 +401,8 @@ def _tiled(trace: Recording, node: Node, different: int) -> Finding | None:
     "signal-shrinks",
     severity="warning",
     needs=("act_std",),
-    explains={"ARC001": "any", "ACT005": "any", "OUT010": "any"},
+    # beside next to no signal the biases decide, and units that these switch off are off for every sample
+    explains={"ARC001": "any", "ACT002": "else", "ACT005": "any", "OUT010": "any"},
 )
 def signal_shrinks(trace: Recording, bounds: Bounds) -> list[Finding]:
     """What the activations tell about the input falls geometrically from layer to layer."""

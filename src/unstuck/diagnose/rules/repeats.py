@@ -8,7 +8,14 @@ from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 
 
-@rule("DAT007", "repeated-batch", severity="warning", needs=("repeat.batch",), from_step_0=False)
+@rule(
+    "DAT007",
+    "repeated-batch",
+    severity="warning",
+    needs=("repeat.batch",),
+    explains={"DAT004": "any"},
+    from_step_0=False,
+)
 def repeated_batch(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Every step sees the same batch, though the loader or the tensor that it comes from has others."""
     again = trace.series("repeat.batch").values

@@ -3,9 +3,13 @@
 import math
 from typing import Final
 
+import numpy as np
+
 from unstuck.diagnose.bounds import Bounds
+from unstuck.diagnose.byhand import PROBABILITIES, logarithms
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import names
+from unstuck.diagnose.outcome import outcome
 from unstuck.diagnose.paths import classes, extreme, into_loss, loss_name
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -20,7 +24,6 @@ _APPLIES: Final = {
     "MultiLabelSoftMarginLoss": "a sigmoid",
 }
 """Losses of scores, and what they apply to them."""
-_PROBABILITIES: Final = frozenset({"Softmax", "Softmax2d", "Sigmoid"})
 _LOGARITHMS: Final = frozenset({"NLLLoss", "KLDivLoss"})
 """Losses of logarithms of probabilities."""
 _WANTS: Final = {
@@ -43,6 +46,8 @@ _WANTS: Final = {
 def double_softmax(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Probabilities go into a loss that makes probabilities of them again, so it cannot become small."""
     loss = loss_name(trace)
+    if loss not in _APPLIES and (found := _twice(trace)):
+        return found
     if not loss:
         raise NotChecked(_NO_LOSS)
     if loss not in _APPLIES:
@@ -50,7 +55,7 @@ def double_softmax(trace: Recording, bounds: Bounds) -> list[Finding]:
     node, sums = into_loss(trace), _sums_to_one(trace, bounds)
     if node is None and sums is None:
         raise NotChecked(_NO_PATH)
-    by_structure = node is not None and node.type in _PROBABILITIES
+    by_structure = node is not None and node.type in PROBABILITIES
     by_values = sums is True and loss == "CrossEntropyLoss"
     low, high = extreme(trace, "output.min")[0], extreme(trace, "output.max")[1]
     if not by_structure and not by_values:
@@ -85,6 +90,25 @@ def double_softmax(trace: Recording, bounds: Bounds) -> list[Finding]:
             location=node.location if node is not None else None,
         )
     ]
+
+
+def _twice(trace: Recording) -> list[Finding]:
+    """In a likelihood that was written out: the logarithm's function makes probabilities first."""
+    twice = next((one for one in logarithms(trace) if one.applies and one.source.type in PROBABILITIES), None)
+    if twice is None:
+        return []
+    summary = (
+        f"{names([twice.source])} ({twice.source.type}) gives probabilities, and {twice.node.type} applies "
+        f"{twice.applies} to them again before it takes the logarithm: no answer can be sure of anything. "
+        "Give it the scores themselves."
+    )
+    rival = (
+        "LRN002 learning-rate-too-low also looks like a loss that hardly falls; but this floor is the same "
+        "at any rate."
+    )
+    low = Evidence("output.min", trace.last("output.min"))
+    name, where = twice.source.name, twice.source.location
+    return [Finding("OUT002", "double-softmax", "error", name, 0, 0.95, summary, (low,), rival, where)]
 
 
 def _sums_to_one(trace: Recording, bounds: Bounds) -> bool | None:
@@ -130,6 +154,8 @@ def _floor(trace: Recording, loss: str) -> float:
 def raw_scores(trace: Recording, bounds: Bounds) -> list[Finding]:
     """Numbers that are no (log-)probabilities go into a loss that takes them for such."""
     loss = loss_name(trace)
+    if not loss and (found := _logarithm_of_scores(trace, bounds)):
+        return found
     if not loss:
         raise NotChecked(_NO_LOSS)
     if loss not in _WANTS:
@@ -143,7 +169,7 @@ def raw_scores(trace: Recording, bounds: Bounds) -> list[Finding]:
         raw = node is not None and _no_logarithm(node)
         outside = high > bounds.output.logarithm
         evidence = Evidence("output.max", high, ">", bounds.output.logarithm)
-        certain = node is not None and node.type in _PROBABILITIES
+        certain = node is not None and node.type in PROBABILITIES
         proper = node is not None and node.type in {"LogSoftmax", "LogSigmoid"}
     else:
         raw = node is not None and "weight" in node.parameters
@@ -178,8 +204,33 @@ def raw_scores(trace: Recording, bounds: Bounds) -> list[Finding]:
     ]
 
 
+def _logarithm_of_scores(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """In a likelihood that was written out, or of rates: the logarithm is taken of a layer's own answers."""
+    raw = [one for one in logarithms(trace) if not one.applies and "weight" in one.source.parameters]
+    losses = trace.series("loss").values
+    if not raw or outcome(trace, bounds.outcome).word == "learned" or not losses.size:
+        return []
+    lost = not np.isfinite(losses).all()
+    source = raw[0].source
+    summary = (
+        f"{names([raw[0].node])} takes the logarithm of what {names([source])} ({source.type}) gives, which "
+        f"may be any number: of 0 and below there is none{', and the loss is NaN' if lost else ''}. Make "
+        "probabilities or rates of the answers first (sigmoid, softmax, exp or softplus), or use a loss that "
+        "takes scores or logarithms."
+    )
+    rival = "GRD004 non-finite: then the numbers are positive, and too small or too large to be held."
+    evidence = Evidence("loss", float(losses[-1]))
+    confidence = 0.9 if lost else 0.75
+    where = source.location
+    return [
+        Finding(
+            "OUT003", "raw-scores", "error", source.name, 0, confidence, summary, (evidence,), rival, where
+        )
+    ]
+
+
 def _no_logarithm(node: Node) -> bool:
-    return "weight" in node.parameters or node.type in _PROBABILITIES | PIECEWISE | SATURATING
+    return "weight" in node.parameters or node.type in PROBABILITIES | PIECEWISE | SATURATING
 
 
 def _what_happens(loss: str, *, certain: bool) -> str:

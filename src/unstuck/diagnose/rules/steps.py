@@ -356,13 +356,24 @@ def few_updates(trace: Recording, bounds: Bounds) -> list[Finding]:
         return []
     if not trace.meta.complete or trace.steps < 1:
         raise NotChecked("the training was cut off")
-    if trace.steps < 2 or outcome(trace, bounds.outcome).word == "learned":
-        return []
+    ended = outcome(trace, bounds.outcome)
     layers = reach.trained(trace)
     facts = trace.structure.loss_facts
     samples = facts.input_shape[0] if facts is not None and facts.input_shape else 0
-    large = samples >= bounds.steps.large and trace.meta.kind != "arrays"
-    each = f", each for {samples} samples at once" if large else ""
+    passes = trace.series("passes").values
+    added = int(np.median(passes)) if passes.size else 1
+    large = samples * added >= bounds.steps.large and trace.meta.kind != "arrays"
+    # what few steps have learned says nothing against more of them, where each of them took many samples
+    short = ended.word == "learned" and not (large and falls_short(ended, bounds.outcome))
+    if trace.steps < 2 or short:
+        return []
+    each = f", each for {samples * added} samples at once" if large else ""
+    each += f" (the gradients of {added} backward passes)" if large and added > 1 else ""
+    advice = (
+        "Is optimizer.step() meant to stand outside of the loop over the batches?"
+        if large and added > 1
+        else "Smaller batches or more epochs give more updates."
+    )
     return [
         Finding(
             code="LRN012",
@@ -374,7 +385,7 @@ def few_updates(trace: Recording, bounds: Bounds) -> list[Finding]:
             summary=(
                 f"Only {trace.steps} updates were made of "
                 f"{names(layers[:3])}{' and others' if len(layers) > 3 else ''}{each}: "
-                "nothing can be said of them yet. Smaller batches or more epochs give more updates."
+                f"nothing can be said of them yet. {advice}"
             ),
             evidence=(Evidence("loss", trace.last("loss")),),
             rival="LRN002 learning-rate-too-low: with so few steps even a good rate gets nowhere.",

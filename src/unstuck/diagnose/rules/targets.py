@@ -3,6 +3,7 @@
 import math
 
 from unstuck.diagnose.bounds import Bounds
+from unstuck.diagnose.byhand import outside_of_yes_and_no
 from unstuck.diagnose.finding import Evidence, Finding, Severity
 from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.paths import classes, extreme, into_loss, loss_name
@@ -117,7 +118,6 @@ def _shape(shape: tuple[int, ...]) -> str:
     "OUT007",
     "label-coding",
     severity="error",
-    needs=("target.min", "target.max"),
     explains={
         "ARC001": "any",
         "ACT002": "any",
@@ -133,8 +133,12 @@ def _shape(shape: tuple[int, ...]) -> str:
 def label_coding(trace: Recording, bounds: Bounds) -> list[Finding]:
     """The targets are not coded as the loss reads them."""
     loss, facts = loss_name(trace), trace.structure.loss_facts
+    if not loss and outside_of_yes_and_no(trace):
+        return [_written_out(trace)]
     if not loss:
         raise NotChecked("it is not known which loss was used")
+    if not trace.has("target.min") or not trace.has("target.max"):
+        raise NotChecked("the targets were not seen")
     low, high = extreme(trace, "target.min")[0], extreme(trace, "target.max")[1]
     if math.isnan(low) or math.isnan(high):
         return []
@@ -146,6 +150,20 @@ def label_coding(trace: Recording, bounds: Bounds) -> list[Finding]:
     if not whole and facts is not None and len(facts.target_shape) == len(facts.input_shape):
         return _class_probabilities(trace, loss, low, high, bounds)
     return _class_numbers(trace, loss, low, high, bounds)
+
+
+def _written_out(trace: Recording) -> Finding:
+    """The same of a likelihood that the program writes out itself."""
+    final = trace.last("loss")
+    return _coding(
+        trace,
+        "error",
+        0.85,
+        "The loss is the likelihood of yes and no, written out (y log p + (1 - y) log(1 - p)): for labels "
+        "between 0 and 1 it cannot be negative, nor gain without an end from one answer for all, and it "
+        f"ended at {final:.3g}. So labels lie outside of 0..1: -1 and 1, or 1 and 2? Code them as 0 and 1.",
+        Evidence("loss", final, "<", 0.0),
+    )
 
 
 def _yes_no(trace: Recording, loss: str, low: float, high: float, bounds: Bounds) -> list[Finding]:

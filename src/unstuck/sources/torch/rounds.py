@@ -65,6 +65,11 @@ class Rounds:
         return [one for one in params if (number := id(one.tensor)) in own or number not in others]
 
     @property
+    def all_step(self) -> bool:
+        """Whether each of those that are known steps in every round."""
+        return len(self._expected) == len(self.known)
+
+    @property
     def between(self) -> bool:
         """Whether no optimiser has stepped in this round yet."""
         return not self._done

@@ -91,6 +91,8 @@ class Watching:
         """While an optimiser steps: how many backward passes its closure has run."""
         self._sound = True
         """Whether all losses so far were numbers; on other devices nobody waits for them."""
+        self._together = False
+        """Whether all optimisers made the last measured step of the gradients of one backward pass."""
         self._scaler: Any = None
         self._scaled = False
         self._repeats: tuple[tuple[str, ...], ...] | None = None
@@ -205,7 +207,7 @@ class Watching:
             origin.listen()
         self._calls.deep = looked_at(self.number) and not (self._dependence.tired and self._pairing.tired)
         self._step.probing = self._probing if due(self.number) else None
-        self._step.several = len(self.rounds.known) > 1
+        self._step.several = len(self.rounds.known) > 1 and not self._together
         self._step.optimised = self.rounds.optimised
         self._strays.attach()
         self._arrivals.forget()
@@ -322,6 +324,8 @@ class Watching:
         self._evaluations.number = self.number
         self._recording.steps = self.number
         if step is not None:
+            self._together = len(step.ours) == 1 and self.rounds.all_step
+            step.rows[""]["passes"] = float(sum(step.ours))
             self._learn_repeats(step)
             step.rows[""] |= self.loaders.values(step.samples)
             self.ledger.write(step, optimizer, self.rounds.optimised, scaled=self._scaler is not None)

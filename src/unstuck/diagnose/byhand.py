@@ -1,0 +1,112 @@
+"""Likelihoods that a program writes out itself: what their logarithms are taken of, seen in the graph."""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from unstuck.diagnose.measured import multiplying
+from unstuck.diagnose.paths import keeps_numbers
+from unstuck.trace.recording import Recording
+from unstuck.trace.structure import Node
+
+PROBABILITIES: Final = frozenset({"Softmax", "Softmax2d", "Sigmoid"})
+_APPLIES: Final = {"LogSigmoid": "a sigmoid", "LogSoftmax": "a softmax"}
+"""Logarithms that make probabilities first."""
+_SHIFTS: Final = frozenset({"add", "clamp", "clampmin", "neg", "rsub", "sub"})
+"""Operations between probabilities and their logarithm: one minus them, a little more than 0."""
+_TURNS: Final = frozenset({"neg", "rsub"})
+_WEIGHS: Final = frozenset({"mul", "Dropout", "neg", "div"})
+"""Operations between a logarithm and the sum: multiplied by labels, which may look like a mask."""
+_SUMS: Final = frozenset({"add", "sub"})
+_ENDS: Final = frozenset({"mean", "sum", "neg", "div", "squeeze"})
+_FEW: Final = 3
+"""Losses at the start, and at the end, that are looked at."""
+
+
+class Logarithm(NamedTuple):
+    """A logarithm behind the last layer of a network."""
+
+    node: Node
+    source: Node
+    """What it is taken of, seen through shifts and what only moves numbers."""
+    turned: bool
+    """Whether that was taken from 1, or from 0, on the way."""
+
+    @property
+    def applies(self) -> str:
+        """What it makes probabilities with; "" for a plain logarithm."""
+        return _APPLIES.get(self.node.type, "")
+
+
+def logarithms(trace: Recording) -> list[Logarithm]:
+    """Logarithms that are a part of the loss, each with what it is taken of."""
+    nodes = list(trace.structure.nodes)
+    layers = multiplying(trace)
+    last = max((i for i, node in enumerate(nodes) if node in layers), default=len(nodes))
+    return [_taken(trace, node) for node in nodes[last + 1 :] if node.type in {"log", *_APPLIES}]
+
+
+def of_both_sides(trace: Recording) -> tuple[Logarithm, Logarithm] | None:
+    """The two logarithms of a likelihood of yes and no; None if the loss is none that was written out.
+
+    Each is weighed (by the label, and by 1 minus it), and the loss is the mean or the sum of both: a policy's
+    likelihood, multiplied by rewards afterwards, is none.
+    """
+    nodes = trace.structure.nodes
+    node = nodes[-1] if nodes and nodes[-1].shape == () else None
+    while node is not None and node.type in _ENDS and len(node.inputs) == 1:
+        node = trace.structure.node(node.inputs[0])
+    if node is None or node.type not in _SUMS or len(node.inputs) != 2:
+        return None
+    known = {one.node.name: one for one in logarithms(trace)}
+    sides = [_weighed(trace, name, known) for name in node.inputs]
+    one, other = sides
+    if one is None or other is None or one.source != other.source or one.turned == other.turned:
+        return None
+    certain = one.node.type == other.node.type == "LogSigmoid" or one.source.type in PROBABILITIES
+    return (one, other) if certain else None
+
+
+def outside_of_yes_and_no(trace: Recording) -> bool:
+    """Whether such a likelihood cannot be of labels between 0 and 1.
+
+    Then it is 0 or more, and has no end upwards only; driven the wrong way (OUT009), none downwards only, and
+    it begins below 0. Labels outside leave it open both ways, or let a good start turn negative.
+    """
+    losses = trace.series("loss").values
+    if losses.size < _FEW or not np.isfinite(losses).all() or not float(np.mean(losses[-_FEW:])) < 0:
+        return False
+    return of_both_sides(trace) is not None and (_open_both_ways(trace) or float(np.mean(losses[:_FEW])) > 0)
+
+
+def driven_down(trace: Recording) -> bool:
+    """Whether such a likelihood has lost its minus: it begins below 0, where no answer is sure yet."""
+    losses = trace.series("loss").values
+    if losses.size < _FEW or not np.isfinite(losses).all() or not (losses < 0).all():
+        return False
+    return of_both_sides(trace) is not None and not _open_both_ways(trace)
+
+
+def _open_both_ways(trace: Recording) -> bool:
+    falls, rises = (trace.series(f"constant_{way}").values for way in ("falls", "rises"))
+    return bool(falls.size and rises.size and (falls == 1).all() and rises[0] == 1)
+
+
+def _taken(trace: Recording, node: Node) -> Logarithm:
+    source, turned = node, False
+    while True:
+        known = [one for name in source.inputs if (one := trace.structure.node(name)) is not None]
+        if len(known) != 1 or len(source.inputs) != 1:
+            return Logarithm(node, source, turned)
+        source = known[0]
+        if source.type not in _SHIFTS and not keeps_numbers(source):
+            return Logarithm(node, source, turned)
+        turned = turned ^ (source.type in _TURNS)
+
+
+def _weighed(trace: Recording, name: str, known: dict[str, Logarithm]) -> Logarithm | None:
+    node = trace.structure.node(name)
+    while node is not None and node.name not in known:
+        fits = node.type in _WEIGHS and len(node.inputs) == 1
+        node = trace.structure.node(node.inputs[0]) if fits else None
+    return known[node.name] if node is not None else None
