@@ -59,6 +59,14 @@ def test_a_sigmoid_before_a_function_that_applies_it():
     assert "LogSigmoid applies a sigmoid" in found.findings[0].summary
 
 
+@pytest.mark.parametrize("loss", [of_probabilities, nn.BCELoss()])
+def test_two_sigmoids_in_a_row(loss):
+    found = learned(loss, nn.Sigmoid(), nn.Sigmoid())
+    assert roots(found)[0] == "OUT002"
+    assert "a Sigmoid is applied to them again" in found.findings[0].summary
+    assert roots(learned(loss, nn.Sigmoid())) == []
+
+
 def test_a_logarithm_of_scores():
     found = learned(lambda z, y: -(y * z.log() + (1 - y) * (1 - z).log()).mean())
     assert roots(found)[0] == "OUT003"

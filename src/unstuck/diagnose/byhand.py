@@ -11,7 +11,7 @@ from unstuck.trace.structure import Node
 
 PROBABILITIES: Final = frozenset({"Softmax", "Softmax2d", "Sigmoid"})
 _APPLIES: Final = {"LogSigmoid": "a sigmoid", "LogSoftmax": "a softmax"}
-"""Logarithms that make probabilities first."""
+"""Logarithms that make probabilities first, and with what."""
 _SHIFTS: Final = frozenset({"add", "clamp", "clampmin", "neg", "rsub", "sub"})
 """Operations between probabilities and their logarithm: one minus them, a little more than 0."""
 _TURNS: Final = frozenset({"neg", "rsub"})
@@ -24,7 +24,7 @@ _FEW: Final = 3
 
 
 class Logarithm(NamedTuple):
-    """A logarithm behind the last layer of a network."""
+    """A logarithm (or a function that makes probabilities) behind the last layers of a network."""
 
     node: Node
     source: Node
@@ -35,15 +35,20 @@ class Logarithm(NamedTuple):
     @property
     def applies(self) -> str:
         """What it makes probabilities with; "" for a plain logarithm."""
-        return _APPLIES.get(self.node.type, "")
+        return _APPLIES.get(self.node.type.replace("2d", ""), "")
 
 
 def logarithms(trace: Recording) -> list[Logarithm]:
     """Logarithms that are a part of the loss, each with what it is taken of."""
-    nodes = list(trace.structure.nodes)
-    layers = multiplying(trace)
-    last = max((i for i, node in enumerate(nodes) if node in layers), default=len(nodes))
-    return [_taken(trace, node) for node in nodes[last + 1 :] if node.type in {"log", *_APPLIES}]
+    return [_taken(trace, node) for node in _behind(trace) if node.type in {"log", *_APPLIES}]
+
+
+def doubled(trace: Recording) -> Logarithm | None:
+    """What makes probabilities, behind the last layers, of what are probabilities already."""
+    makes = [node for node in _behind(trace) if node.type in PROBABILITIES or node.type in _APPLIES]
+    return next(
+        (one for one in (_taken(trace, node) for node in makes) if one.source.type in PROBABILITIES), None
+    )
 
 
 def of_both_sides(trace: Recording) -> tuple[Logarithm, Logarithm] | None:
@@ -90,6 +95,18 @@ def driven_down(trace: Recording) -> bool:
 def _open_both_ways(trace: Recording) -> bool:
     falls, rises = (trace.series(f"constant_{way}").values for way in ("falls", "rises"))
     return bool(falls.size and rises.size and (falls == 1).all() and rises[0] == 1)
+
+
+def _behind(trace: Recording) -> list[Node]:
+    """Operations from which nothing leads to a layer with weights; none where no layer is known."""
+    layers = {node.name for node in multiplying(trace)}
+    leads, found = set(layers), list[Node]()
+    for node in reversed(trace.structure.nodes):
+        if node.name in leads:
+            leads.update(node.inputs)
+        else:
+            found.append(node)
+    return found[::-1] if layers else []
 
 
 def _taken(trace: Recording, node: Node) -> Logarithm:

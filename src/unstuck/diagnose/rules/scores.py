@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
-from unstuck.diagnose.byhand import PROBABILITIES, logarithms
+from unstuck.diagnose.byhand import PROBABILITIES, doubled, logarithms
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import names
 from unstuck.diagnose.outcome import outcome
@@ -93,14 +93,14 @@ def double_softmax(trace: Recording, bounds: Bounds) -> list[Finding]:
 
 
 def _twice(trace: Recording) -> list[Finding]:
-    """In a likelihood that was written out: the logarithm's function makes probabilities first."""
-    twice = next((one for one in logarithms(trace) if one.applies and one.source.type in PROBABILITIES), None)
+    """Two in a row, or in a likelihood that was written out: its logarithm makes probabilities first."""
+    twice = doubled(trace)
     if twice is None:
         return []
+    how = f"{twice.node.type} applies {twice.applies}" if twice.applies else f"a {twice.node.type} is applied"
     summary = (
-        f"{names([twice.source])} ({twice.source.type}) gives probabilities, and {twice.node.type} applies "
-        f"{twice.applies} to them again before it takes the logarithm: no answer can be sure of anything. "
-        "Give it the scores themselves."
+        f"{names([twice.source])} ({twice.source.type}) gives probabilities, and {how} to them again: no "
+        "answer can be sure of anything. Give it the scores themselves."
     )
     rival = (
         "LRN002 learning-rate-too-low also looks like a loss that hardly falls; but this floor is the same "
