@@ -16,6 +16,8 @@ _PART: Final = 0.5
 """... and part of the correlation that there is where it was trained."""
 _SURE: Final = 1.0
 """Standard errors by which it must be below both."""
+_CHANCE: Final = 1.96
+"""Deviations that chance explains in 95 of 100 cases: overfitting leaves more than that."""
 
 
 class Unheld(NamedTuple):
@@ -46,6 +48,6 @@ def unheld(trace: Recording, fraction: float) -> Unheld | None:
             continue
         fit, count = float(np.max(np.abs(fits.values[-_LAST:]))), float(samples.values[-1])
         weak = min(_LEAST, _PART * trained) * math.sqrt(count)
-        if fit + _SURE <= weak:
+        if fit <= min(weak - _SURE, _CHANCE):
             return Unheld(place, fit, weak, int(count))
     return None
