@@ -205,6 +205,14 @@ def test_weights_that_start_far_too_large():
     assert "ends of its activation" in signal_grows(calm, BOUNDS)[0].summary
 
 
+def test_weights_far_too_large_beside_nan_among_the_inputs():
+    lost = {"start": float("nan"), "final": float("nan"), "baseline": 2.3}
+    for gains, share, found in (([5.0] * 3, 0.01, 1), ([5.0] * 3, 0.0, 0), ([1.2] * 3, 0.01, 0)):
+        run = grown(gains, ended=lost)
+        run.add(0, "", "data.nonfinite", share)
+        assert told(signal_grows(run, BOUNDS)) == [("INI004", "warning", "fc0")] * found
+
+
 def test_weights_far_too_large_from_which_a_part_is_learned():
     half = {"start": 3.0, "final": 1.6, "baseline": 2.3}
     run = grown([5.0] * 3, ended=half)

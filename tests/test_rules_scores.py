@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from small_network import Network, blobs, train
@@ -108,6 +110,8 @@ def test_scores_are_no_logarithms_of_probabilities():
         run = into(loss, output__min=-3.0, output__max=4.0)
         assert told(raw_scores(run, BOUNDS)) == [("OUT003", "error", "fc2")]
     assert told(raw_scores(into("NLLLoss"), BOUNDS)) == [("OUT003", "error", "fc2")]
+    lost = into("NLLLoss", output__min=math.nan, output__max=math.nan)  # of NaN among the inputs, perhaps
+    assert told(raw_scores(lost, BOUNDS)) == [("OUT003", "error", "fc2")]
     assert raw_scores(into("CrossEntropyLoss", output__min=-3.0, output__max=4.0), BOUNDS) == []
 
 

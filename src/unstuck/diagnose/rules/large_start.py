@@ -57,7 +57,9 @@ def signal_grows(trace: Recording, bounds: Bounds) -> list[Finding]:
     start = baseline * (1.0 if ended.word == "learned" else bounds.signal.far_start)
     far = first > start > 0
     ends = [node for node in weight_layers(trace) if _saturated(trace, node) > bounds.signal.saturated]
-    if not far and not ends:
+    hidden = not trace.series("loss").values[:1].size or not math.isfinite(trace.series("loss").values[0])
+    hidden = hidden and (trace.first("data.nonfinite") or 0) > 0
+    if not far and not ends and not hidden:
         return []
     worst = max(gains, key=lambda name: gains[name])
     node = trace.structure.node(worst)
@@ -65,6 +67,8 @@ def signal_grows(trace: Recording, bounds: Bounds) -> list[Finding]:
         f"the loss starts at {first:.3g}, where the best constant answer has {baseline:.3g}"
         if far
         else f"{names(ends)} starts at the ends of its activation"
+        if ends
+        else "what comes of it is hidden by NaN among the inputs"
     )
     return [
         Finding(

@@ -177,7 +177,8 @@ def raw_scores(trace: Recording, bounds: Bounds) -> list[Finding]:
         outside = below or high > 1 + bounds.output.rounding
         evidence = Evidence("output.min", low, "<", 0.0) if below else Evidence("output.max", high, ">", 1.0)
         certain, proper = False, False
-    if proper or not (outside or certain or (raw and not measured)):
+    hidden = measured and math.isnan(low) and math.isnan(high)  # by NaN of another origin
+    if proper or not (outside or certain or (raw and (hidden or not measured))):
         return []
     source = f"{names([node])} ({node.type})" if node is not None else "the network"
     seen = f"; {evidence.quantity.replace('output.', '')} {evidence.value:.3g} was seen" if outside else ""
