@@ -60,6 +60,7 @@ def variants(seeds: int = SEEDS, faults: int | None = None, half: str = "") -> l
             "fresh3_develop", "fresh3_report", "fresh4_develop", "fresh4_report", "fresh5_develop",
             "fresh5_report", "fresh6_develop", "fresh6_report", "fresh7_develop", "fresh7_report",
             "fresh8_develop", "fresh8_report", "fresh9_develop", "fresh9_report",
+            "fresh10_develop", "fresh10_report",
             or "first" for those that have none.
     """
     table: dict[str, Any] = tomllib.loads((SCRIPTS / "faults.toml").read_text(encoding="utf-8"))
@@ -130,7 +131,8 @@ def main() -> None:
         default="",
         help="first, develop, report, fresh_develop, fresh_report, fresh3_develop, fresh3_report, "
         "fresh4_develop, fresh4_report, fresh5_develop, fresh5_report, fresh6_develop, fresh6_report, "
-        "fresh7_develop, fresh7_report, fresh8_develop, fresh8_report, fresh9_develop or fresh9_report",
+        "fresh7_develop, fresh7_report, fresh8_develop, fresh8_report, fresh9_develop, fresh9_report, "
+        "fresh10_develop or fresh10_report",
     )
     given = parser.parse_args()
     import sklearn.datasets  # what every script needs is loaded once
