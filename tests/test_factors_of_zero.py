@@ -76,3 +76,29 @@ def test_one_table_of_zeros_leaves_zero():
     for model, zeros, loss in ((pairs, [pairs.items], ratings), (bag, [bag.table], classes)):
         diagnosis = trained_from_zero(model, zeros, loss)
         assert [one.code for one in diagnosis.findings if one.severity != "info"] == []
+
+
+class Biased(Pairs):
+    """The same with a bias for each of both, as recommenders have them."""
+
+    def __init__(self):
+        super().__init__()
+        self.own, self.its = nn.Embedding(8, 1), nn.Embedding(8, 1)
+
+    def forward(self, pairs):
+        return super().forward(pairs) + self.own(pairs[:, 0])[:, 0] + self.its(pairs[:, 1])[:, 0]
+
+
+def test_two_tables_of_zeros_beside_biases_from_which_a_part_is_learned():
+    def likes(answers, words):
+        sides = torch.sign(words - 3.5)
+        return functional.mse_loss(answers, 1.5 * sides[:, 0] * sides[:, 1] + 0.8 * sides[:, 0])
+
+    model = Biased()
+    torch.manual_seed(0)
+    found = trained_from_zero(model, [model.users, model.items], likes)
+    assert found.outcome.word == "learned"
+    assert (found.findings[0].code, found.findings[0].severity) == ("INI001", "warning")
+    torch.manual_seed(0)
+    drawn = trained_from_zero(Biased(), [], likes)
+    assert "INI001" not in [one.code for one in drawn.findings]

@@ -173,6 +173,13 @@ def test_a_view_that_makes_rows_of_another_axis():
     assert told(mixed_samples(slow, BOUNDS)) == [("OUT011", "warning", None)]
 
 
+def test_a_view_that_is_to_join_the_directions_of_a_recurrent_layer():
+    found = mixed_samples(run_of(view__last=32.0, view__row=64.0, view__parts=2.0), BOUNDS)
+    assert told(found) == [("OUT011", "error", None)]
+    assert "32 of each of 2 parts" in found[0].summary
+    assert "torch.cat([h[0], h[1]], dim=1)" in found[0].summary
+
+
 def test_such_a_view_that_does_no_harm():
     run = run_of(LEARNED, view__last=24.0, view__row=4.0, probe__mixing=0.0)
     assert mixed_samples(run, BOUNDS) == []

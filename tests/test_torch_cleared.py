@@ -83,3 +83,18 @@ def test_two_optimisers_that_clear_each_others_gradients_in_turn_are_let_be():
 
     diagnosis = watched({"one": one, "other": other}, both, step, data=(X, Y))
     assert "GRD003" not in [code for code, _ in faults(diagnosis)]
+
+
+@pytest.mark.parametrize("rounds", [True, False])
+def test_weights_that_only_decay_have_no_gradient(rounds):
+    """The slope of a rounded number is 0: what moves the weights is the decay alone."""
+    model = mlp()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+
+    def step(x, y):
+        optimizer.zero_grad()
+        answer = model(x)
+        entropy(answer.round() if rounds else answer, y).backward()
+        optimizer.step()
+
+    assert ("GRD003" in [code for code, _ in faults(watched(model, optimizer, step))]) is rounds

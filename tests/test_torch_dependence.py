@@ -402,9 +402,12 @@ def test_a_view_to_rows_of_another_axis(rows, seen):
         (lambda out, y: (y * F.softplus(-out) + (1 - y) * F.softplus(out)).mean(), 50.0),
         (lambda out, y: (y[:, None] * F.softplus(-out) + (1 - y[:, None]) * F.softplus(out)).mean(), None),
         (lambda out, _y: (out - out.squeeze(1)).abs().mean(), None),  # all pairs of answers: on purpose
+        (lambda out, y: F.mse_loss(out, y) + F.relu(out).mean(), 50.0),  # in a term of a sum
+        (lambda out, y: F.mse_loss(out.squeeze(1), y) + F.relu(out).mean(), None),
     ],
-    ids=["(N, 1) and (N,)", "(N, 1) and (N, 1)", "answers among themselves"],
+    ids=["(N, 1) and (N,)", "(N, 1) and (N, 1)", "answers among themselves", "in a term", "not in a term"],
 )
+@pytest.mark.filterwarnings("ignore:Using a target size")
 def test_a_table_in_a_loss_written_by_hand(loss, seen):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 1))
@@ -433,3 +436,5 @@ class Packed(nn.Module):
 def test_packed_sequences_are_looked_at(join, least, most):
     lengths = torch.arange(300) % 5 + 4
     assert least <= mixing(Packed(join), (X.reshape(-1, 8, 8), lengths, Y)) <= most
+    run = recording(Packed(join), (X.reshape(-1, 8, 8), lengths, Y), F.cross_entropy)
+    assert (run.last("view.parts") == 2) == bool(least)

@@ -196,6 +196,22 @@ def test_an_evaluation_in_the_midst_of_a_step_harms_neither():
     assert diagnose(run.recording).status == "healthy"
 
 
+def test_weights_that_were_put_back_are_not_those_of_the_training():
+    """The best so far, or their average: what they were taught is another matter."""
+    start = {}
+
+    def put_back(model, data):
+        start.update({name: one.clone() for name, one in model.state_dict().items()} if not start else {})
+        now = {name: one.clone() for name, one in model.state_dict().items()}
+        model.load_state_dict(start)
+        afterwards(model, data)
+        model.load_state_dict(now)
+
+    run = trained(put_back)
+    assert not run.layers(FIT)
+    assert diagnose(run).status == "healthy"
+
+
 def test_looking_changes_nothing(monkeypatch):
     states = []
     for growth in (evaluations.GROWTH, 1e9):  # with the second, nothing is looked at after the first

@@ -127,6 +127,7 @@ _ALL: Final = (
         "view.last", "network", "length of the last axis before a view that makes rows of the second axis"
     ),
     Quantity("view.row", "network", "length of these rows"),
+    Quantity("view.parts", "network", "parts of the first axis that such a row was meant to hold, if any"),
     Quantity("table.samples", "network", "samples, where a loss sets each answer against all of them"),
     Quantity("dealt.loss", "network", "loss of the answers for the targets of other samples / for their own"),
     Quantity("pairs.loss", "network", "as dealt.loss, of any loss that can be computed again"),

@@ -26,6 +26,9 @@ from unstuck.trace.structure import INPUT, Node
 # derivative of an activation where it is steepest
 _STEEPEST = {"Sigmoid": 0.25, "Tanh": 1.0}
 
+_LOOKS = 5
+"""Measured steps without any gradient, at least, of layers that move all the same."""
+
 
 @rule(
     "GRD001",
@@ -186,8 +189,9 @@ def no_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
     layers = [node for node in multiplying(trace) if node.connected or _cut_off(trace, node, bounds)]
     zeros = [node for node in layers if is_zero(trace, node)]
     findings: list[Finding] = []
-    quiet = [node for node in layers if node.trainable and _silent_at_the_end(trace, node)]
     ended = outcome(trace, bounds.outcome)
+    whole_silent = ended.word == "not learned" and _never_any(trace, layers)
+    quiet = [node for node in layers if node.trainable and (whole_silent or _silent_at_the_end(trace, node))]
     if len(quiet) == len(layers) and ended.word == "learned":
         return []  # nothing left to learn: the loss is exactly at its floor
     for node in layers:
@@ -267,6 +271,12 @@ def _silent_at_the_end(trace: Recording, node: Node) -> bool:
     tail = -(-values.size // 3)
     way = trace.series("drift_norm", node.name).values[-tail:]
     return bool((values[-tail:] == 0).all()) and (way.size < 2 or bool((way == way[0]).all()))
+
+
+def _never_any(trace: Recording, layers: list[Node]) -> bool:
+    """Whether no layer ever got a gradient but 0: what moves them then is a decay, or momentum."""
+    values = [trace.series("grad_norm", node.name).values for node in layers if node.trainable]
+    return bool(values) and all(one.size >= _LOOKS and bool((one == 0).all()) for one in values)
 
 
 def _zero_gradient(

@@ -44,8 +44,11 @@ def zero_weights(trace: Recording, bounds: Bounds) -> list[Finding]:
     layers = weight_layers(trace)
     zeros = [node for node in layers if is_zero(trace, node)]
     locked = _locked(trace)
-    if any(node not in layers for node in locked) and outcome(trace, bounds.outcome).word != "learned":
-        return [_locked_zeros(trace, locked)]
+    ended = outcome(trace, bounds.outcome)
+    if any(node not in layers for node in locked) and (
+        ended.word != "learned" or falls_short(ended, bounds.outcome)
+    ):
+        return [_locked_zeros(trace, locked, "warning" if ended.word == "learned" else "error")]
     tables = _frozen_zeros(trace)
     if tables and outcome(trace, bounds.outcome).word in {"not learned", "diverged"}:
         return [_frozen_zero(tables[0])]
@@ -83,12 +86,12 @@ def _locked(trace: Recording) -> list[Node]:
     return still if len(still) >= 2 else []
 
 
-def _locked_zeros(trace: Recording, locked: list[Node]) -> Finding:
+def _locked_zeros(trace: Recording, locked: list[Node], severity: Severity) -> Finding:
     first = locked[0]
     return Finding(
         code="INI001",
         name="zero-weights",
-        severity="error",
+        severity=severity,
         layer=first.name,
         step=0,
         confidence=0.98 if trace.steps > 1 else 0.9,

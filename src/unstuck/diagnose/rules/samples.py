@@ -222,6 +222,21 @@ def _torn_by_view(trace: Recording, bounds: Bounds) -> list[Finding]:
     last, row = trace.last("view.last"), trace.last("view.row")
     if last is None or row is None:
         return []
+    parts = trace.last("view.parts")
+    if parts is not None:
+        return _by_view(
+            trace,
+            bounds,
+            confidence=0.85,
+            summary=(
+                f"A view or reshape is to make rows of {row:.0f} numbers, {last:.0f} of each of {parts:.0f} "
+                "parts (layers or directions of a recurrent layer), but the parts stand on the first axis: "
+                "each row gets numbers of other samples. Put them side by side: "
+                "torch.cat([h[0], h[1]], dim=1), or transpose(0, 1) before."
+            ),
+            evidence=(Evidence("view.parts", parts), Evidence("view.row", row)),
+            rival="A view of (N, L, C) to rows of L times C is right: there the samples stand first.",
+        )
     return _by_view(
         trace,
         bounds,

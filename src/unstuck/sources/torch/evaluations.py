@@ -104,6 +104,9 @@ class Evaluations:
         self._pooled = False
         """Whether passes are of batches that a data loader handed out, one after the other."""
         self._given: torch.Tensor | None = None
+        self._first: torch.Tensor | None = None
+        self._version = -1
+        """The first parameter, and how often it had been changed after the last update."""
         self._optimised: Callable[[], set[int] | None] = lambda: None
         self._off: Callable[[], bool] = lambda: True
 
@@ -123,6 +126,7 @@ class Evaluations:
             off: whether nothing is to be looked at now.
         """
         self._optimised, self._off = optimised, off
+        self._first = next((one for model in models.values() for one in model.parameters()), None)
         for model in models.values():
             if not sealed(model):
                 self._handles.append(model.register_forward_pre_hook(self._enter, with_kwargs=True))
@@ -167,6 +171,12 @@ class Evaluations:
         except Exception as error:  # noqa: BLE001  (nothing of ours may stop a program)
             self._lost(error)
 
+    def stepped(self, number: int) -> None:
+        """So many updates were made."""
+        self.number = number
+        if self._first is not None:
+            self._version = self._first._version  # noqa: SLF001
+
     def handed(self, iterator: Any, samples: int) -> None:
         """A data loader's iterator hands out a batch of so many samples."""
         if self._loader is None or self._loader() is not iterator:
@@ -186,7 +196,7 @@ class Evaluations:
             rare = self._rounds <= self.number / 4 or (self.number > 0 and not model.training)
             self._wanted = rare and self.number >= GROWTH * self._looked
             self._looked = self.number if self._wanted else self._looked
-        if not self._wanted:
+        if not self._wanted or self._put_back:
             return False
         pooled, self._fresh = self._fresh or samples == self._batch, False
         if pooled != self._pooled:
@@ -196,6 +206,11 @@ class Evaluations:
             self.finish()
             self._full = pooled
         return not (pooled and self._full) and self._places < MOST_PLACES
+
+    @property
+    def _put_back(self) -> bool:
+        """Whether the weights are not those that the training left: the best so far, or their average."""
+        return self._first is not None and self._first._version != self._version  # noqa: SLF001  (it has no other name)
 
     def _trained(self, model: nn.Module) -> bool:
         known = self._optimised()

@@ -251,6 +251,8 @@ class Tape(TorchFunctionMode):
         if self.inputs and not self.hidden:
             self._watch(name, args, kwargs, reads=bool(reads))
         out = func(*args, **kwargs)
+        if name in VIEWS and isinstance(out, torch.Tensor) and args[0].grad_fn is not None:
+            self.mistaken.view(args[0], out)  # whether it can be done once more or not
         if reads:
             self._note(func, name, args, kwargs, reads, target, before, out)
         elif self._inside:
@@ -298,10 +300,8 @@ class Tape(TorchFunctionMode):
             else:
                 self.broken = because
             return
-        if self.inputs and name in VIEWS and isinstance(args[0], torch.Tensor):
-            self.mistaken.view(args[0], found[0])
         if not self._inside and len(args) > 1:
-            self.mistaken.meet(args[:2], found[0], self._known)
+            self.mistaken.meet(name, args[:2], found[0], self._known)
         learned = any(self._known[one].requires_grad for one in reads)
         blocks = learned and any(one.is_floating_point() and not one.requires_grad for one in found)
         if before is not None:

@@ -321,7 +321,7 @@ class Watching:
         self._losses.end(number)
         self.loaders.end_step()
         self.number += 1
-        self._evaluations.number = self.number
+        self._evaluations.stepped(self.number)
         self._recording.steps = self.number
         if step is not None:
             self._together = len(step.ours) == 1 and self.rounds.all_step
