@@ -273,3 +273,46 @@ def test_a_stored_recording_equals_the_live_one(tmp_path):
     mine = {(r.quantity, r.layer): (r.steps.tolist(), r.values.tolist()) for r in run.recording.rows()}
     theirs = {(r.quantity, r.layer): (r.steps.tolist(), r.values.tolist()) for r in stored.rows()}
     assert str(mine) == str({key: theirs[key] for key in mine})
+
+
+def test_functions_that_are_told_what_they_get_by_name():
+    """`torch.reshape(input=x, shape=...)` is rare, and right."""
+    torch.compiler.reset()
+    torch.manual_seed(0)
+
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(8, 4)
+
+        def forward(self, x):
+            rows = torch.reshape(input=self.fc(torch.flatten(input=x, start_dim=1)), shape=(-1, 2, 2))
+            return torch.flatten(input=rows, start_dim=1)
+
+    model, x, y = Named(), torch.randn(16, 2, 4), torch.arange(16) % 4
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with record(model, optimizer, every=1) as run:
+        for _ in range(12):
+            optimizer.zero_grad()
+            labels = torch.reshape(input=y, shape=(-1,))
+            functional.cross_entropy(input=model(x), target=labels).backward()
+            optimizer.step()
+        with torch.no_grad():
+            right = torch.eq(input=torch.argmax(input=model(x), dim=1), other=y)
+            assert 0 <= float(torch.mean(input=right.float())) <= 1
+    assert not run.warnings
+
+
+@pytest.mark.parametrize("method", ["_before", "_after", "_note"])
+def test_a_call_that_could_not_be_noted_is_made_all_the_same(method, monkeypatch):
+    from unstuck.sources.torch.tape import Tape
+
+    def broken(*_args, **_kwargs):
+        raise ZeroDivisionError("ours")
+
+    torch.compiler.reset()
+    monkeypatch.setattr(Tape, method, broken)
+    models, optimizers, train = made(torch_trainings.plain_mlp)
+    with record(models, optimizers, every=1) as run:
+        train()
+    assert run.recording.steps >= 6

@@ -16,6 +16,7 @@ from unstuck.sources.torch.calls import (
 )
 from unstuck.sources.torch.fits import Fits, Pass, fits, together
 from unstuck.sources.torch.layouts import layouts
+from unstuck.sources.torch.loaders import samples_of
 from unstuck.sources.torch.modules import sealed
 from unstuck.sources.torch.tape import CannotReplayError, Tape
 from unstuck.trace.recording import Recording
@@ -46,12 +47,11 @@ class _Listening(Tape):
         super().forget()
         self._numbers = 0
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self.on:
-            self.left -= 1
-            trains = torch.is_grad_enabled() and any(one.requires_grad for one in tensors_in((args, kwargs)))
-            self.on = self.left > 0 and not trains
-        return super().__torch_function__(func, types, args, kwargs)
+    def _before(self, name: str, args: Any, kwargs: dict[str, Any]) -> Any:
+        self.left -= 1
+        trains = torch.is_grad_enabled() and any(one.requires_grad for one in tensors_in((args, kwargs)))
+        self.on = self.left > 0 and not trains
+        return super()._before(name, args, kwargs) if self.on else None
 
     def _note(
         self,
@@ -177,12 +177,12 @@ class Evaluations:
         if self._first is not None:
             self._version = self._first._version  # noqa: SLF001
 
-    def handed(self, iterator: Any, samples: int) -> None:
-        """A data loader's iterator hands out a batch of so many samples."""
+    def handed(self, iterator: Any, data: Any) -> None:
+        """A data loader's iterator hands out a batch."""
         if self._loader is None or self._loader() is not iterator:
             self.finish()
             self._loader, self._full = weakref.ref(iterator), False
-        self._batch, self._fresh = samples, True
+        self._batch, self._fresh = samples_of(data), True
 
     # ---- one evaluation
 

@@ -88,6 +88,17 @@ class Noted:
         return str(getattr(self.func, "__name__", ""))
 
 
+class _Call(NamedTuple):
+    """What is known of a call before it is made."""
+
+    reads: list[int]
+    """Ids of the noted tensors that it reads."""
+    target: torch.Tensor | None
+    """What it writes into."""
+    before: torch.Tensor | None
+    """That, as it was."""
+
+
 class Start(NamedTuple):
     """What a step's forward passes began with."""
 
@@ -237,12 +248,31 @@ class Tape(TorchFunctionMode):
         self.broken = self.hidden = ""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call the function; note it if it reads what is known."""
+        """Call the function, once and as it is; note it if it reads what is known."""
         kwargs = kwargs or {}
         if not self.on:
             return func(*args, **kwargs)
+        name, seen = str(getattr(func, "__name__", "")), None
+        try:
+            seen = self._before(name, args, kwargs)
+        except Exception:  # noqa: BLE001  (nothing of ours may stop a program)
+            self._give_up()
+        out = func(*args, **kwargs)
+        if seen is not None:
+            try:
+                self._after(func, name, args, kwargs, seen, out)
+            except Exception:  # noqa: BLE001
+                self._give_up()
+        return out
+
+    def _give_up(self) -> None:
+        self.broken = self.broken or "a call could not be noted"
+        self._hide(self.broken)
+        self.on = False
+
+    def _before(self, name: str, args: Any, kwargs: dict[str, Any]) -> _Call:
+        """What is known before a function is called."""
         reads = [id(one) for one in tensors((args, kwargs)) if id(one) in self._known]
-        name = str(getattr(func, "__name__", ""))
         target = args[0] if args and isinstance(args[0], torch.Tensor) and _writes(name) else None
         before = None
         if reads and target is not None and id(target) not in self._known and target.grad_fn is None:
@@ -250,18 +280,26 @@ class Tape(TorchFunctionMode):
                 before = target.detach().clone()
         if self.inputs and not self.hidden:
             self._watch(name, args, kwargs, reads=bool(reads))
-        out = func(*args, **kwargs)
-        if name in VIEWS and isinstance(out, torch.Tensor) and args[0].grad_fn is not None:
-            self.mistaken.view(args[0], out)  # whether it can be done once more or not
-        if reads:
-            self._note(func, name, args, kwargs, reads, target, before, out)
+        return _Call(reads, target, before)
+
+    def _after(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], seen: _Call, out: Any) -> None:
+        """Note what it gave."""
+        given = next(tensors((args, kwargs)), None)
+        if (
+            name in VIEWS
+            and isinstance(out, torch.Tensor)
+            and given is not None
+            and given.grad_fn is not None
+        ):
+            self.mistaken.view(given, out)  # whether it can be done once more or not
+        if seen.reads:
+            self._note(func, name, args, kwargs, seen.reads, seen.target, seen.before, out)
         elif self._inside:
             self._apart |= {id(one): one for one in tensors(out)}
-        elif self.inputs and name in SHAPES and isinstance(out, torch.Tensor):
-            given = args[0]
-            before = given.shape if name in FLATTENS else self.shapes.get(id(given), (given, given.shape))[1]
-            self.shapes[id(out)] = out, before
-        return out
+        elif self.inputs and name in SHAPES and isinstance(out, torch.Tensor) and given is not None:
+            flat = name in FLATTENS
+            shape = given.shape if flat else self.shapes.get(id(given), (given, given.shape))[1]
+            self.shapes[id(out)] = out, shape
 
     def _watch(self, name: str, args: Any, kwargs: dict[str, Any], *, reads: bool) -> None:
         """Whether what happens inside the models can be done once more without harm, and is seen in full."""

@@ -15,7 +15,7 @@ from unstuck.sources.torch.dependence import due as looked_at
 from unstuck.sources.torch.evaluations import Evaluations
 from unstuck.sources.torch.guard import Guard
 from unstuck.sources.torch.ledger import Ledger
-from unstuck.sources.torch.loaders import Loaders, samples_of
+from unstuck.sources.torch.loaders import Loaders
 from unstuck.sources.torch.marks import Marks
 from unstuck.sources.torch.pairing import Pairing
 from unstuck.sources.torch.params import Held, Params
@@ -307,8 +307,8 @@ class Watching:
     def handed(self, iterator: Any, data: Any) -> None:
         """Count what data loaders hand out."""
         if not self._off():
-            self._evaluations.handed(iterator, samples_of(data))
             self._guard.run("the data loader", self.loaders.handed, iterator, data)
+            self._guard.run("the data loader", self._evaluations.handed, iterator, data)
 
     # ---- steps
 
