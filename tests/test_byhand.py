@@ -140,3 +140,14 @@ def test_probabilities_in_the_middle_are_none_of_the_losses():
     assert told(double_softmax(recorded([*nodes, op("mean", "mean", "log_1", shape=())]), BOUNDS)) == [
         ("OUT002", "error", "gate")
     ]
+
+
+def test_operations_that_stand_before_themselves():
+    """One that is done very often has one name from some call on."""
+    loops = [linear("fc", "input"), op("id", "Identity", "id"), op("log_1", "log", "id"), op("m", "mul", "m")]
+    loops += [op("add_1", "add", "m", "log_1"), op("mean", "mean", "mean", shape=())]
+    run = recorded(loops)
+    assert [one.source.name for one in logarithms(run)] == ["id"]
+    assert of_both_sides(run) is None
+    ended = recorded([*loops[:-1], op("mean", "mean", "add_1", shape=())])
+    assert of_both_sides(ended) is None

@@ -59,7 +59,9 @@ def of_both_sides(trace: Recording) -> tuple[Logarithm, Logarithm] | None:
     """
     nodes = trace.structure.nodes
     node = nodes[-1] if nodes and nodes[-1].shape == () else None
-    while node is not None and node.type in _ENDS and len(node.inputs) == 1:
+    for _ in nodes:  # an operation that is done very often stands before itself
+        if node is None or node.type not in _ENDS or len(node.inputs) != 1:
+            break
         node = trace.structure.node(node.inputs[0])
     if node is None or node.type not in _SUMS or len(node.inputs) != 2:
         return None
@@ -111,19 +113,21 @@ def _behind(trace: Recording) -> list[Node]:
 
 def _taken(trace: Recording, node: Node) -> Logarithm:
     source, turned = node, False
-    while True:
+    for _ in trace.structure.nodes:
         known = [one for name in source.inputs if (one := trace.structure.node(name)) is not None]
         if len(known) != 1 or len(source.inputs) != 1:
-            return Logarithm(node, source, turned)
+            break
         source = known[0]
         if source.type not in _SHIFTS and not keeps_numbers(source):
-            return Logarithm(node, source, turned)
+            break
         turned = turned ^ (source.type in _TURNS)
+    return Logarithm(node, source, turned)
 
 
 def _weighed(trace: Recording, name: str, known: dict[str, Logarithm]) -> Logarithm | None:
     node = trace.structure.node(name)
-    while node is not None and node.name not in known:
-        fits = node.type in _WEIGHS and len(node.inputs) == 1
-        node = trace.structure.node(node.inputs[0]) if fits else None
-    return known[node.name] if node is not None else None
+    for _ in trace.structure.nodes:
+        if node is None or node.name in known or node.type not in _WEIGHS or len(node.inputs) != 1:
+            break
+        node = trace.structure.node(node.inputs[0])
+    return known.get(node.name) if node is not None else None
