@@ -212,6 +212,8 @@ def _logarithm_of_scores(trace: Recording, bounds: Bounds) -> list[Finding]:
     if not raw or outcome(trace, bounds.outcome).word == "learned" or not losses.size:
         return []
     lost = not np.isfinite(losses).all()
+    if lost and np.isfinite(losses[0]):
+        return []  # what is any number is below 0 for some sample at once
     source = raw[0].source
     summary = (
         f"{names([raw[0].node])} takes the logarithm of what {names([source])} ({source.type}) gives, which "
