@@ -35,7 +35,7 @@ class Logarithm(NamedTuple):
     @property
     def applies(self) -> str:
         """What it makes probabilities with; "" for a plain logarithm."""
-        return _APPLIES.get(self.node.type.replace("2d", ""), "")
+        return _APPLIES.get(self.node.type, "")
 
 
 def logarithms(trace: Recording) -> list[Logarithm]:

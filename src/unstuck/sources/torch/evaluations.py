@@ -18,7 +18,7 @@ from unstuck.sources.torch.fits import Fits, Pass, fits, together
 from unstuck.sources.torch.layouts import layouts
 from unstuck.sources.torch.loaders import samples_of
 from unstuck.sources.torch.modules import sealed
-from unstuck.sources.torch.tape import CannotReplayError, Tape
+from unstuck.sources.torch.tape import Call, CannotReplayError, Tape
 from unstuck.trace.recording import Recording
 
 PLACE = "evaluation"
@@ -53,21 +53,11 @@ class _Listening(Tape):
         self.on = self.left > 0 and not trains
         return super()._before(name, args, kwargs) if self.on else None
 
-    def _note(
-        self,
-        func: Any,
-        name: str,
-        args: Any,
-        kwargs: dict[str, Any],
-        reads: list[int],
-        target: torch.Tensor | None,
-        before: torch.Tensor | None,
-        out: Any,
-    ) -> None:
-        elsewhere = target is not None and target._is_view() and before is not None  # noqa: SLF001
+    def _note(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], seen: Call, out: Any) -> None:
+        elsewhere = seen.target is not None and seen.target._is_view() and seen.before is not None  # noqa: SLF001
         if elsewhere or self.broken:
             return
-        super()._note(func, name, args, kwargs, reads, target, before, out)
+        super()._note(func, name, args, kwargs, seen, out)
         self._numbers += sum(one.numel() for one in tensors_in(out))
         if self._numbers > MOST_NUMBERS:
             self.forget()

@@ -88,7 +88,7 @@ class Noted:
         return str(getattr(self.func, "__name__", ""))
 
 
-class _Call(NamedTuple):
+class Call(NamedTuple):
     """What is known of a call before it is made."""
 
     reads: list[int]
@@ -270,7 +270,7 @@ class Tape(TorchFunctionMode):
         self._hide(self.broken)
         self.on = False
 
-    def _before(self, name: str, args: Any, kwargs: dict[str, Any]) -> _Call:
+    def _before(self, name: str, args: Any, kwargs: dict[str, Any]) -> Call:
         """What is known before a function is called."""
         reads = [id(one) for one in tensors((args, kwargs)) if id(one) in self._known]
         target = args[0] if args and isinstance(args[0], torch.Tensor) and _writes(name) else None
@@ -280,9 +280,9 @@ class Tape(TorchFunctionMode):
                 before = target.detach().clone()
         if self.inputs and not self.hidden:
             self._watch(name, args, kwargs, reads=bool(reads))
-        return _Call(reads, target, before)
+        return Call(reads, target, before)
 
-    def _after(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], seen: _Call, out: Any) -> None:
+    def _after(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], seen: Call, out: Any) -> None:
         """Note what it gave."""
         given = next(tensors((args, kwargs)), None)
         if (
@@ -293,7 +293,7 @@ class Tape(TorchFunctionMode):
         ):
             self.mistaken.view(given, out)  # whether it can be done once more or not
         if seen.reads:
-            self._note(func, name, args, kwargs, seen.reads, seen.target, seen.before, out)
+            self._note(func, name, args, kwargs, seen, out)
         elif self._inside:
             self._apart |= {id(one): one for one in tensors(out)}
         elif self.inputs and name in SHAPES and isinstance(out, torch.Tensor) and given is not None:
@@ -315,17 +315,8 @@ class Tape(TorchFunctionMode):
         ):
             self.hidden = "a part of it is made out of sight"
 
-    def _note(
-        self,
-        func: Any,
-        name: str,
-        args: Any,
-        kwargs: dict[str, Any],
-        reads: list[int],
-        target: torch.Tensor | None,
-        before: torch.Tensor | None,
-        out: Any,
-    ) -> None:
+    def _note(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], seen: Call, out: Any) -> None:
+        reads, target, before = seen
         found = [target] if target is not None else list(tensors(out))
         if not found or name.startswith(MAKES):
             return
