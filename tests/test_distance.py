@@ -24,7 +24,8 @@ def training(way=30.0, *, weights=9.0, final=1.39, steps=200, units=9, trainable
 def test_a_start_that_was_left_far_behind():
     (found,) = far_off(training(), BOUNDS)
     assert (found.code, found.severity) == ("LRN001", "warning")
-    assert "first 40 of 200 steps" in found.summary
+    assert "first 100 of 200 steps" in found.summary
+    assert "first 240 of 1200 steps" in far_off(training(steps=1200), BOUNDS)[0].summary
     assert "3.3 times" in found.summary
     assert diagnose(training()).findings[0].code == "LRN001"
 
@@ -59,6 +60,14 @@ def test_tables_may_have_to_go_far():
 
 def test_steps_late_in_a_training_are_another_matter():
     run = training(way=0.0)
-    for step in range(100, 200):
+    for step in range(110, 200):
         run.add_row(step, "fc1", {"drift_norm": 90.0})
     assert far_off(run, BOUNDS) == []
+
+
+def test_a_warm_up_that_is_as_long_as_a_fifth_of_a_short_training():
+    run = training(way=0.0)
+    for step in range(60, 200):
+        for name in ("fc1", "fc2"):
+            run.add_row(step, name, {"drift_norm": 30.0})
+    assert [one.code for one in far_off(run, BOUNDS)] == ["LRN001"]

@@ -81,3 +81,12 @@ def test_decay_that_no_gradient_makes_up_for():
     assert told(decay_dominates(gone, BOUNDS)) == [("LRN010", "warning", None)]
     usual = run_of("SGD", rate=10.0, weight_decay=5e-4, end=math.nan, final=math.nan)
     assert "LRN010" not in [one.code for one in diagnose(usual).findings]
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(1e-4, [("LRN002", "warning", None)]), (2e-4, [])])
+def test_a_rate_so_low_that_all_steps_together_lead_nowhere(rate, expected):
+    # 400 steps for each of 64 weights: sqrt(64) * 400 * rate, beside a norm of 2
+    run = run_of("Adam", rate=rate)
+    for layer in ("fc1", "fc2"):
+        run.add(399, layer, "drift", 0.12)  # more than "hardly moved"
+    assert told(learning_rate_too_low(run, BOUNDS)) == expected

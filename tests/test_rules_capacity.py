@@ -115,6 +115,12 @@ def test_operations_that_were_not_seen():
             linear_stack(run, BOUNDS)
 
 
+def test_frozen_layers_whose_activations_leave_no_trace():
+    nodes = [linear("fc0", "input", trainable=False), linear("fc1", "fc0")]
+    with pytest.raises(NotChecked, match="frozen"):
+        linear_stack(recorded(nodes, "CrossEntropyLoss", facts("fc1"), **STUCK), BOUNDS)
+
+
 # ---- NRM001 dropout-too-strong
 
 

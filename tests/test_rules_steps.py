@@ -298,3 +298,23 @@ def test_layers_that_hardly_moved_though_all_have_a_gradient():
     for unclear in (drifted(1e-3, steps=40), drifted(math.nan)):
         with pytest.raises(NotChecked):
             learning_rate_too_low(unclear, BOUNDS)
+
+
+def test_layers_that_start_at_zero_count_by_a_usual_size():
+    run = drifted(1e-3)
+    every(run, "fc1", weight_norm=0.0, drift=math.nan, drift_norm=1e-3)
+    assert told(learning_rate_too_low(run, BOUNDS)) == [("LRN002", "warning", None)]
+    run = drifted(1e-3)
+    every(run, "fc1", weight_norm=0.0, drift=math.nan, drift_norm=1.0)
+    assert learning_rate_too_low(run, BOUNDS) == []
+
+
+def test_the_last_layer_may_have_learned_the_mean_meanwhile():
+    run = drifted(1e-3, steps=400, layers={"update_ratio": 1e-5})
+    every(run, "fc1", drift=4e-3)
+    every(run, "fc2", update_ratio=5e-4, drift=0.2)
+    (found,) = learning_rate_too_low(run, BOUNDS)
+    assert found.code == "LRN002"
+    assert "no layer but the last moved by more than 0.004 of its weights (fc1)" in found.summary
+    every(run, "fc2", update_ratio=5e-3)  # its steps took each other back
+    assert learning_rate_too_low(run, BOUNDS) == []

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from digit_programs import X, Y, batches, entropy  # noqa: E402
-from traces import linear, recorded, told  # noqa: E402
+from traces import facts, linear, recorded, told  # noqa: E402
 from unstuck import examine  # noqa: E402
 from unstuck.diagnose.bounds import load_bounds  # noqa: E402
 from unstuck.diagnose.registry import NotChecked  # noqa: E402
@@ -92,6 +92,21 @@ def test_it_is_read_off_a_trace():
     assert found(trace) == []
     with pytest.raises(NotChecked):
         unused_layer(recorded([linear("a", "input")], steps=1), BOUNDS)
+
+
+def test_half_of_the_network_is_missing_and_it_does_not_learn():
+    def trace(final, unused):
+        run = recorded(
+            [linear("a", "input")], "CrossEntropyLoss", facts("a"), start=2.3, final=final, baseline=2.3
+        )
+        for step in (0, 1, 4):
+            run.add_row(step, "a", {"calls": 1.0, "grad_norm": 1.0, "entries": 100.0})
+            run.add_row(step, "b", {"calls": 0.0, "grad_norm": None, "entries": unused})
+        return run
+
+    assert found(trace(2.3, 200.0)) == [("ARC002", "warning", "b")]
+    assert found(trace(0.3, 200.0)) == [("ARC002", "info", "b")]
+    assert found(trace(2.3, 50.0)) == [("ARC002", "info", "b")]
 
 
 # ---- and these are used

@@ -91,6 +91,7 @@ class RateBounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     still: float
     straight: float
     straight_still: float
+    reached: float
     sensitive: float
     lazy: float
 

@@ -18,6 +18,8 @@ _FIRST = 5
 """Steps whose size is looked at."""
 _PART = 5
 """One part of so many of the training counts as its beginning: how far it led is looked at."""
+_EARLY = 100
+"""... and so many steps in any case: a warm-up may be as long."""
 _USUAL_WEIGHTS = 0.2
 """|W| / sqrt(units) from which on a layer's weights are of usual size."""
 
@@ -73,7 +75,7 @@ def far_off(trace: Recording, bounds: Bounds) -> list[Finding]:
     ended = outcome(trace, bounds.outcome)
     if trace.meta.examined or not falls_short(ended, bounds.outcome) or ended.word == "diverged":
         return []
-    early = max(trace.steps // _PART, bounds.outcome.few_steps)
+    early = max(trace.steps // _PART, _EARLY)
     if trace.steps <= early:
         return []
     ways: dict[str, float] = {}

@@ -30,6 +30,18 @@ def usual_size(trace: Recording, node: Node) -> float:
     return min(norm, usual) if norm > 0 else usual
 
 
+def way(trace: Recording, node: Node) -> float:
+    """How far a layer got from its start, in units of its weights; of a usual size if it began at 0.
+
+    Of a table, as if one batch's rows had moved alone: the others are not to be counted. NaN if unknown.
+    """
+    way = trace.last("drift", node.name)
+    if trace.first("weight_norm", node.name) == 0:
+        far = trace.last("drift_norm", node.name)
+        way = None if far is None else far / usual_size(trace, node)
+    return math.nan if way is None else way / math.sqrt(used(trace, node))
+
+
 def by_rate(trace: Recording) -> float:
     r"""The farthest that any layer can get in units of its usual size, if every step goes the same way.
 

@@ -32,6 +32,8 @@ def linear_stack(trace: Recording, bounds: Bounds) -> list[Finding]:
     layers = weight_layers(trace)
     if not _shows_operations(trace):
         raise NotChecked("the network's operations are not known")
+    if not all(node.trainable for node in layers):
+        raise NotChecked("what happens between frozen layers is not seen")
     stack = _stack(trace, layers)
     # beside each other (a trend and what is left) they are one linear model, made on purpose
     if len(on_one_way(trace, stack)) < 2 or len(stack) < len(layers):

@@ -30,6 +30,7 @@ from unstuck.diagnose.outcome import (
 )
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.diagnose.relapse import relapse
+from unstuck.diagnose.undone import put_back
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node
 
@@ -289,30 +290,32 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
     ended = outcome(trace, bounds.outcome)
     if trace.steps < 5 * bounds.outcome.few_steps:
         raise NotChecked(_PROBES)
+    if put_back(trace):
+        return []  # they moved, and the program undid it
     if cuts.cleared(trace, bounds) is not None:
         return []  # no gradient is left when it steps: no rate would help
     unknown = stands_still(trace, ended, bounds.rate.gain) or _creeps(trace, ended, bounds)
     failed = unknown or ended.word in {"diverged", "not learned"}
-    if failed and reach.by_rate(trace) <= bounds.rate.straight_still:
+    if failed and reach.by_rate(trace) <= bounds.rate.reached:
         return [_out_of_reach(trace, ended)]
     if ended.word == "diverged" or not (unknown or falls_short(ended, bounds.outcome)):
         return []
     trained = _trained(trace)
-    # of a table, as if one batch's rows had moved alone: the others are not to be counted
-    drifts = {
-        node.name: None
-        if (way := trace.last("drift", node.name)) is None
-        else way / math.sqrt(used(trace, node))
-        for node in trained
-    }
-    known = [drift for drift in drifts.values() if drift is not None and math.isfinite(drift)]
-    if not known or len(known) < len(drifts):
+    drifts = {node.name: reach.way(trace, node) for node in trained}
+    if not drifts or not all(map(math.isfinite, drifts.values())):
         raise NotChecked(_PROBES)
     driven = all(typical(trace, "grad_norm", node.name) > 0 for node in trained)
-    straight = bool(known) and all(straight_way(trace, node.name, bounds.rate.straight) for node in trained)
+    straight = all(straight_way(trace, node.name, bounds.rate.straight) for node in trained)
     limit = bounds.rate.straight_still if straight else bounds.rate.still
     creeps = unknown and _creeps(trace, ended, bounds)
-    if not driven or max(known) > limit or (unknown and not straight and not creeps):
+    last = output_layer(trace)
+    # the last layer learns the mean of the answers first: where all steps lead the same way, that is no more
+    but_last = {name: drift for name, drift in drifts.items() if last is None or name != last.name}
+    beyond = max(drifts.values()) > limit
+    if beyond and straight and but_last:
+        drifts, limit = but_last, bounds.rate.still
+    near = max(drifts.values()) <= limit
+    if not driven or not near or (unknown and not straight and not creeps):
         return []
     way = " Its steps all lead the same way: larger ones would only get there sooner." if straight else ""
     because = ended.because
@@ -322,7 +325,7 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
             if not stands_still(trace, ended, bounds.rate.gain)
             else "the loss is where it was at the start"
         )
-    most = max(drifts, key=lambda name: drifts[name] or 0.0)
+    most = max(drifts, key=lambda name: drifts[name])
     return [
         Finding(
             code="LRN002",
@@ -332,8 +335,8 @@ def _hardly_moved(trace: Recording, bounds: Bounds) -> list[Finding]:
             step=max(trace.steps - 1, 0),
             confidence=0.75,
             summary=(
-                f"In {trace.steps} steps no layer moved by more than {max(known):.1g} of its weights "
-                f"({most}), "
+                f"In {trace.steps} steps no layer{' but the last' if beyond else ''} moved by more than "
+                f"{drifts[most]:.1g} of its weights ({most}), "
                 f"though all get a gradient, and {because}.{way}"
             ),
             evidence=tuple(Evidence("drift", drift, "<=", limit, name) for name, drift in drifts.items()),
@@ -351,7 +354,7 @@ def _rate_alone(trace: Recording, bounds: Bounds) -> bool:
     ratio = typical(trace, "clip_ratio")
     clipped = math.isfinite(ratio) and ratio < bounds.steps.clipped
     if trace.meta.optimizer in reach.SCALED:
-        return reach.by_rate(trace) <= bounds.rate.straight_still
+        return reach.by_rate(trace) <= bounds.rate.reached
     return not clipped and reach.sensitivity(trace) >= bounds.rate.sensitive
 
 
@@ -425,6 +428,8 @@ def lazy_training(trace: Recording, bounds: Bounds) -> list[Finding]:
     drifts = [trace.last("drift", node.name) for node in hidden]
     known = [drift for drift in drifts if drift is not None and math.isfinite(drift)]
     if ended.word != "learned" or not known or len(known) < len(hidden) or max(known) > bounds.rate.lazy:
+        return []
+    if put_back(trace):
         return []
     output = output_layer(trace)
     share = None if output is None else trace.last("loss_share", output.name)

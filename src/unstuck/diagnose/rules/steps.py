@@ -11,6 +11,7 @@ from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import line, names, typical, used
 from unstuck.diagnose.outcome import falls_short, learning_curve, outcome, stands_still, unproven
 from unstuck.diagnose.registry import NotChecked, Where, rule
+from unstuck.diagnose.undone import put_back
 from unstuck.trace.recording import Recording
 
 _ABOUT = 10.0
@@ -313,7 +314,9 @@ def _odd(summary: str, evidence: Evidence, rival: str) -> Finding:
     from_step_0=False,
 )
 def stopped_early(trace: Recording, bounds: Bounds) -> list[Finding]:
-    """The loss was still falling steadily when the training ended, and much was left to learn."""
+    """The loss was still falling when the training ended, or the weights were put back to the start."""
+    if trace.steps >= bounds.outcome.few_steps and not trace.meta.examined and put_back(trace):
+        return [_put_back(trace)]
     curve = learning_curve(trace)
     ended = outcome(trace, bounds.outcome)
     if curve.values.size < 8 or trace.steps < 5 * bounds.outcome.few_steps:
@@ -347,6 +350,31 @@ def stopped_early(trace: Recording, bounds: Bounds) -> list[Finding]:
             rival="LRN002 learning-rate-too-low: then ten times the rate falls several times as fast.",
         )
     ]
+
+
+def _put_back(trace: Recording) -> Finding:
+    """What the steps led to was thrown away."""
+    farthest = max(
+        reach.trained(trace),
+        key=lambda node: float(np.nanmax([*trace.series("drift_norm", node.name).values, 0.0])),
+    )
+    return Finding(
+        code="LRN008",
+        name="stopped-early",
+        severity="warning",
+        layer=None,
+        step=max(trace.steps - 1, 0),
+        confidence=0.9,
+        summary=(
+            f"After {trace.steps} steps the program put all weights back to where they began: what was "
+            "learned is gone. So it ends when the first weights are kept as the best ones: does the "
+            "comparison of early stopping point the wrong way, is the loss that it looks at NaN, or does it "
+            "start from a number that no loss can beat?"
+        ),
+        evidence=(Evidence("drift_norm", trace.last("drift_norm", farthest.name), "=", 0.0, farthest.name),),
+        rival="LRN002 learning-rate-too-low: there the weights never went far; these did, and came back.",
+        apart=("",),
+    )
 
 
 @rule("LRN012", "few-updates", severity="info", needs=("loss",), explains=_FAILS, from_step_0=False)

@@ -2,11 +2,14 @@
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
+from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
 
 LEAST = 2
 """Measured steps below which nothing is said."""
+MUCH = 0.5
+"""Share of the network's numbers without which it is another network."""
 
 
 def _is_called(trace: Recording) -> bool:
@@ -17,7 +20,6 @@ def _is_called(trace: Recording) -> bool:
 @rule("ARC002", "unused-layer", severity="info", needs=("calls", "grad_norm"), concerns=_is_called)
 def unused_layer(trace: Recording, bounds: Bounds) -> list[Finding]:
     """A layer is part of the network, but the program never calls it."""
-    del bounds
     known = trace.layers("calls")
     if trace.series("loss").values.size < LEAST:
         raise NotChecked("it needs two steps at least")
@@ -29,15 +31,17 @@ def unused_layer(trace: Recording, bounds: Bounds) -> list[Finding]:
     twin = next((pair for layer in unused if (pair := _twin(trace, layer, sizes)) is not None), None)
     words = "" if twin is None else f" {twin[1]}, of the same size, is called twice: is one of them meant?"
     one = len(unused) == 1
+    # a head for later, or the branch that was switched off, is small, or does no harm
+    fails = share >= MUCH and falls_short(outcome(trace, bounds.outcome), bounds.outcome)
     first = unused[0] if twin is None else twin[0]
     return [
         Finding(
             code="ARC002",
             name="unused-layer",
-            severity="info",
+            severity="warning" if fails else "info",
             layer=first,
             step=0,
-            confidence=0.95,
+            confidence=0.6 if fails else 0.95,
             summary=(
                 f"{_listed(unused)} {'is' if one else 'are'} never called, and {'has' if one else 'have'} no "
                 f"gradient at any step: {share:.0%} of the network's numbers take no part.{words}"
