@@ -50,20 +50,24 @@ class Variant:
         return text.replace(self.old, self.new) if self.old else text
 
 
+def _table() -> dict[str, Any]:
+    return tomllib.loads((SCRIPTS / "faults.toml").read_text(encoding="utf-8"))
+
+
+def halves() -> list[str]:
+    """Names of the sets of scripts, in order of time."""
+    return list(dict.fromkeys(told.get("half", "first") for told in _table().values()))
+
+
 def variants(seeds: int = SEEDS, faults: int | None = None, half: str = "") -> list[Variant]:
     """Every script healthy with some seeds, and with each of its mistakes, or with the first few.
 
     Args:
         seeds: of each healthy script.
         faults: the first so many of each script.
-        half: only scripts of this half: "develop", "report", "fresh_develop", "fresh_report",
-            "fresh3_develop", "fresh3_report", "fresh4_develop", "fresh4_report", "fresh5_develop",
-            "fresh5_report", "fresh6_develop", "fresh6_report", "fresh7_develop", "fresh7_report",
-            "fresh8_develop", "fresh8_report", "fresh9_develop", "fresh9_report",
-            "fresh10_develop", "fresh10_report",
-            or "first" for those that have none.
+        half: only scripts of this half, as `faults.toml` has it ("first" for those that have none).
     """
-    table: dict[str, Any] = tomllib.loads((SCRIPTS / "faults.toml").read_text(encoding="utf-8"))
+    table = _table()
     found: list[Variant] = []
     for place, (script, told) in enumerate(table.items()):
         if half not in {"", told.get("half", "first")}:
@@ -129,10 +133,8 @@ def main() -> None:
     parser.add_argument(
         "--half",
         default="",
-        help="first, develop, report, fresh_develop, fresh_report, fresh3_develop, fresh3_report, "
-        "fresh4_develop, fresh4_report, fresh5_develop, fresh5_report, fresh6_develop, fresh6_report, "
-        "fresh7_develop, fresh7_report, fresh8_develop, fresh8_report, fresh9_develop, fresh9_report, "
-        "fresh10_develop or fresh10_report",
+        choices=["", *halves()],
+        help="of the scripts, as faults.toml has it; all of them if left out",
     )
     given = parser.parse_args()
     import sklearn.datasets  # what every script needs is loaded once
