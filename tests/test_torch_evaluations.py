@@ -235,3 +235,18 @@ def test_a_failure_of_ours_is_one_warning_and_the_program_goes_on(monkeypatch):
     with pytest.warns(RuntimeWarning, match="an evaluation could not be measured"):
         run = trained(afterwards)
     assert run.steps == 400
+
+
+def test_answers_that_are_nan_in_the_evaluation_only():
+    def with_gaps(model, data):
+        inputs = data.tensors[0].clone()
+        inputs[::5, 3] = float("nan")
+        with torch.no_grad():
+            return float((model(inputs).argmax(1) == data.tensors[1]).float().mean())
+
+    run = trained(with_gaps)
+    assert run.last("evaluation.nan") == pytest.approx(0.2)
+    found = diagnose(run).findings[0]
+    assert (found.code, found.severity) == ("GRD004", "warning")
+    assert "NaN for 20% of the samples" in found.summary
+    assert trained(by_item).last("evaluation.nan") == 0

@@ -47,7 +47,7 @@ def unheld(trace: Recording, fraction: float) -> Unheld | None:
         if not fits.values.size or not samples.values.size or fits.steps[-1] < trace.steps / 2:
             continue
         fit, count = float(np.max(np.abs(fits.values[-_LAST:]))), float(samples.values[-1])
-        weak = min(_LEAST, _PART * trained) * math.sqrt(count)
+        weak = min(_LEAST, _PART * trained) * math.sqrt(max(count, 0))
         if fit <= min(weak - _SURE, _CHANCE):
             return Unheld(place, fit, weak, int(count))
     return None

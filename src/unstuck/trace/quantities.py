@@ -144,6 +144,7 @@ _ALL: Final = (
         "answers of other samples) / standard deviation over these",
     ),
     Quantity("evaluation.samples", "evaluations", "samples that it was made of"),
+    Quantity("evaluation.nan", "network", "share of samples whose answer is NaN in a look at an evaluation"),
     Quantity("term.loss", "terms", "a term of the loss, as it is before its factor"),
     Quantity("term.others", "terms", "the same with the answers of other samples"),
     Quantity("term.factor", "terms", "number with which that term enters the loss"),

@@ -27,6 +27,9 @@ _BIRTHS = {
     "std": "the slope of a standard deviation at 0, or a sample of one",
 }
 
+_MANY = 0.02
+"""Share of an evaluation's answers from which on their being NaN is no matter of a single odd sample."""
+
 
 @rule(
     "GRD002",
@@ -159,7 +162,14 @@ def _clipped(trace: Recording) -> bool:
     "GRD004",
     "non-finite",
     severity="error",
-    explains={"ACT002": "any", "GRD003": "lasting", "ACT003": "any", "ACT005": "any", "OUT010": "any"},
+    explains={
+        "ACT002": "any",
+        "GRD003": "lasting",
+        "ACT003": "any",
+        "ACT005": "any",
+        "LRN008": "any",
+        "OUT010": "any",
+    },
     from_step_0=False,
     preview=False,
 )
@@ -170,7 +180,7 @@ def non_finite(trace: Recording, bounds: Bounds) -> list[Finding]:
     bad_losses = _steps_with_bad_loss(trace)
     lasting = {layer: since for layer in trace.layers("nonfinite") if (since := _lasts(trace, layer)) >= 0}
     if not bad_losses and not lasting:
-        return []  # a single overflow in a gradient is what loss scaling lives with
+        return _in_evaluation(trace)  # a single overflow in a gradient is what loss scaling lives with
     first = min([*bad_losses, *lasting.values()])
     lost = bool(bad_losses) and bad_losses[-1] == _last_loss_step(trace)
     ended = outcome(trace, bounds.outcome)
@@ -206,6 +216,32 @@ def non_finite(trace: Recording, bounds: Bounds) -> list[Finding]:
                 else "LRN001 learning-rate-too-high: then the loss would grow over several steps first."
             ),
             location=node.location if node is not None else None,
+        )
+    ]
+
+
+def _in_evaluation(trace: Recording) -> list[Finding]:
+    """The training is sound, and samples that the program evaluates it with get NaN for an answer."""
+    shares = trace.series("evaluation.nan")
+    share = float(shares.values[-1]) if shares.values.size else 0.0
+    if not share > 0:
+        return []
+    return [
+        Finding(
+            code="GRD004",
+            name="non-finite",
+            severity="warning" if share >= _MANY else "info",
+            layer=None,
+            step=int(shares.steps[-1]),
+            confidence=0.9,
+            summary=(
+                "The training is finite, but in the program's own evaluation the answer is NaN for "
+                f"{share:.0%} of the samples: any comparison with them is false. Look for what is "
+                "different there: NaN among the inputs, a row that is masked throughout, one sample alone in "
+                "a batch, a layer that does something else after eval()."
+            ),
+            evidence=(Evidence("evaluation.nan", share, ">=", _MANY),),
+            rival="DAT003 non-finite-data: there the training is given NaN, too.",
         )
     ]
 

@@ -373,7 +373,6 @@ def _put_back(trace: Recording) -> Finding:
         ),
         evidence=(Evidence("drift_norm", trace.last("drift_norm", farthest.name), "=", 0.0, farthest.name),),
         rival="LRN002 learning-rate-too-low: there the weights never went far; these did, and came back.",
-        apart=("",),
     )
 
 

@@ -85,6 +85,8 @@ class Evaluations:
         """Evaluations so far; updates before the present one, and before the last that was looked at."""
         self._wanted = False
         self._places = 0
+        self._answered = self._lost_answers = 0
+        """Samples that the present evaluation answered, and those whose answer is not a number."""
         self._full = False
         """Whether enough was seen of the present loader."""
         self._loader: weakref.ref[Any] | None = None
@@ -181,6 +183,7 @@ class Evaluations:
         if self.number != self._round:
             self.finish()
             self._round, self._places, self._full = self.number, 0, False
+            self._answered = self._lost_answers = 0
             self._rounds += 1
             # what comes with nearly every step, as if to train, may be a part of the training
             rare = self._rounds <= self.number / 4 or (self.number > 0 and not model.training)
@@ -207,6 +210,7 @@ class Evaluations:
         return known is None or any(id(one) in known for one in model.parameters())
 
     def _ended(self, given: torch.Tensor, answers: list[torch.Tensor]) -> None:
+        self._look_for_nan(answers)
         held = sum(one.numel() for known in self._passes for one in known.answers)
         much = held + sum(one.numel() for one in answers) > MOST_NUMBERS
         if not answers or much or not self._tape.may_listen:
@@ -215,6 +219,17 @@ class Evaluations:
         self._passes.append(Pass(first, answers, layouts(first, answers[0])[0]))
         self._tape.left = PATIENCE
         self._tape.answered(len(self._passes), answers, graded=False)
+
+    def _look_for_nan(self, answers: list[torch.Tensor]) -> None:
+        """How many samples got an answer that is not a number, in this evaluation so far."""
+        if answers and answers[0].numel():
+            lost = torch.isnan(answers[0].detach()).reshape(len(answers[0]), -1).any(1)
+            self._answered, self._lost_answers = (
+                self._answered + len(lost),
+                self._lost_answers + int(lost.sum()),
+            )
+            share = self._lost_answers / max(self._answered, 1)
+            self._recording.add_row(self.number - 1, "", {"evaluation.nan": share})
 
     def finish(self) -> None:
         """All passes of a loader, or of an evaluation, are through: look at what was made of them."""
