@@ -151,3 +151,23 @@ def test_operations_that_stand_before_themselves():
     assert of_both_sides(run) is None
     ended = recorded([*loops[:-1], op("mean", "mean", "add_1", shape=())])
     assert of_both_sides(ended) is None
+
+
+def of_the_side_chosen(p, y):
+    return -torch.where(y > 0.5, p, 1 - p).clamp_min(1e-6).log().mean()
+
+
+def test_a_likelihood_of_the_side_that_the_label_chooses():
+    assert roots(learned(of_the_side_chosen, nn.Sigmoid())) == []
+    found = learned(lambda p, y: -of_the_side_chosen(p, y), nn.Sigmoid())
+    assert roots(found) == ["OUT009"]
+    assert "its minus is missing" in found.findings[0].summary
+
+
+def test_a_likelihood_of_one_side_only_may_be_meant_to_fall():
+    """As that of a generator, which is to make a judge's "no" unlikely."""
+
+    def no(p, _):
+        return (1 - p).clamp_min(1e-6).log().mean()
+
+    assert "OUT009" not in roots(learned(no, nn.Sigmoid(), lr=0.001, steps=40))

@@ -5,7 +5,7 @@ import pytest
 from traces import every, facts, linear, op, recorded
 from unstuck.diagnose.bounds import load_bounds
 from unstuck.diagnose.diagnosis import diagnose
-from unstuck.diagnose.distance import far_off
+from unstuck.diagnose.distance import far_off, killed
 from unstuck.trace.structure import Node
 
 BOUNDS = load_bounds()
@@ -71,3 +71,46 @@ def test_a_warm_up_that_is_as_long_as_a_fifth_of_a_short_training():
         for name in ("fc1", "fc2"):
             run.add_row(step, name, {"drift_norm": 30.0})
     assert [one.code for one in far_off(run, BOUNDS)] == ["LRN001"]
+
+
+def test_the_matrices_of_a_recurrent_layer_count():
+    sizes = {"weight_ih_l0": (27, 9), "weight_hh_l0": (27, 9), "bias_ih_l0": (27,), "bias_hh_l0": (27,)}
+
+    def trace(way):
+        nodes = [Node("rnn", "GRU", ("input",), (9,), sizes), linear("head", "rnn", units=9)]
+        run = recorded(
+            nodes, "CrossEntropyLoss", facts("head"), steps=200, start=1.4, final=1.39, baseline=1.4
+        )
+        for name in ("rnn.weight_ih_l0", "rnn.weight_hh_l0", "head"):
+            every(run, name, update_ratio=0.08, grad_norm=1.0, weight_norm=3.0, drift_norm=way)
+        return run
+
+    assert [one.code for one in far_off(trace(30.0), BOUNDS)] == ["LRN001"]
+    assert far_off(trace(3.0), BOUNDS) == []
+
+
+def dying(updates, *, dead_from=20, never=0.0, final=1.6):
+    run = training(way=1.0, final=final)
+    for step in range(200):
+        late = float(step >= dead_from)
+        run.add_row(step, "act", {"act_std": 1.0, "never_active": never, "dead": late, "dead_lately": late})
+        run.add_row(step, "fc1", {"update_ratio": updates})
+    return run
+
+
+def test_a_layer_that_large_early_updates_left_dead():
+    (found,) = killed(dying(0.2), BOUNDS)
+    assert (found.code, found.severity) == ("LRN001", "warning")
+    assert "all units of fc1 were dead" in found.summary
+    root = diagnose(dying(0.2)).findings[0]
+    assert root.code == "LRN001"
+    assert "ACT002" in [one.code for one in root.consequences]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [dying(0.2, dead_from=120), dying(0.2, never=1.0), dying(0.2, final=0.2)],
+    ids=["late", "never lived", "learned all the same"],
+)
+def test_other_ways_to_die(run):
+    assert killed(run, BOUNDS) == []

@@ -94,6 +94,16 @@ def test_other_losses_and_unknown_ones():
     assert "OUT001" in [skipped.code for skipped in diagnose(recorded([linear("fc", "input")])).not_checked]
 
 
+@pytest.mark.parametrize("loss", ["BCEWithLogitsLoss", "CrossEntropyLoss"])
+def test_a_relu_before_a_loss_of_scores(loss):
+    (found,) = output_range(run("ReLU", 0.0, 1.0, loss=loss), BOUNDS)
+    assert told([found]) == [("OUT001", "error", "end")]
+    assert f"{loss} takes scores of either sign" in found.summary
+    for sound in (run("ReLU", 0.0, 1.0, loss=loss, final=0.3), run("LeakyReLU", 0.0, 1.0, loss=loss)):
+        assert output_range(sound, BOUNDS) == []
+    assert output_range(run("ReLU", 1.0, 2.0, loss="BCEWithLogitsLoss"), BOUNDS) == []
+
+
 def training(*end, targets=None, **more):
     x = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
     y = (10 + 3 * x[:, :1]).astype(np.float32) if targets is None else targets

@@ -69,3 +69,43 @@ def test_what_the_network_loses_itself_is_not_the_data():
     everything = [one.code for found in told for one in (found, *found.consequences)]
     assert "GRD004" in everything
     assert "DAT003" not in everything
+
+
+class Sequences(nn.Module):
+    """Digits as eight rows of eight; what the last layer reads is passed on in one way or another."""
+
+    def __init__(self, passed):
+        super().__init__()
+        torch.manual_seed(0)
+        self.rows, self.head, self.passed = nn.GRU(8, 32, batch_first=True), nn.Linear(32, 10), passed
+
+    def forward(self, x):
+        _, state = self.rows(x.reshape(-1, 8, 8))
+        return self.head(self.passed(state[0]))
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [torch.Tensor.detach, lambda h: h.data, lambda h: torch.tensor(h.tolist())],
+    ids=["detach", "data", "list"],
+)
+def test_a_state_that_is_cut_off_from_the_layers_before_it(cut):
+    found = trained(Sequences(cut), lr=0.5, steps=200)
+    assert first(found) == ("GRD003", "warning", "rows")  # what was drawn at random tells digits apart, too
+    assert first(trained(Sequences(cut), lr=0.05)) == ("GRD003", "error", "rows")
+    assert "cut between rows and head" in found.findings[0].summary
+    assert faults(trained(Sequences(lambda state: state), lr=0.5, steps=200)) == []
+
+
+def test_features_of_a_trained_part_may_be_left_as_they_are():
+    before = Sequences(lambda state: state)
+    trained(before, lr=0.1, steps=200)
+    after = Sequences(torch.Tensor.detach)
+    after.rows.load_state_dict(before.rows.state_dict())
+    assert faults(trained(after, lr=0.1)) == []
+
+
+def test_nor_is_a_part_that_nobody_gave_to_the_optimiser_cut():
+    model = Sequences(torch.Tensor.detach)
+    optimizer = torch.optim.SGD(model.head.parameters(), lr=0.1)
+    assert faults(trained(model, optimizer=optimizer)) == []

@@ -12,7 +12,7 @@ from unstuck.trace.structure import Node
 PROBABILITIES: Final = frozenset({"Softmax", "Softmax2d", "Sigmoid"})
 _APPLIES: Final = {"LogSigmoid": "a sigmoid", "LogSoftmax": "a softmax"}
 """Logarithms that make probabilities first, and with what."""
-_SHIFTS: Final = frozenset({"add", "clamp", "clampmin", "neg", "rsub", "sub"})
+_SHIFTS: Final = frozenset({"add", "clamp", "clamp_min", "clamp_max", "neg", "rsub", "sub"})
 """Operations between probabilities and their logarithm: one minus them, a little more than 0."""
 _TURNS: Final = frozenset({"neg", "rsub"})
 _WEIGHS: Final = frozenset({"mul", "Dropout", "neg", "div"})
@@ -57,12 +57,7 @@ def of_both_sides(trace: Recording) -> tuple[Logarithm, Logarithm] | None:
     Each is weighed (by the label, and by 1 minus it), and the loss is the mean or the sum of both: a policy's
     likelihood, multiplied by rewards afterwards, is none.
     """
-    nodes = trace.structure.nodes
-    node = nodes[-1] if nodes and nodes[-1].shape == () else None
-    for _ in nodes:  # an operation that is done very often stands before itself
-        if node is None or node.type not in _ENDS or len(node.inputs) != 1:
-            break
-        node = trace.structure.node(node.inputs[0])
+    node = _before_the_end(trace)
     if node is None or node.type not in _SUMS or len(node.inputs) != 2:
         return None
     known = {one.node.name: one for one in logarithms(trace)}
@@ -72,6 +67,28 @@ def of_both_sides(trace: Recording) -> tuple[Logarithm, Logarithm] | None:
         return None
     certain = one.node.type == other.node.type == "LogSigmoid" or one.source.type in PROBABILITIES
     return (one, other) if certain else None
+
+
+def _of_the_side_chosen(trace: Recording) -> bool:
+    """Whether the loss is the mean or the sum of log(p where the label says yes, else 1 - p)."""
+    node = _before_the_end(trace)
+    if node is None or node.type != "log":
+        return False
+    chosen = _taken(trace, node).source
+    if chosen.type != "where" or len(chosen.inputs) != 2:
+        return False
+    sides = [_side(trace, name) for name in chosen.inputs]
+    (one, turned), (other, other_turned) = sides
+    return one is not None and one == other and one.type in PROBABILITIES and turned != other_turned
+
+
+def _side(trace: Recording, name: str) -> tuple[Node | None, bool]:
+    """A probability, or what is missing of it to 1 (then: True)."""
+    node = trace.structure.node(name)
+    if node is None or node.type not in _SHIFTS:
+        return node, False
+    found = _taken(trace, node)
+    return found.source, found.turned ^ (node.type in _TURNS)
 
 
 def outside_of_yes_and_no(trace: Recording) -> bool:
@@ -91,7 +108,8 @@ def driven_down(trace: Recording) -> bool:
     losses = trace.series("loss").values
     if losses.size < _FEW or not np.isfinite(losses).all() or not (losses < 0).all():
         return False
-    return of_both_sides(trace) is not None and not _open_both_ways(trace)
+    written_out = of_both_sides(trace) is not None or _of_the_side_chosen(trace)
+    return written_out and not _open_both_ways(trace)
 
 
 def _open_both_ways(trace: Recording) -> bool:
@@ -122,6 +140,17 @@ def _taken(trace: Recording, node: Node) -> Logarithm:
             break
         turned = turned ^ (source.type in _TURNS)
     return Logarithm(node, source, turned)
+
+
+def _before_the_end(trace: Recording) -> Node | None:
+    """The operation before the loss is made one number; None if the network does not end with it."""
+    nodes = trace.structure.nodes
+    node = nodes[-1] if nodes and nodes[-1].shape == () else None
+    for _ in nodes:  # an operation that is done very often stands before itself
+        if node is None or node.type not in _ENDS or len(node.inputs) != 1:
+            break
+        node = trace.structure.node(node.inputs[0])
+    return node
 
 
 def _weighed(trace: Recording, name: str, known: dict[str, Logarithm]) -> Logarithm | None:

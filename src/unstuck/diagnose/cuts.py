@@ -1,10 +1,13 @@
 """Where a program cuts the way from the loss back to what should be trained."""
 
+import math
 from typing import Final
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
+from unstuck.diagnose.fresh import fresh
 from unstuck.diagnose.measured import BUT_REMADE, names
+from unstuck.diagnose.outcome import Outcome
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node
 
@@ -73,6 +76,68 @@ def whole_network(trace: Recording, bounds: Bounds) -> Finding | None:
         location=last.location,
         apart=BUT_REMADE,  # the program cuts the path, and no fault of the training does
     )
+
+
+def features(trace: Recording, ended: Outcome) -> Finding | None:
+    """All that stands before the first trained layer is called, is to be trained, and never gets a gradient.
+
+    That layer seems to read the network's input, since a cut tensor forgets where it came from; but it takes
+    as many numbers as come out of the others, and the input has not as many. Where it learns all the same,
+    the others must be as they were drawn: trained features may be left as they are on purpose.
+
+    Args:
+        trace: what was measured.
+        ended: its outcome.
+    """
+    nodes = [node for node in trace.structure.nodes if node.parameters]
+    lost = [node for node in nodes if not node.connected and node.trainable and node.optimised]
+    first = next((node for node in nodes if node.connected), None)
+    before = lost if first is None else [node for node in lost if nodes.index(node) < nodes.index(first)]
+    if first is None or len(before) < len(lost) or not first.fan_in or not before:
+        return None
+    wide = trace.structure.input_shape
+    if not wide or first.fan_in in {wide[-1], math.prod(wide)}:
+        return None
+    if first.fan_in not in {
+        size for node in before if node.shape for size in (node.shape[-1], math.prod(node.shape))
+    }:
+        return None
+    if not all(_without_gradient(trace, node) for node in before):
+        return None
+    if ended.word not in {"learned", "not learned"} or (ended.word == "learned" and not fresh(trace, before)):
+        return None
+    last = before[-1]
+    return Finding(
+        code="GRD003",
+        name="no-gradient",
+        severity="warning" if ended.word == "learned" else "error",
+        layer=last.name,
+        step=0,
+        confidence=0.9,
+        summary=(
+            f"No gradient ever reached {_listed(before)}, though the optimiser holds "
+            f"{'it' if len(before) == 1 else 'them'}, and what comes out of there is what {first.name} "
+            f"reads: only what follows is trained. The way back is cut between {last.name} and {first.name}: "
+            f"{LOOK_FOR}."
+        ),
+        evidence=(
+            Evidence("grad_norm", None, layer=last.name),
+            Evidence("calls", trace.last("calls", last.name), ">", 0.0, last.name),
+        ),
+        rival="LRN006 frozen-parameters: those were told not to ask for a gradient; these ask for one.",
+        location=last.location,
+        apart=BUT_REMADE,
+    )
+
+
+def _without_gradient(trace: Recording, node: Node) -> bool:
+    """Called in every step that was measured, and without a gradient for any of its weights."""
+    calls = trace.series("calls", node.name).values
+    rows = [row for row in trace.layers("grad_norm") if row == node.name or row.startswith(f"{node.name}.")]
+    none = all(
+        not trace.series("grad_norm", row).values.size and trace.is_null("grad_norm", row) for row in rows
+    )
+    return bool(rows) and none and calls.size >= _SEEN and bool((calls > 0).all())
 
 
 def cleared(trace: Recording, bounds: Bounds) -> Finding | None:

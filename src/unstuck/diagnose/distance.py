@@ -8,9 +8,10 @@ import numpy.typing as npt
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.measured import moving, weight_layers
+from unstuck.diagnose.measured import USUAL_WEIGHTS, cells, moving, weight_layers
 from unstuck.diagnose.outcome import falls_short, outcome, unproven
 from unstuck.diagnose.registry import NotChecked
+from unstuck.diagnose.rules.dead_units import died_early
 from unstuck.diagnose.rules.early import unstable_start
 from unstuck.trace.recording import Recording
 
@@ -20,8 +21,6 @@ _PART = 5
 """One part of so many of the training counts as its beginning: how far it led is looked at."""
 _EARLY = 100
 """... and so many steps in any case: a warm-up may be as long."""
-_USUAL_WEIGHTS = 0.2
-"""|W| / sqrt(units) from which on a layer's weights are of usual size."""
 
 
 def leaps(trace: Recording, bounds: Bounds) -> list[Finding]:
@@ -36,11 +35,11 @@ def leaps(trace: Recording, bounds: Bounds) -> list[Finding]:
     if not (unknown or falls_short(ended, bounds.outcome)):
         return []
     sizes: dict[str, float] = {}
-    looked_up = not weight_layers(trace)
+    looked_up = not (weight_layers(trace) or cells(trace))
     for node in moving(trace):
         norm, early = trace.first("weight_norm", node.name), _until(trace, "update_ratio", node.name, _FIRST)
         # beside weights that are next to nothing any step is large: that is no matter of the rate
-        if norm and early.size and norm / math.sqrt(node.units) >= _USUAL_WEIGHTS:
+        if norm and early.size and norm / math.sqrt(node.units) >= USUAL_WEIGHTS:
             # rows of a table begin small on purpose: of size 1 they give answers of that size
             large = max(math.sqrt(node.units) / norm, 1.0) if looked_up else 1.0
             sizes[node.name] = float(np.median(early)) / large
@@ -79,7 +78,7 @@ def far_off(trace: Recording, bounds: Bounds) -> list[Finding]:
     if trace.steps <= early:
         return []
     ways: dict[str, float] = {}
-    for node in weight_layers(trace):  # vectors that stand in tables may have to grow as large as answers are
+    for node in [*weight_layers(trace), *cells(trace)]:  # rows of tables may grow as large as answers are
         norm, seen = trace.first("weight_norm", node.name), _until(trace, "drift_norm", node.name, early + 1)
         if node.trainable and seen.size and norm is not None:
             ways[node.name] = float(np.max(seen)) / max(norm, math.sqrt(node.units))
@@ -96,6 +95,35 @@ def far_off(trace: Recording, bounds: Bounds) -> list[Finding]:
             rival=(
                 "OUT008 unscaled-target: answers far from 1 need weights far from their start. A tenth of "
                 "the rate would make it sure."
+            ),
+        )
+    ]
+
+
+def killed(trace: Recording, bounds: Bounds) -> list[Finding]:
+    """Early updates, some of them large, left a layer dead for good: nothing passes it, nothing is learned.
+
+    Args:
+        trace: what was measured.
+        bounds: how large an update is not calm any more, and what counts as learned.
+    """
+    try:
+        found = died_early(trace, bounds)
+    except NotChecked:
+        return []
+    if found is None or trace.meta.examined:
+        return []
+    node, step, largest = found
+    return [
+        _too_high(
+            0.6,
+            f"By step {step} all units of {node.name} were dead, after updates that changed a layer by up to "
+            f"{largest:.2g} of its weights: nothing passes there any more, and "
+            f"{outcome(trace, bounds.outcome).because}.",
+            Evidence("update_ratio", largest, ">", bounds.gradient.calm),
+            rival=(
+                "ACT001 born-dead-units: those were never active. Inputs or targets far out of range, and "
+                "gradients that add up, make large updates, too: mend these first where they are named."
             ),
         )
     ]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from unstuck.diagnose.measured import RECURRENT
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import NORMALISING, Node
 
@@ -15,7 +16,6 @@ _SCATTER: Final = 0.447
 """Of the norm of n even numbers: deviation / mean, times the root of n."""
 _FEWEST: Final = 200
 """Weights of a layer from which on its norm tells anything: 10 % of scatter and less."""
-_RECURRENT: Final = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell")
 _GAINS: Final = (1.0, math.sqrt(2), 5 / 3, 0.1, 0.01)
 """Of orthogonal and Glorot's weights: those of activations; and what gives a last layer a small beginning."""
 
@@ -41,7 +41,7 @@ def _as_drawn(trace: Recording, node: Node) -> list[bool | None]:
     """The same of each matrix of a layer; None where its norm does not tell."""
     if node.type == "Embedding":
         return [_normal_rows(trace, node)]
-    if node.type in _RECURRENT:
+    if node.type in RECURRENT:
         found = [name for name in node.parameters if name.startswith("weight")]
         return [_recurrent(trace, node, name) for name in found]
     return [_matrix(trace, node)]

@@ -14,6 +14,10 @@ from unstuck.trace.structure import INPUT, NORMALISING, Node
 
 LOOKS_UP: Final = frozenset({"Embedding", "EmbeddingBag"})
 """Layers whose weight is a table of rows, chosen by whole numbers."""
+RECURRENT: Final = frozenset({"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"})
+"""Layers whose weights are several matrices, used at each step of a sequence."""
+USUAL_WEIGHTS: Final = 0.2
+"""|W| / sqrt(units) from which on a layer's weights are of usual size."""
 
 ANY_TRAINING: Final = (
     "OUT",
@@ -102,14 +106,25 @@ def tables(trace: Recording) -> list[Node]:
     return found
 
 
+def cells(trace: Recording) -> list[Node]:
+    """The matrices inside recurrent layers, each as a layer of its own: so they are measured."""
+    return [
+        msgspec.structs.replace(node, name=f"{node.name}.{name}", parameters={"weight": shape})
+        for node in trace.structure.nodes
+        if node.type in RECURRENT and node.connected
+        for name, shape in node.parameters.items()
+        if name.startswith("weight") and trace.has("weight_norm", f"{node.name}.{name}")
+    ]
+
+
 def moving(trace: Recording) -> list[Node]:
-    """Layers by which it is judged how far a training got: weight layers, tables where there are none."""
-    return weight_layers(trace) or tables(trace)
+    """Layers by which it is judged how far a training got: all that multiply, tables where none does."""
+    return [*weight_layers(trace), *cells(trace)] or tables(trace)
 
 
 def used(trace: Recording, node: Node) -> float:
     """Share of a layer's rows that a batch reaches: 1 but for tables, whose other rows may stand still."""
-    if node.type not in LOOKS_UP and trace.structure.node(node.name) is not None:
+    if node.type in RECURRENT or (node.type not in LOOKS_UP and trace.structure.node(node.name) is not None):
         return 1.0
     idle = typical(trace, "zero_grad", node.name)
     return max(1 - idle, 1e-6) if math.isfinite(idle) else 1.0

@@ -7,7 +7,7 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
-from unstuck.diagnose.measured import activation_place, output_layer, weight_layers
+from unstuck.diagnose.measured import USUAL_WEIGHTS, activation_place, output_layer, weight_layers
 from unstuck.diagnose.outcome import Outcome, outcome, unproven
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -15,6 +15,8 @@ from unstuck.trace.structure import Node
 
 _TOGETHER = 0.9
 """|mean| / root mean square from which on numbers are about equal."""
+_EARLY, _BORN = 0.2, 0.5
+"""Part of a training that counts as its beginning, and share of a layer's units that may never have lived."""
 _TOO_FEW = (
     "too few samples were seen to tell dead units from units that these did not reach: "
     "it takes 64 samples and three measured steps"
@@ -58,8 +60,8 @@ def born_dead_units(trace: Recording, bounds: Bounds) -> list[Finding]:
                 step=0,
                 confidence=_confidence(ended, dead, bounds),
                 summary=(
-                    f"{_count(never, node)} of {node.name} were never anything but 0, on no sample that was "
-                    "seen: a ReLU that is 0 everywhere gets no gradient and stays so."
+                    f"{_count(never, node)} of {node.name} {_be(never, node)} never anything but 0, on "
+                    "no sample that was seen: a ReLU that is 0 everywhere gets no gradient and stays so."
                     f"{_left(dead, node, trace)}{_why(trace, node)}"
                 ),
                 evidence=(
@@ -118,9 +120,9 @@ def killed_units(trace: Recording, bounds: Bounds) -> list[Finding]:
                 step=step,
                 confidence=_confidence(ended, dead, bounds) if jumped else 0.6,
                 summary=(
-                    f"{_count(killed, node)} of {node.name} were active at first and are 0 on every sample "
-                    f"since a step between {before} and {step}: no gradient reaches them any more."
-                    f"{_left(dead, node, trace)}{how}"
+                    f"{_count(killed, node)} of {node.name} {_be(killed, node)} active at first, and 0 "
+                    f"on every sample since a step between {before} and {step}: no gradient reaches them "
+                    f"any more.{_left(dead, node, trace)}{how}"
                 ),
                 evidence=(
                     Evidence("dead_lately", dead, ">=", bounds.dead.share, place),
@@ -137,6 +139,26 @@ def killed_units(trace: Recording, bounds: Bounds) -> list[Finding]:
             )
         )
     return findings
+
+
+def died_early(trace: Recording, bounds: Bounds) -> tuple[Node, int, float] | None:
+    """A layer all of whose units died early in a training that learned nothing, through large updates.
+
+    Returns:
+        The layer, the step by which it was dead, and the largest update before, over the weights.
+    """
+    if outcome(trace, bounds.outcome).word != "not learned":
+        return None
+    for node, place in _followed(trace):
+        never, dead = _shares(trace, place)
+        if dead != 1 or never >= _BORN or not trace.has("dead_lately", place):
+            continue
+        _, step = _death(trace, place, dead)
+        largest = _largest_update(trace, step, usual=True)
+        inside = node != output_layer(trace)  # answers that a ReLU cuts off die for other reasons
+        if step <= trace.steps * _EARLY and inside and largest is not None:
+            return (node, step, largest) if largest > bounds.gradient.calm else None
+    return None
 
 
 def _held_down(trace: Recording, node: Node) -> bool:
@@ -205,6 +227,10 @@ def _count(share: float, node: Node) -> str:
     )
 
 
+def _be(share: float, node: Node) -> str:
+    return "was" if share * node.units == 1 else "were"
+
+
 def _left(dead: float, node: Node, trace: Recording) -> str:
     if dead == 1:
         return " Nothing of the input passes this layer." if node != output_layer(trace) else ""
@@ -239,10 +265,13 @@ def _death(trace: Recording, place: str, dead: float) -> tuple[int, int]:
     return int(series.steps[max(first - 1, 0)]), int(series.steps[first])
 
 
-def _largest_update(trace: Recording, until: int) -> float | None:
-    """Largest update of a weight layer, over its weights, before a step."""
+def _largest_update(trace: Recording, until: int, *, usual: bool = False) -> float | None:
+    """Largest update of a weight layer, over its weights, before a step; `usual`: of those of usual size."""
     found: list[float] = []
     for node in weight_layers(trace):
+        # beside weights that are next to nothing any step is large
+        if usual and (trace.first("weight_norm", node.name) or 0.0) < USUAL_WEIGHTS * math.sqrt(node.units):
+            continue
         series = trace.series("update_ratio", node.name)
         values = series.values[series.steps < max(until, 1)]
         found += [float(value) for value in values if math.isfinite(value)]

@@ -225,8 +225,10 @@ def no_gradient(trace: Recording, bounds: Bounds) -> list[Finding]:
                 f"because the weights of {names(behind)} start at 0."
             )
             findings.append(_zero_gradient(trace, node, "info", step=0, summary=summary, confidence=0.99))
-    part = None if findings else terms.cut(trace, bounds) or terms.forgotten(trace, bounds)
-    return findings if part is None else [part]
+    if findings:
+        return findings
+    part = cuts.features(trace, ended) or terms.cut(trace, bounds) or terms.forgotten(trace, bounds)
+    return [] if part is None else [part]
 
 
 def _cut_off(trace: Recording, node: Node, bounds: Bounds) -> bool:

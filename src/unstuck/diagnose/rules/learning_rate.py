@@ -9,9 +9,10 @@ import numpy as np
 
 from unstuck.diagnose import cuts, reach
 from unstuck.diagnose.bounds import Bounds
-from unstuck.diagnose.distance import far_off, leaps
+from unstuck.diagnose.distance import far_off, killed, leaps
 from unstuck.diagnose.finding import Evidence, Finding
 from unstuck.diagnose.measured import (
+    cells,
     moving,
     names,
     output_layer,
@@ -95,7 +96,8 @@ def learning_rate_too_high(trace: Recording, bounds: Bounds) -> list[Finding]:
             return found
     found = _blew_up(trace, bounds)
     if not found and not probes:
-        found = leaps(trace, bounds) or relapse(trace, bounds) or far_off(trace, bounds)
+        looks = (leaps, relapse, far_off, killed)
+        found = next((told for look in looks if (told := look(trace, bounds))), [])
     if not found and not probes:
         raise NotChecked(_PROBES)
     return [msgspec.structs.replace(one, apart=_not_of(trace, one, bounds)) for one in found]
@@ -389,11 +391,11 @@ def _trained(trace: Recording) -> list[Node]:
     """
     held = [
         node
-        for node in trace.structure.layers or tables(trace)
+        for node in [*trace.structure.layers, *cells(trace)] or tables(trace)
         if node.trainable and node.optimised is not False
     ]
     names = {node.name for node in held}
-    known = {node.name for node in weight_layers(trace)}
+    known = {node.name for node in moving(trace)}
     once = [node for node in held if _NUMBERED.sub("", node.name) not in names - {node.name}]
     return [node for node in once if node.name in known] or once
 

@@ -6,7 +6,7 @@ from typing import Final
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding, Severity
 from unstuck.diagnose.measured import typical
-from unstuck.diagnose.outcome import outcome
+from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.paths import into_loss, loss_name
 from unstuck.diagnose.registry import NotChecked, rule
 from unstuck.trace.recording import Recording
@@ -24,6 +24,8 @@ _RANGES: Final = {
     "LogSigmoid": (-math.inf, 0.0),
 }
 """What comes out of an operation, whatever goes in."""
+_CUTS: Final = frozenset({"ReLU", "ReLU6"})
+"""Operations that give 0 for whatever is negative."""
 _STRETCHES: Final = frozenset({"mul", "add", "sub", "div", "rsub"})
 """Operations that give a range another size and place."""
 _MOST: Final = 4
@@ -32,6 +34,11 @@ _LATE: Final = 3
 """Last measurements that count."""
 _DISTANCES: Final = frozenset({"MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"})
 """Losses whose best answer is the target itself."""
+_OF_SCORES: Final = {
+    "BCEWithLogitsLoss": "only a negative score says no: these are a yes, or one half, for every sample",
+    "CrossEntropyLoss": "the scores of all classes end at 0 when their units die, and stay there",
+}
+"""Losses that make probabilities of scores of either sign, and what comes of scores of 0 or more."""
 
 
 @rule(
@@ -58,10 +65,12 @@ def output_range(trace: Recording, bounds: Bounds) -> list[Finding]:
     loss, node = loss_name(trace), into_loss(trace)
     if not loss:
         raise NotChecked("it is not known which loss was used")
-    if loss not in _DISTANCES:
+    if loss not in _DISTANCES and loss not in _OF_SCORES:
         return []
     if node is None:
         raise NotChecked("it was not seen which operation feeds the loss")
+    if loss in _OF_SCORES:
+        return _never_negative(trace, node, loss, bounds)
     if scaled := _scaled(trace, node, bounds):
         return [scaled]
     low, high = _RANGES.get(node.type, (-math.inf, math.inf))
@@ -74,6 +83,33 @@ def output_range(trace: Recording, bounds: Bounds) -> list[Finding]:
     if part <= bounds.output.beyond or severity is None:
         return []
     return [_finding(trace, node, severity, part)]
+
+
+def _never_negative(trace: Recording, node: Node, loss: str, bounds: Bounds) -> list[Finding]:
+    """A ReLU after the last layer, before a loss that wants scores of either sign."""
+    ended = outcome(trace, bounds.outcome)
+    least = typical(trace, "target.min")
+    wanted = loss != "BCEWithLogitsLoss" or least < 0.5
+    if node.type not in _CUTS or not wanted or not falls_short(ended, bounds.outcome):
+        return []
+    return [
+        Finding(
+            code="OUT001",
+            name="output-range",
+            severity="error" if ended.word == "not learned" else "warning",
+            layer=node.name,
+            step=0,
+            confidence=0.9,
+            summary=(
+                f"The {node.type.lower()} at the end ({node.name}) gives numbers of 0 or more, but {loss} "
+                f"takes scores of either sign: {_OF_SCORES[loss]}. Leave it out."
+            ),
+            evidence=(Evidence("output.min", typical(trace, "output.min"), ">=", 0.0),),
+            rival="ACT001 born-dead-units: that is what may follow; without this operation no score can die.",
+            location=node.location,
+            apart=("ACT", "GRD003"),
+        )
+    ]
 
 
 def _scaled(trace: Recording, node: Node, bounds: Bounds) -> Finding | None:
