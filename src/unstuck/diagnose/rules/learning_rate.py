@@ -56,16 +56,18 @@ class _Probes(NamedTuple):
 
 def _probes(trace: Recording) -> list[_Probes]:
     """All probes, in the order of the steps at which they started."""
-    found: list[_Probes] = []
-    series = [trace.series(f"probe.{name}") for name in ("start", "same", "low", "high", "steps")]
-    *losses, lengths = (dict(zip(one.steps.tolist(), one.values.tolist(), strict=True)) for one in series)
-    for step in losses[0]:
-        taken = [values.get(step) for values in losses]
-        known = [value if math.isfinite(value) else math.inf for value in taken if value is not None]
-        if len(known) == len(taken) and known[0] < math.inf:
-            steps = lengths.get(step, 0.0)
-            found.append(_Probes(*known, steps=int(steps) if math.isfinite(steps) else 0, at=step))
-    return found
+    *losses, lengths = (trace.series(f"probe.{name}") for name in ("start", "same", "low", "high", "steps"))
+    at = losses[0].steps
+    for one in losses[1:]:
+        at = at[np.isin(at, one.steps)]
+    table = np.array([one.values[np.searchsorted(one.steps, at)] for one in losses])
+    table[~np.isfinite(table)] = math.inf
+    taken = dict(zip(lengths.steps.tolist(), lengths.values.tolist(), strict=True))
+    return [
+        _Probes(*known, steps=int(steps) if math.isfinite(steps := taken.get(step, 0.0)) else 0, at=step)
+        for step, *known in zip(at.tolist(), *table.tolist(), strict=True)
+        if known[0] < math.inf
+    ]
 
 
 @rule(

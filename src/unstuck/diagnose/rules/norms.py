@@ -7,7 +7,7 @@ import numpy as np
 
 from unstuck.diagnose.bounds import Bounds
 from unstuck.diagnose.finding import Evidence, Finding
-from unstuck.diagnose.measured import per_layer, typical, weight_layers
+from unstuck.diagnose.measured import middle, per_layer, typical, weight_layers
 from unstuck.diagnose.outcome import falls_short, outcome
 from unstuck.diagnose.registry import rule
 from unstuck.trace.recording import Recording
@@ -86,7 +86,7 @@ def _scatter(trace: Recording, layer: str) -> float:
     warm = count.values * momentum >= 2 if count.values.size == gaps.values.size else gaps.steps >= 20
     values = gaps.values[warm]
     values = values[np.isfinite(values)]
-    return float(np.median(values)) if values.size >= 3 else math.nan
+    return middle(values) if values.size >= 3 else math.nan
 
 
 def _late(trace: Recording, bounds: Bounds, layers: tuple[str, ...]) -> list[Finding]:
