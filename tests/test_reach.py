@@ -90,3 +90,25 @@ def test_a_rate_so_low_that_all_steps_together_lead_nowhere(rate, expected):
     for layer in ("fc1", "fc2"):
         run.add(399, layer, "drift", 0.12)  # more than "hardly moved"
     assert told(learning_rate_too_low(run, BOUNDS)) == expected
+
+
+def test_what_steps_of_gradient_descent_promise():
+    # 400 steps of 1e-3, two layers with gradients of 0.5, beside a loss of 2.3
+    assert reach.promised(run_of("SGD")) == pytest.approx(400 * 1e-3 * 0.5 / 2.3)
+    assert reach.promised(run_of("SGD", momentum=0.9)) == pytest.approx(400 * 1e-2 * 0.5 / 2.3)
+    assert math.isnan(reach.promised(run_of("Adam")))
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [({}, ["LRN002"]), ({"rate": 1e-2}, []), ({"gradient": 1e-4, "rate": 1.0}, []), ({"final": 0.3}, [])],
+    ids=["Adam's rate", "ten times it", "no gradient to speak of", "learned"],
+)
+def test_rates_of_adam_are_too_low_for_gradient_descent(more, expected):
+    run = run_of("SGD", **more)
+    for layer in ("fc1", "fc2"):
+        run.add(399, layer, "drift", 0.12)  # more than "hardly moved"
+    assert [one.code for one in learning_rate_too_low(run, BOUNDS)] == expected
+    for step in (0, 1, 2):
+        run.add(step, "", "clip_ratio", 0.01)
+    assert learning_rate_too_low(run, BOUNDS) == []  # it is the clipping's doing

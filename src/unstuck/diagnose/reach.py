@@ -7,6 +7,7 @@ import numpy as np
 
 from unstuck.diagnose.measured import moving, typical, used
 from unstuck.diagnose.outcome import constant_loss
+from unstuck.diagnose.paths import total_gradient
 from unstuck.trace.recording import Recording
 from unstuck.trace.structure import Node
 
@@ -100,6 +101,25 @@ def pushed(trace: Recording) -> float:
         ),
         default=math.nan,
     )
+
+
+def promised(trace: Recording) -> float:
+    r"""What all steps of SGD would take off the loss if it fell as steeply as each step's gradient says.
+
+    $$\frac{\sum_t \eta_t |g_t|^2}{(1 - m) \, |L_0|}$$
+
+    Rather too much: a batch's gradient is longer than that of all samples, and steps of one size overshoot.
+    NaN for other optimisers, and where rate, gradient or loss were not measured.
+    """
+    momentum, loss = trace.meta.optimizer_options.get("momentum", 0.0), trace.first("loss")
+    gradient, rate = total_gradient(trace, held_only=True), trace.series("lr")
+    if trace.meta.optimizer != "SGD" or not momentum < 1 or not loss or not math.isfinite(loss):
+        return math.nan
+    if not gradient.values.size or not rate.values.size:
+        return math.nan
+    steps = np.arange(trace.steps)
+    rates, norms = (np.interp(steps, one.steps, one.values) for one in (rate, gradient))
+    return float((rates * norms**2).sum()) / (1 - momentum) / abs(loss)
 
 
 def outweighed(trace: Recording) -> float:
