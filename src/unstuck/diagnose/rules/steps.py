@@ -396,6 +396,7 @@ def few_updates(trace: Recording, bounds: Bounds) -> list[Finding]:
         return []
     each = f", each for {samples * added} samples at once" if large else ""
     each += f" (the gradients of {added} backward passes)" if large and added > 1 else ""
+    said = "nothing can be said of them yet"
     advice = (
         "Is optimizer.step() meant to stand outside of the loop over the batches?"
         if large and added > 1
@@ -412,7 +413,7 @@ def few_updates(trace: Recording, bounds: Bounds) -> list[Finding]:
             summary=(
                 f"Only {trace.steps} updates were made of "
                 f"{names(layers[:3])}{' and others' if len(layers) > 3 else ''}{each}: "
-                f"nothing can be said of them yet. {advice}"
+                f"{'what they have learned is a part' if ended.word == 'learned' else said}. {advice}"
             ),
             evidence=(Evidence("loss", trace.last("loss")),),
             rival="LRN002 learning-rate-too-low: with so few steps even a good rate gets nowhere.",
