@@ -250,3 +250,15 @@ def test_answers_that_are_nan_in_the_evaluation_only():
     assert (found.code, found.severity) == ("GRD004", "warning")
     assert "NaN for 20% of the samples" in found.summary
     assert trained(by_item).last("evaluation.nan") == 0
+
+
+def test_answers_under_vmap_are_left_alone(recwarn):
+    def one_by_one(model, data):
+        with torch.no_grad():
+            said = torch.vmap(model)(data.tensors[0]).argmax(1)
+        return float((said == data.tensors[1]).float().mean())
+
+    run = trained(one_by_one)
+    assert not run.has("evaluation.nan")
+    assert diagnose(run).status == "healthy"
+    assert not [one for one in recwarn if "could not be measured" in str(one.message)]

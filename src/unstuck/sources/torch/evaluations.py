@@ -210,26 +210,27 @@ class Evaluations:
         return known is None or any(id(one) in known for one in model.parameters())
 
     def _ended(self, given: torch.Tensor, answers: list[torch.Tensor]) -> None:
-        self._look_for_nan(answers)
         held = sum(one.numel() for known in self._passes for one in known.answers)
         much = held + sum(one.numel() for one in answers) > MOST_NUMBERS
         if not answers or much or not self._tape.may_listen:
             return
+        self._look_for_nan(answers[0])
         first = torch.empty(given.shape, device="meta")
         self._passes.append(Pass(first, answers, layouts(first, answers[0])[0]))
         self._tape.left = PATIENCE
         self._tape.answered(len(self._passes), answers, graded=False)
 
-    def _look_for_nan(self, answers: list[torch.Tensor]) -> None:
+    def _look_for_nan(self, answer: torch.Tensor) -> None:
         """How many samples got an answer that is not a number, in this evaluation so far."""
-        if answers and answers[0].numel():
-            lost = torch.isnan(answers[0].detach()).reshape(len(answers[0]), -1).any(1)
-            self._answered, self._lost_answers = (
-                self._answered + len(lost),
-                self._lost_answers + int(lost.sum()),
-            )
-            share = self._lost_answers / max(self._answered, 1)
-            self._recording.add_row(self.number - 1, "", {"evaluation.nan": share})
+        if not answer.numel():
+            return
+        try:
+            lost = int(torch.isnan(answer.detach()).reshape(len(answer), -1).any(1).sum())
+        except RuntimeError:  # inside of vmap nobody may look at numbers
+            return
+        self._answered, self._lost_answers = self._answered + len(answer), self._lost_answers + lost
+        share = self._lost_answers / self._answered
+        self._recording.add_row(self.number - 1, "", {"evaluation.nan": share})
 
     def finish(self) -> None:
         """All passes of a loader, or of an evaluation, are through: look at what was made of them."""
