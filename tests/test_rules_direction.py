@@ -30,6 +30,12 @@ def test_a_loss_with_a_minus_sign():
     assert told(flipped_sign(run_of(-1.0, -50.0, -1.0, "MSELoss"), BOUNDS)) == [("OUT009", "error", None)]
 
 
+def test_a_minus_sign_before_a_loss_whose_best_constant_is_nought():
+    """As of batches that hold one class each: minus 0 tells that it was negated."""
+    assert told(flipped_sign(run_of(-2.3, -50.0, -0.0, accuracy=0.1), BOUNDS)) == [("OUT009", "error", None)]
+    assert flipped_sign(run_of(-2.3, -50.0, 0.0, accuracy=0.1), BOUNDS) == []
+
+
 def test_an_optimiser_that_maximises():
     run = run_of(2.3, 50.0, 2.3, accuracy=0.1)
     assert flipped_sign(run, BOUNDS) == []  # a rate too high looks like this

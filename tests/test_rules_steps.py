@@ -81,6 +81,15 @@ def test_clipping_of_a_start_that_is_far_too_large_is_its_consequence():
     assert {one.code for one in nothing} == {"INI004", "GRD007"}
 
 
+def test_clipping_of_layers_that_no_optimiser_holds_is_told_by_what_would_be_left():
+    run = clipped([1e-3] * 40)
+    nodes = tuple(msgspec.structs.replace(node, optimised=False) for node in run.structure.nodes)
+    run.structure = msgspec.structs.replace(run.structure, nodes=nodes)
+    every(series(run, "", "lr", [0.1] * 40), "fc1", weight_norm=2.0)
+    every(run, "fc2", weight_norm=2.0)
+    assert told(clipping_always_on(run, BOUNDS)) == [("GRD007", "warning", None)]
+
+
 def test_clipping_that_was_hardly_measured():
     for ratios in ([0.01, 0.01], [math.nan] * 40):
         with pytest.raises(NotChecked, match="three"):
@@ -202,6 +211,14 @@ def test_an_epsilon_above_the_gradient():
     assert told(found) == [("LRN011", "warning", None)]
     assert "0.03 of the learning rate" in found[0].summary
     assert [one.id for one in diagnose(run).findings[0].treatments] == ["optimizer=default"]
+
+
+def test_an_epsilon_that_no_recipe_has():
+    (found,) = odd_optimizer(stepped(3.0, 0.6), BOUNDS)
+    assert (found.code, found.confidence) == ("LRN011", 0.7)
+    assert "eps is 3 (usual: 1e-8)" in found.summary
+    assert odd_optimizer(stepped(3.0, 0.6, ended=LEARNED), BOUNDS) == []
+    assert odd_optimizer(stepped(1e-3, 0.6), BOUNDS) == []
 
 
 def test_an_epsilon_that_is_small_or_small_against_the_gradient():

@@ -97,7 +97,7 @@ def pushed(trace: Recording) -> float:
             * typical(trace, "grad_norm", node.name)
             / (1 - momentum)
             / (usual_size(trace, node) * math.sqrt(used(trace, node)))
-            for node in trained(trace)
+            for node in trained(trace) or moving(trace)
         ),
         default=math.nan,
     )

@@ -196,7 +196,8 @@ def _negated(trace: Recording) -> bool:
     """Whether this loss alone was multiplied by a negative number; own loops tell nothing but its value."""
     best = trace.series("baseline_loss").values
     if trace.meta.kind == "torch":  # where further terms or weights of samples come in, it is not measured
-        return bool(best.size) and bool((best < 0).all())
+        # of batches of one class the best constant has 0: minus 0, if it was negated
+        return bool(best.size) and bool(np.signbit(best).all())
     return True
 
 

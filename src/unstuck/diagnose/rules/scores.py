@@ -40,7 +40,7 @@ _WANTS: Final = {
     "OUT002",
     "double-softmax",
     severity="error",
-    explains={"ARC001": "any", "LRN002": "any", "GRD001": "any", "OUT010": "any"},
+    explains={"ARC001": "any", "LRN002": "any", "OUT010": "any"},
     preview=False,
 )
 def double_softmax(trace: Recording, bounds: Bounds) -> list[Finding]:

@@ -1,8 +1,10 @@
 """Rules on what stands between the gradient and the weights: clipping, decay, schedule, epsilon, momentum."""
 
 import math
+from collections.abc import Mapping
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from unstuck.diagnose import reach
@@ -16,6 +18,8 @@ from unstuck.trace.recording import Recording
 
 _ABOUT = 10.0
 """Clipped at about the usual norm: to a tenth of it, or at ten times."""
+_HUGE = 0.1
+"""Epsilon above those of all recipes for Adam; a few for RMSprop have 1."""
 _FIRST_STEP = reach.SCALED - {"Adadelta", "RAdam"}
 """Those whose first step is about the learning rate (Adadelta's grows with eps, RAdam's begins unscaled)."""
 _FAILS: Final[dict[str, Where]] = {"OUT010": "any", "LRN002": "any", "DAT004": "any"}
@@ -269,8 +273,11 @@ def _epsilon(trace: Recording, bounds: Bounds) -> list[Finding]:
         update, count = trace.first("update_norm", node.name), math.prod(node.parameters["weight"])
         if update and math.isfinite(update) and (trace.first("grad_norm", node.name) or 0.0) > 0:
             sizes[node.name] = update / math.sqrt(count) / rate
-    if not sizes or max(sizes.values()) > bounds.steps.part:
+    if not sizes:
         return []
+    if max(sizes.values()) > bounds.steps.part:
+        poor = falls_short(outcome(trace, bounds.outcome), bounds.outcome)
+        return _huge_epsilon(trace, eps, sizes) if poor else []
     largest = max(sizes, key=lambda name: sizes[name])
     return [
         _odd(
@@ -282,6 +289,21 @@ def _epsilon(trace: Recording, bounds: Bounds) -> list[Finding]:
             "LRN002 learning-rate-too-low: here the rate is usual, and eps takes it away.",
         )
     ]
+
+
+def _huge_epsilon(trace: Recording, eps: float, sizes: Mapping[str, float]) -> list[Finding]:
+    """One that no recipe has, though something else makes the gradient still larger at first."""
+    if eps < _HUGE:
+        return []
+    first = max(sizes.values())
+    found = _odd(
+        f"{trace.meta.optimizer}'s eps is {eps:g} (usual: 1e-8). It is added to the gradient's size: unless "
+        "that is larger, steps are much smaller than the learning rate. The first had up to "
+        f"{first:.1g} of it.",
+        Evidence("update_norm", first),
+        "Another fault may make the first gradients so large: mend both.",
+    )
+    return [msgspec.structs.replace(found, confidence=0.7)]
 
 
 def _momentum(trace: Recording, bounds: Bounds) -> list[Finding]:
