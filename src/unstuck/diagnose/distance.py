@@ -96,6 +96,7 @@ def far_off(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "OUT008 unscaled-target: answers far from 1 need weights far from their start. A tenth of "
                 "the rate would make it sure."
             ),
+            step=early,
         )
     ]
 
@@ -111,7 +112,7 @@ def killed(trace: Recording, bounds: Bounds) -> list[Finding]:
         found = died_early(trace, bounds)
     except NotChecked:
         return []
-    if found is None or trace.meta.examined:
+    if found is None or trace.meta.examined or _ruined(trace, bounds):
         return []
     node, step, largest = found
     return [
@@ -125,6 +126,7 @@ def killed(trace: Recording, bounds: Bounds) -> list[Finding]:
                 "ACT001 born-dead-units: those were never active. Inputs or targets far out of range, and "
                 "gradients that add up, make large updates, too: mend these first where they are named."
             ),
+            step=step,
         )
     ]
 
@@ -142,13 +144,13 @@ def _middle(sizes: Mapping[str, float]) -> tuple[float, str]:
     return usual, max(sizes, key=lambda name: sizes[name], default="")
 
 
-def _too_high(confidence: float, summary: str, evidence: Evidence, *, rival: str) -> Finding:
+def _too_high(confidence: float, summary: str, evidence: Evidence, *, rival: str, step: int = 0) -> Finding:
     return Finding(
         code="LRN001",
         name="learning-rate-too-high",
         severity="warning",
         layer=None,
-        step=0,
+        step=step,
         confidence=confidence,
         summary=summary,
         evidence=(evidence,),
